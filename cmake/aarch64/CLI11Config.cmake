@@ -1,0 +1,5 @@
+# CLI11, headers only, for the cross build.
+if(NOT TARGET CLI11::CLI11)
+  add_library(CLI11::CLI11 INTERFACE IMPORTED)
+  set_target_properties(CLI11::CLI11 PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${ISONORM_AARCH64_HEADERS}")
+endif()

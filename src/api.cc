@@ -1,0 +1,184 @@
+// The C entry points: make a checked call, find its kernel, run it. Nothing else happens here.
+#include <cmath>
+#include <cstdio>
+
+#include "backends.h"
+#include "call.h"
+#include "contract.h"
+#include "error.h"
+#include "gradient_sums.h"
+#include "isonorm/isonorm.h"
+#include "run.h"
+
+#define ISONORM_STRING_(x) #x
+#define ISONORM_STRING(x) ISONORM_STRING_(x)
+
+namespace isonorm {
+namespace {
+
+// What the thread's last computation ran.
+thread_local const Backend* last_backend = nullptr;
+thread_local int last_kernel = kKernels;
+
+// No exception crosses the C ABI: an executor of the caller's may throw.
+template <class Body>
+isonorm_status Guarded(Body body) noexcept {
+  try {
+    return body();
+  } catch (...) {
+    return Fail(ISONORM_ERROR_EXECUTOR, "executor.parallel_for threw an exception, but must return; outputs are incomplete.");
+  }
+}
+
+template <class Make>
+isonorm_status Compute(Make make, Operation operation) noexcept {
+  return Guarded([&] {
+    Call call;
+    isonorm_status status = make(&call);
+    if (status != ISONORM_OK) return status;
+    const Backend* backend = ChosenBackend(&status);
+    if (backend == nullptr) return status;
+    const int id = FindKernel(*backend, operation, call);
+    if (id == kKernels) {
+      return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", backend->name);
+    }
+    // Where no weight is NaN or infinite, forward loops need not look for NaN. Not worth a pass over it for a few rows.
+    call.weight_finite = call.weight_type == Type::kNone ||
+                         (call.rows >= 8 && backend->all_finite(call.weight, call.weight_type, call.cols));
+    if (call.dweight != nullptr || call.dbias != nullptr) {
+      RunWithSums(call, backend->kernels[id]);
+    } else if (call.rows > 0) {
+      RunAllRows(call, backend->kernels[id]);
+    }
+    last_backend = backend;
+    last_kernel = id;
+    return ISONORM_OK;
+  });
+}
+
+}  // namespace
+}  // namespace isonorm
+
+extern "C" {
+
+const char* isonorm_status_name(isonorm_status status) {
+  switch (status) {
+#define ISONORM_STATUS(name) \
+  case name: return #name;
+    ISONORM_STATUS(ISONORM_OK)
+    ISONORM_STATUS(ISONORM_ERROR_NULL)
+    ISONORM_STATUS(ISONORM_ERROR_STRUCT_SIZE)
+    ISONORM_STATUS(ISONORM_ERROR_CONTRACT)
+    ISONORM_STATUS(ISONORM_ERROR_EPS)
+    ISONORM_STATUS(ISONORM_ERROR_DTYPE)
+    ISONORM_STATUS(ISONORM_ERROR_RANK)
+    ISONORM_STATUS(ISONORM_ERROR_SHAPE)
+    ISONORM_STATUS(ISONORM_ERROR_STRIDE)
+    ISONORM_STATUS(ISONORM_ERROR_OVERFLOW)
+    ISONORM_STATUS(ISONORM_ERROR_WINDOW)
+    ISONORM_STATUS(ISONORM_ERROR_GROUPS)
+    ISONORM_STATUS(ISONORM_ERROR_OVERLAP)
+    ISONORM_STATUS(ISONORM_ERROR_DEVICE)
+    ISONORM_STATUS(ISONORM_ERROR_WORKSPACE)
+    ISONORM_STATUS(ISONORM_ERROR_TARGET)
+    ISONORM_STATUS(ISONORM_ERROR_ARGUMENT)
+    ISONORM_STATUS(ISONORM_ERROR_EXECUTOR)
+    ISONORM_STATUS(ISONORM_ERROR_SELF_TEST)
+    ISONORM_STATUS(ISONORM_ERROR_INTERNAL)
+#undef ISONORM_STATUS
+  }
+  return "unknown status";
+}
+
+const char* isonorm_last_error(void) { return isonorm::LastError(); }
+
+const char* isonorm_version(void) {
+  return ISONORM_STRING(ISONORM_VERSION_MAJOR) "." ISONORM_STRING(ISONORM_VERSION_MINOR) "." ISONORM_STRING(ISONORM_VERSION_PATCH);
+}
+
+size_t isonorm_contract_count(void) { return isonorm::NamedContractCount(); }
+
+const char* isonorm_contract_name(size_t index) {
+  return index < isonorm::NamedContractCount() ? isonorm::NamedContractAt(index).name : nullptr;
+}
+
+isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* contract) {
+  return isonorm::ContractByName(name, contract);
+}
+
+isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args) {
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeForward(contract, eps, args, call); },
+                          isonorm::Operation::k_forward);
+}
+
+isonorm_status isonorm_backward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args) {
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeBackward(contract, eps, args, false, call); },
+                          isonorm::Operation::k_backward);
+}
+
+isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
+                                          size_t* bytes) {
+  if (bytes == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
+  isonorm::Call call;
+  const isonorm_status status = isonorm::MakeBackward(contract, eps, args, true, &call);
+  if (status == ISONORM_OK) *bytes = isonorm::GradientWorkspace(call);
+  return status;
+}
+
+isonorm_status isonorm_rms(const isonorm_tensor* x, const isonorm_tensor* rms, const isonorm_executor* executor) {
+  if (rms == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "rms is null, but is required.");
+  return isonorm::Compute(
+      [&](isonorm::Call* call) { return isonorm::MakeRms(x, {"rms", rms, true}, nullptr, executor, call); },
+      isonorm::Operation::k_rms);
+}
+
+isonorm_status isonorm_rms_backward(const isonorm_tensor* x, const isonorm_tensor* drms, const isonorm_tensor* dx,
+                                    const isonorm_executor* executor) {
+  if (drms == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "drms is null, but is required.");
+  if (dx == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "dx is null, but is required.");
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRms(x, {"drms", drms, false}, dx, executor, call); },
+                          isonorm::Operation::k_rms_backward);
+}
+
+isonorm_status isonorm_rms_penalty(const isonorm_tensor* x, double lambda, const isonorm_tensor* penalty, const isonorm_tensor* dx,
+                                   uint32_t flags, const isonorm_executor* executor) {
+  if (!std::isfinite(lambda)) return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "lambda is %g, but must be finite.", lambda);
+  if (flags > ISONORM_ACCUMULATE) {
+    return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "flags is %u, but must be 0 or ISONORM_ACCUMULATE.", static_cast<unsigned>(flags));
+  }
+  if (penalty == nullptr && dx == nullptr) {
+    return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "penalty and dx are both null, but at least one output must be given.");
+  }
+  return isonorm::Compute(
+      [&](isonorm::Call* call) {
+        call->lambda = lambda;
+        call->accumulates_rows = flags == ISONORM_ACCUMULATE;
+        return isonorm::MakeRms(x, {"penalty", penalty, true}, dx, executor, call);
+      },
+      isonorm::Operation::k_rms_penalty);
+}
+
+size_t isonorm_target_count(void) { return isonorm::BackendCount(); }
+
+const char* isonorm_target_name(size_t index) {
+  return index < isonorm::BackendCount() ? isonorm::BackendAt(index).name : nullptr;
+}
+
+const char* isonorm_target(void) { return isonorm::ChosenBackendName(); }
+
+isonorm_status isonorm_set_target(const char* name) { return isonorm::ChooseBackend(name); }
+
+size_t isonorm_kernel_count(void) { return isonorm::kKernels; }
+
+const char* isonorm_kernel_name(size_t index) {
+  return index < isonorm::kKernels ? isonorm::KernelName(static_cast<int>(index)) : nullptr;
+}
+
+const char* isonorm_last_kernel(void) {
+  thread_local char text[96] = "";
+  if (isonorm::last_backend == nullptr) return "";
+  std::snprintf(text, sizeof(text), "%s@%s", isonorm::KernelName(isonorm::last_kernel), isonorm::last_backend->name);
+  return text;
+}
+
+}  // extern "C"

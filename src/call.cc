@@ -1,0 +1,185 @@
+#include "call.h"
+
+#include <cinttypes>
+#include <cmath>
+
+#include "call_builder.h"
+#include "contract.h"
+#include "error.h"
+#include "gradient_sums.h"
+
+// The first fault ends the making of a call.
+#define ISONORM_TRY(expression)                                   \
+  do {                                                            \
+    const isonorm_status status_ = (expression);                  \
+    if (__builtin_expect(status_ != ISONORM_OK, 0)) return status_; \
+  } while (0)
+
+namespace isonorm {
+namespace {
+
+constexpr bool Is16Bit(Type type) { return type == Type::kBF16 || type == Type::kF16; }
+
+template <class Args>
+isonorm_status CheckArgs(const Args* args, const char* structure) {
+  if (args == nullptr) return Fail(ISONORM_ERROR_NULL, "args is null, but must point to an %s.", structure);
+  if (args->struct_size < sizeof(Args)) {
+    return Fail(ISONORM_ERROR_STRUCT_SIZE, "args.struct_size is %zu, but must be at least %zu; use sizeof(%s).", args->struct_size,
+                sizeof(Args), structure);
+  }
+  return ISONORM_OK;
+}
+
+// A gate is given exactly where the contract has a place for it.
+isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, const isonorm_tensor* gate, const isonorm_tensor* residual) {
+  if (contract.gate_place == ISONORM_GATE_NONE) {
+    if (gate == nullptr) return ISONORM_OK;
+    return Fail(ISONORM_ERROR_ARGUMENT, "gate is given, but contract.gate_place is ISONORM_GATE_NONE.");
+  }
+  if (gate == nullptr) return Fail(ISONORM_ERROR_ARGUMENT, "gate is null, but contract.gate_place asks for one.");
+  if (call.wide) return Fail(ISONORM_ERROR_DTYPE, "gate is given with f64 data, but silu is defined for f32, bf16 and f16 data only.");
+  if (contract.gate_place == ISONORM_GATE_BEFORE && residual != nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "a gate before the norm is given together with a residual, but only one of them may be.");
+  }
+  return ISONORM_OK;
+}
+
+// What the contract rounds to, given the storage types. Rounding f32 to f32 is none.
+void SetRoundings(const isonorm_contract& contract, Type x, Type sum, Call* call) {
+  const Type w = call->weight_type;
+  if (contract.scaled_rounding == ISONORM_ROUND_TO_X && Is16Bit(x)) call->scaled_type = x;
+  if (contract.scaled_rounding == ISONORM_ROUND_TO_WEIGHT && Is16Bit(w)) call->scaled_type = w;
+  // torch's type promotion: a weight of another type has lifted the product to f32 before the gate.
+  if (call->gate == Gate::kAfter && contract.scaled_rounding == ISONORM_ROUND_TO_X && (w == Type::kNone || w == x) && Is16Bit(x)) {
+    call->gated_type = x;
+  }
+  if (contract.sum_rounding == ISONORM_SUM_STORED && Is16Bit(sum)) call->sum_type = sum;
+}
+
+}  // namespace
+
+isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
+  ISONORM_TRY(CheckContract(contract));
+  ISONORM_TRY(CheckArgs(args, "isonorm_forward_args"));
+  CallBuilder builder(call);
+  ISONORM_TRY(builder.SetShapeFrom("x", args->x));
+  ISONORM_TRY(builder.SetScalars(*contract, eps));
+  ISONORM_TRY(builder.SetGroups(args->groups, args->window));
+  ISONORM_TRY(CheckGate(*contract, *call, args->gate, args->residual));
+  if (args->residual_out != nullptr && args->residual == nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "residual_out is given, but residual is null and there is no sum to write.");
+  }
+  if (args->y == nullptr && args->residual_out == nullptr && args->rstd == nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "y, residual_out and rstd are all null, but at least one output must be given.");
+  }
+  void* weight = nullptr;
+  void* bias = nullptr;
+  ISONORM_TRY(builder.AddRows(kX, "x", args->x, false));
+  ISONORM_TRY(builder.AddRows(kResidual, "residual", args->residual, false));
+  ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
+  ISONORM_TRY(builder.AddVector("weight", args->weight, false, &weight, &call->weight_type));
+  ISONORM_TRY(builder.AddVector("bias", args->bias, false, &bias, &call->bias_type));
+  ISONORM_TRY(builder.AddRows(kY, "y", args->y, true));
+  ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, true));
+  ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, true));
+  call->weight = weight;
+  call->bias = bias;
+  SetRoundings(*contract, call->type[kX], args->residual_out != nullptr ? call->type[kResidualOut] : call->type[kResidual], call);
+  ISONORM_TRY(builder.SetExecutor(args->executor));
+  return builder.Finish();
+}
+
+isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
+                            Call* call) {
+  ISONORM_TRY(CheckContract(contract));
+  ISONORM_TRY(CheckArgs(args, "isonorm_backward_args"));
+  call->backward = true;
+  const bool from_sum = args->residual_out != nullptr;
+  if (from_sum && args->residual != nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "residual and residual_out are both given, but the sum comes from only one of them.");
+  }
+  if (from_sum && contract->sum_rounding != ISONORM_SUM_STORED) {
+    return Fail(ISONORM_ERROR_ARGUMENT,
+                "residual_out is given, but contract.sum_rounding is ISONORM_SUM_KEPT, which needs x and residual instead.");
+  }
+  if (args->x == nullptr && !from_sum) return Fail(ISONORM_ERROR_NULL, "x is null, but is required unless residual_out is given.");
+  if (args->x == nullptr && args->dx == nullptr) {
+    return Fail(ISONORM_ERROR_NULL, "x and dx are both null, but one of them must give the type of x.");
+  }
+  CallBuilder builder(call);
+  ISONORM_TRY(args->x != nullptr ? builder.SetShapeFrom("x", args->x) : builder.SetShapeFrom("residual_out", args->residual_out));
+  ISONORM_TRY(builder.SetScalars(*contract, eps));
+  ISONORM_TRY(builder.SetGroups(args->groups, args->window));
+  ISONORM_TRY(CheckGate(*contract, *call, args->gate, args->residual));
+  if (from_sum && call->gate == Gate::kBefore) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "a gate before the norm is given together with a residual, but only one of them may be.");
+  }
+  if (args->dy == nullptr) return Fail(ISONORM_ERROR_NULL, "dy is null, but is required.");
+  if (args->dx == nullptr && args->dweight == nullptr && args->dbias == nullptr && args->dgate == nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "dx, dweight, dbias and dgate are all null, but at least one output must be given.");
+  }
+  if (args->dweight != nullptr && args->weight == nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "dweight is given, but weight is null.");
+  }
+  if (args->dgate != nullptr && args->gate == nullptr) return Fail(ISONORM_ERROR_ARGUMENT, "dgate is given, but gate is null.");
+  if ((args->flags & ~uint32_t{ISONORM_ACCUMULATE}) != 0 || args->reserved != 0) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "flags is %u and reserved is %u, but they must be 0 or ISONORM_ACCUMULATE, and 0.",
+                static_cast<unsigned>(args->flags), static_cast<unsigned>(args->reserved));
+  }
+  call->accumulate = (args->flags & ISONORM_ACCUMULATE) != 0;
+  void* weight = nullptr;
+  void* bias = nullptr;
+  Type dweight_type = Type::kNone;
+  ISONORM_TRY(builder.AddRows(kX, "x", args->x, false));
+  ISONORM_TRY(builder.AddRows(kResidual, "residual", args->residual, false));
+  ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, false));
+  ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
+  ISONORM_TRY(builder.AddRows(kDy, "dy", args->dy, false));
+  ISONORM_TRY(builder.AddRows(kDresidual, "dresidual", args->dresidual, false));
+  ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, false));
+  ISONORM_TRY(builder.AddVector("weight", args->weight, false, &weight, &call->weight_type));
+  ISONORM_TRY(builder.AddVector("bias", args->bias, false, &bias, &call->bias_type));
+  ISONORM_TRY(builder.AddRows(kDx, "dx", args->dx, true));
+  ISONORM_TRY(builder.AddRows(kDgate, "dgate", args->dgate, true));
+  ISONORM_TRY(builder.AddVector("dweight", args->dweight, true, &call->dweight, &dweight_type));
+  ISONORM_TRY(builder.AddVector("dbias", args->dbias, true, &call->dbias, &call->dbias_type));
+  call->weight = weight;
+  call->bias = bias;
+  const Type x = args->x != nullptr ? call->type[kX] : call->type[kDx];
+  const auto same_type = [](const char* name, Type type, const char* as, Type expected) {
+    if (type == expected) return ISONORM_OK;
+    return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the type of %s.", name, NameOf(type), NameOf(expected), as);
+  };
+  if (args->dx != nullptr) ISONORM_TRY(same_type("dx", call->type[kDx], "x", x));
+  if (args->dweight != nullptr) ISONORM_TRY(same_type("dweight", dweight_type, "weight", call->weight_type));
+  if (args->dbias != nullptr && args->bias != nullptr) ISONORM_TRY(same_type("dbias", call->dbias_type, "bias", call->bias_type));
+  if (args->dgate != nullptr) ISONORM_TRY(same_type("dgate", call->type[kDgate], "gate", call->type[kGate]));
+  SetRoundings(*contract, x, call->type[kResidual], call);
+  ISONORM_TRY(builder.SetExecutor(args->executor));
+  if (from_sum) builder.ReadInsteadOfX(kResidualOut);
+  ISONORM_TRY(builder.Finish());
+  call->workspace = args->workspace;
+  if (measure || (call->dweight == nullptr && call->dbias == nullptr)) return ISONORM_OK;
+  const size_t needed = GradientWorkspace(*call);
+  if (needed > 0 && args->workspace == nullptr) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
+  }
+  if (args->workspace_size < needed) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", args->workspace_size, needed);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx, const isonorm_executor* executor,
+                       Call* call) {
+  CallBuilder builder(call);
+  ISONORM_TRY(builder.SetShapeFrom("x", x));
+  ISONORM_TRY(builder.SetGroups(1, 0));
+  ISONORM_TRY(builder.AddRows(kX, "x", x, false));
+  ISONORM_TRY(builder.AddPerGroup(kRstd, per_row.name, per_row.tensor, per_row.output));
+  ISONORM_TRY(builder.AddRows(kDx, "dx", dx, true));
+  ISONORM_TRY(builder.SetExecutor(executor));
+  return builder.Finish();
+}
+
+}  // namespace isonorm

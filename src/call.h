@@ -1,0 +1,92 @@
+// One checked call: tensors and contract turned into rows, pointers, byte strides and roundings. Everything that can be
+// wrong with a call is found while it is made; whoever holds a Call may compute without asking again.
+#pragma once
+
+#include <cstdint>
+
+#include "isonorm/isonorm.h"
+#include "rounding.h"
+
+namespace isonorm {
+
+// Tensors with one entry per element of x, and rstd, which has one per group.
+enum RowTensor : int {
+  kX,
+  kResidual,
+  kGate,
+  kDy,
+  kDresidual,
+  kResidualOut,  // written by forward, read by backward
+  kY,
+  kDx,
+  kDgate,
+  kRstd,  // written by forward, read by backward
+  kRowTensors
+};
+
+constexpr int kMaxLeading = 6;
+
+enum class Gate : uint8_t { kNone, kBefore, kAfter };
+
+// What the rows of the call do; the numbers are defined in docs/numerics.md §2 to §4.
+struct Call {
+  // Computation.
+  bool backward = false;
+  bool layer = false;        // LayerNorm instead of RMSNorm
+  bool eps_outside = false;  // 1 / (sqrt(m) + eps)
+  bool wide = false;         // compute type f64 instead of f32
+  bool accumulate = false;   // dweight and dbias are added to
+  bool accumulates_rows = false;  // so is dx, by the penalty
+  Gate gate = Gate::kNone;
+  Type scaled_type = Type::kNone;  // what v * rstd is rounded to; kNone: it is not
+  Type gated_type = Type::kNone;   // what the value is rounded to before a gate after the norm; kNone: it is not
+  Type sum_type = Type::kNone;     // what x + residual is rounded to before the norm; kNone: kept
+  double eps = 0;                  // already rounded to the compute type
+  double weight_offset = 0;        // already rounded to the compute type
+  double lambda = 0;               // of the penalty
+
+  // Sizes.
+  int64_t rows = 0, cols = 0;
+  int64_t groups = 1, group_cols = 0;  // cols == groups * group_cols
+  int64_t window = 0;                  // 1 <= window <= group_cols, unless cols is 0
+
+  // Leading dimensions that do not collapse into one, outermost first; 0 of them: a single row.
+  int leading = 0;
+  int64_t shape[kMaxLeading];
+
+  // Row tensors; data is null for those not given. type of kX is set even if x itself is not given.
+  char* data[kRowTensors] = {};
+  Type type[kRowTensors] = {};
+  int64_t stride[kRowTensors][kMaxLeading];  // bytes, for dimensions below `leading`; set for given tensors only
+
+  // Vectors of cols entries.
+  const void* weight = nullptr;
+  const void* bias = nullptr;
+  void* dweight = nullptr;
+  void* dbias = nullptr;
+  bool weight_finite = false;  // known to be; a short call does not look
+  Type weight_type = Type::kNone, bias_type = Type::kNone, dbias_type = Type::kNone;
+
+  void* workspace = nullptr;
+  const isonorm_executor* executor = nullptr;
+
+  bool has(RowTensor tensor) const { return data[tensor] != nullptr; }
+  int concurrency() const { return executor == nullptr ? 1 : executor->concurrency; }
+};
+
+// Fills `call`, which the caller leaves as constructed, or returns the status and message of the first fault.
+// measure: the workspace is what the caller asks about, so it is not checked.
+isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
+                            Call* call);
+
+// The vector functions use the same Call. What they have per row (rms, drms or penalty) goes where rstd does.
+struct PerRow {
+  const char* name;
+  const isonorm_tensor* tensor;
+  bool output;
+};
+isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx, const isonorm_executor* executor,
+                       Call* call);
+
+}  // namespace isonorm

@@ -1,0 +1,207 @@
+#include "call_builder.h"
+
+#include <cinttypes>
+#include <cmath>
+
+#include "error.h"
+
+namespace isonorm {
+
+isonorm_status CallBuilder::SetShapeFrom(const char* name, const isonorm_tensor* x) {
+  if (x == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
+  const isonorm_status status = CheckTensor(name, x, &shape_);
+  if (status != ISONORM_OK) return status;
+  call_->wide = shape_.type == Type::kF64;
+  call_->cols = shape_.size(shape_.ndim() - 1);
+  if (call_->cols == 0) return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is 0, but a row must have at least 1 value.", name, shape_.ndim() - 1);
+  call_->rows = 1;
+  for (int i = 0; i + 1 < shape_.ndim(); ++i) call_->rows *= shape_.size(i);
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::CheckType(const View& view, bool output) const {
+  if (call_->wide == (view.type == Type::kF64)) return ISONORM_OK;
+  if (call_->wide && output && view.type == Type::kF32) return ISONORM_OK;  // y by one rounding; the others are checked by slot
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s every tensor must be %s.", view.name, NameOf(view.type), shape_.name,
+              NameOf(shape_.type), call_->wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
+}
+
+isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** out) {
+  Entry& entry = entries_[count_];
+  View& view = entry.view;
+  isonorm_status status = CheckTensor(name, tensor, &view);
+  if (status != ISONORM_OK) return status;
+  status = CheckType(view, slot == kY);
+  if (status == ISONORM_OK && output) status = CheckOutput(view);
+  if (status != ISONORM_OK) return status;
+  entry.slot = slot;
+  entry.output = output;
+  ++count_;
+  *out = &view;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddRows(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
+  if (tensor == nullptr) return ISONORM_OK;
+  View* view = nullptr;
+  const isonorm_status status = Check(name, tensor, output, slot, &view);
+  if (status != ISONORM_OK) return status;
+  if (view->ndim() != shape_.ndim()) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d as that of %s.", name, view->ndim(), shape_.ndim(), shape_.name);
+  }
+  for (int i = 0; i < view->ndim(); ++i) {
+    if (view->size(i) != shape_.size(i)) {
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 " as that of %s.", name, i, view->size(i),
+                  shape_.size(i), shape_.name);
+    }
+  }
+  call_->type[slot] = view->type;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
+  if (tensor == nullptr) return ISONORM_OK;
+  View* view = nullptr;
+  const isonorm_status status = Check(name, tensor, output, slot, &view);
+  if (status != ISONORM_OK) return status;
+  const int leading = shape_.ndim() - 1;
+  const bool has_groups = view->ndim() == leading + 1;
+  const bool no_groups = call_->groups == 1 && view->ndim() == leading;
+  if (!has_groups && !no_groups) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d: the leading dimensions of %s%s.", name, view->ndim(),
+                call_->groups == 1 && leading > 0 ? leading : leading + 1, shape_.name,
+                call_->groups == 1 && leading > 0 ? "" : " and one of size groups");
+  }
+  for (int i = 0; i < view->ndim(); ++i) {
+    const int64_t expected = i < leading ? shape_.size(i) : call_->groups;
+    if (view->size(i) != expected) {
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", name, i, view->size(i), expected);
+    }
+  }
+  const Type compute = call_->wide ? Type::kF64 : Type::kF32;
+  if (view->type != compute) {
+    return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the compute type.", name, NameOf(view->type), NameOf(compute));
+  }
+  call_->type[slot] = view->type;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type) {
+  if (tensor == nullptr) return ISONORM_OK;
+  View* view = nullptr;
+  const isonorm_status status = Check(name, tensor, output, -1, &view);
+  if (status != ISONORM_OK) return status;
+  if (view->ndim() != 1) return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be 1.", name, view->ndim());
+  if (view->size(0) != call_->cols) {
+    return Fail(ISONORM_ERROR_SHAPE, "%s.shape[0] is %" PRId64 ", but must be %" PRId64 ", the last size of %s; nothing is broadcast.",
+                name, view->size(0), call_->cols, shape_.name);
+  }
+  *data = view->data;
+  *type = view->type;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetGroups(int64_t groups, int64_t window) {
+  call_->groups = groups == 0 ? 1 : groups;
+  if (groups < 0 || call_->cols % call_->groups != 0) {
+    return Fail(ISONORM_ERROR_GROUPS, "groups is %" PRId64 ", but must be positive and divide the %" PRId64 " columns.", groups,
+                call_->cols);
+  }
+  call_->group_cols = call_->cols / call_->groups;
+  if (window < 0 || window > call_->group_cols) {
+    return Fail(ISONORM_ERROR_WINDOW, "window is %" PRId64 ", but must be from 1 to %" PRId64 ", the columns of a group, or 0 for all.",
+                window, call_->group_cols);
+  }
+  if (window != 0 && call_->layer) {
+    return Fail(ISONORM_ERROR_WINDOW, "window is %" PRId64 ", but LayerNorm has no window; pass 0.", window);
+  }
+  call_->window = window == 0 ? call_->group_cols : window;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetScalars(const isonorm_contract& contract, double eps) {
+  call_->layer = contract.statistic == ISONORM_STATISTIC_LAYER;
+  call_->eps_outside = contract.eps_place == ISONORM_EPS_OUTSIDE;
+  call_->gate = contract.gate_place == ISONORM_GATE_BEFORE  ? Gate::kBefore
+                : contract.gate_place == ISONORM_GATE_AFTER ? Gate::kAfter
+                                                            : Gate::kNone;
+  call_->eps = call_->wide ? eps : static_cast<double>(static_cast<float>(eps));
+  call_->weight_offset =
+      call_->wide ? contract.weight_offset : static_cast<double>(static_cast<float>(contract.weight_offset));
+  if (!std::isfinite(call_->eps) || eps < 0) {
+    return Fail(ISONORM_ERROR_EPS, "eps is %g, but must be 0 or more and finite in the compute type.", eps);
+  }
+  if (!std::isfinite(call_->weight_offset)) {
+    return Fail(ISONORM_ERROR_CONTRACT, "contract.weight_offset is %g, but must be finite in the compute type.",
+                contract.weight_offset);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetExecutor(const isonorm_executor* executor) {
+  if (executor == nullptr) return ISONORM_OK;
+  if (executor->struct_size < sizeof(isonorm_executor)) {
+    return Fail(ISONORM_ERROR_STRUCT_SIZE, "executor.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_executor).",
+                executor->struct_size, sizeof(isonorm_executor));
+  }
+  if (executor->concurrency < 1) {
+    return Fail(ISONORM_ERROR_EXECUTOR, "executor.concurrency is %d, but must be at least 1.", static_cast<int>(executor->concurrency));
+  }
+  if (executor->parallel_for == nullptr) {
+    return Fail(ISONORM_ERROR_EXECUTOR, "executor.parallel_for is null, but must run the tasks of a call.");
+  }
+  call_->executor = executor;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::Finish() {
+  for (int i = 0; i < count_; ++i) {
+    const Entry& output = entries_[i];
+    if (!output.output) continue;
+    for (int j = 0; j < count_; ++j) {
+      const Entry& other = entries_[j];
+      if (i == j || (other.output && j < i)) continue;
+      // A row is read before it is written, element by element; a statistic per row and a vector are not rows.
+      const bool in_place = !call_->accumulates_rows && !other.output && output.slot >= 0 && other.slot >= 0 && output.slot != kRstd && other.slot != kRstd;
+      const isonorm_status status = CheckOverlap(output.view, other.view, in_place);
+      if (status != ISONORM_OK) return status;
+    }
+  }
+  Collapse();
+  return ISONORM_OK;
+}
+
+void CallBuilder::Collapse() {
+  for (int i = 0; i < count_; ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.slot >= 0) call_->data[entry.slot] = entry.view.data;
+  }
+  int leading = 0;
+  for (int dimension = 0; dimension + 1 < shape_.ndim(); ++dimension) {
+    const int64_t size = shape_.size(dimension);
+    if (size == 1) continue;
+    bool merge = leading > 0;
+    for (int i = 0; i < count_ && merge; ++i) {
+      const Entry& entry = entries_[i];
+      if (entry.slot < 0) continue;
+      const int64_t bytes = entry.view.strides[dimension] * static_cast<int64_t>(SizeOf(entry.view.type));
+      merge = call_->stride[entry.slot][leading - 1] == bytes * size;
+    }
+    const int at = merge ? leading - 1 : leading++;
+    call_->shape[at] = merge ? call_->shape[at] * size : size;
+    for (int i = 0; i < count_; ++i) {
+      const Entry& entry = entries_[i];
+      if (entry.slot < 0) continue;
+      call_->stride[entry.slot][at] = entry.view.strides[dimension] * static_cast<int64_t>(SizeOf(entry.view.type));
+    }
+  }
+  call_->leading = leading;
+  if (read_x_from_ != kX) {
+    call_->data[kX] = call_->data[read_x_from_];
+    call_->type[kX] = call_->type[read_x_from_];
+    for (int i = 0; i < leading; ++i) call_->stride[kX][i] = call_->stride[read_x_from_][i];
+    call_->data[read_x_from_] = nullptr;
+  }
+}
+
+}  // namespace isonorm

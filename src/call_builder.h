@@ -1,0 +1,50 @@
+// The steps by which call.cc turns arguments into a Call. Each returns the first fault it meets.
+#pragma once
+
+#include "call.h"
+#include "tensor.h"
+
+namespace isonorm {
+
+// The tensors of one call, collected so that rules over all of them (types, overlap, collapsing) are loops.
+class CallBuilder {
+ public:
+  explicit CallBuilder(Call* call) : call_(call) {}
+
+  // The tensor that gives rows and cols; sets the compute type.
+  isonorm_status SetShapeFrom(const char* name, const isonorm_tensor* x);
+  // Optional ones: a null tensor is no fault and stays absent.
+  isonorm_status AddRows(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
+  isonorm_status AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
+  isonorm_status AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type);
+
+  isonorm_status SetGroups(int64_t groups, int64_t window);
+  isonorm_status SetScalars(const isonorm_contract& contract, double eps);
+  isonorm_status SetExecutor(const isonorm_executor* executor);
+
+  // Every output against every other tensor, then strides into the call.
+  isonorm_status Finish();
+
+  // The tensor to read in place of x, given under another name.
+  void ReadInsteadOfX(RowTensor slot) { read_x_from_ = slot; }
+
+ private:
+  struct Entry {
+    View view;
+    int slot;  // RowTensor, or -1 for a vector
+    bool output;
+  };
+  static constexpr int kMaxEntries = 16;
+
+  isonorm_status Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** view);
+  isonorm_status CheckType(const View& view, bool output) const;
+  void Collapse();
+
+  Call* call_;
+  View shape_;
+  Entry entries_[kMaxEntries];
+  int count_ = 0;
+  int read_x_from_ = kX;
+};
+
+}  // namespace isonorm

@@ -1,0 +1,23 @@
+// Tuned forward loops for x in f32: one for each row of kernels.inc that says so.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/forward_f32.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+#include "cpu/target_table.h"
+#include "cpu/tuned_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+void AddForwardF32(Backend& backend) { AddTunedForward<float>(backend); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace isonorm {
+ISONORM_EXPORT_KERNELS(AddForwardF32);
+}  // namespace isonorm
+#endif

@@ -1,0 +1,195 @@
+// The sums of squares of a few rows at once, for the tuned loops. Where vectors have 8 or more lanes, eight leaves (of one
+// row or of several) go through the lane tree and the lower leaf tree together in one network.
+#if defined(ISONORM_CPU_ROW_SUMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_ROW_SUMS_INL_H_
+#undef ISONORM_CPU_ROW_SUMS_INL_H_
+#else
+#define ISONORM_CPU_ROW_SUMS_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "cpu/sum-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+// The leaves of a call's rows, with what is the same for all of them taken out of the loops.
+struct RowLeaves {
+  explicit RowLeaves(int64_t cols) : leaves(LeavesOf(cols)), count(leaves.count()), length(leaves.equal() ? cols / count : 0) {}
+  int64_t begin(int64_t i) const { return length != 0 ? i * length : leaves.begin(i); }
+
+  Leaves leaves;
+  int64_t count;
+  int64_t length;  // of every leaf; 0 if they differ
+};
+
+#undef ISONORM_LEAF_NETWORK
+#if ISONORM_FIXED_VECTORS && (HWY_CAP_GE256 || HWY_CAP_GE512)
+#define ISONORM_LEAF_NETWORK 1
+
+// bf16 leaves keep even and odd elements in two vectors: one load feeds both, and no permutation is needed. The widest stride
+// that is left then lies between the two, so one fold merges them and the even/odd stride comes last.
+template <class T>
+constexpr bool kEvenOdd = std::is_same_v<T, Bf16>;
+
+template <class D>
+HWY_INLINE void EvenOddSquares(D d, V<hn::Repartition<uint16_t, D>> raw, V<D>& even, V<D>& odd) {
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, raw);
+  const auto e = hn::BitCast(d, hn::ShiftLeft<16>(bits));
+  const auto o = hn::BitCast(d, hn::And(bits, hn::Set(du, 0xFFFF0000u)));
+  even = Fma(e, e, even);
+  odd = Fma(o, o, odd);
+}
+
+template <class D>
+HWY_INLINE V<D> EvenOddLeaf(D d, const Bf16* p, size_t length) {
+  constexpr size_t kWidth = hn::MaxLanes(D()), kPairs = kLanes / (2 * kWidth);
+  const hn::Repartition<uint16_t, D> d16;
+  const auto* raw = reinterpret_cast<const uint16_t*>(p);
+  V<D> even[kPairs], odd[kPairs];
+  for (size_t j = 0; j < kPairs; ++j) even[j] = odd[j] = hn::Zero(d);
+  size_t at = 0;
+  for (; at + kLanes <= length; at += kLanes) {
+    for (size_t j = 0; j < kPairs; ++j) EvenOddSquares(d, hn::LoadU(d16, raw + at + 2 * j * kWidth), even[j], odd[j]);
+  }
+  if (at < length) {
+    for (size_t j = 0; j < kPairs; ++j) {
+      const size_t from = at + 2 * j * kWidth;
+      if (from + 2 * kWidth <= length) {
+        EvenOddSquares(d, hn::LoadU(d16, raw + from), even[j], odd[j]);
+      } else if (from < length) {
+        EvenOddSquares(d, LoadPart(d16, raw + from, length - from), even[j], odd[j]);
+      }
+    }
+  }
+  for (size_t half = kPairs / 2; half >= 1; half /= 2) {
+    for (size_t j = 0; j < half; ++j) {
+      even[j] = hn::Add(even[j], even[j + half]);
+      odd[j] = hn::Add(odd[j], odd[j + half]);
+    }
+  }
+  return FoldAt<kWidth / 2>(d, even[0], odd[0]);
+}
+
+// What is left of a leaf's 64 lanes after the additions of whole vectors.
+template <class D, class T>
+HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length) {
+  if constexpr (kEvenOdd<T>) {
+    return EvenOddLeaf(d, p, length);
+  } else {
+    return LeafInRegisters(d, Squares<T>{p}, length);
+  }
+}
+
+// Strides of the levels that are left, in the order in which the lane tree folds them; 0 for none.
+template <class D, class T>
+struct Levels {
+  static constexpr size_t kTop = hn::MaxLanes(D()) / 2;
+  static constexpr size_t k0 = kEvenOdd<T> ? kTop / 2 : kTop;
+  static constexpr size_t k1 = k0 / 2;
+  static constexpr size_t k2 = kEvenOdd<T> && k1 == 1 ? kTop : k1 / 2;
+  static constexpr size_t k3 = kTop == 4 ? 0 : (kEvenOdd<T> ? kTop : 1);
+  // The lane in which the network leaves leaf i of 8.
+  static constexpr size_t LaneOf(size_t i) { return (i & 1 ? k0 : 0) + (i & 2 ? k1 : 0) + (i & 4 ? k2 : 0); }
+};
+
+// Eight leaf vectors to eight leaf values.
+template <class T, class D>
+HWY_INLINE V<D> LeafNetwork(D d, const float* HWY_RESTRICT leaf) {
+  using L = Levels<D, T>;
+  constexpr size_t kWidth = hn::MaxLanes(D());
+  const auto load = [&](size_t i) HWY_ATTR { return hn::Load(d, leaf + i * kWidth); };
+  const auto a = FoldAt<L::k1>(d, FoldAt<L::k0>(d, load(0), load(1)), FoldAt<L::k0>(d, load(2), load(3)));
+  const auto b = FoldAt<L::k1>(d, FoldAt<L::k0>(d, load(4), load(5)), FoldAt<L::k0>(d, load(6), load(7)));
+  auto values = FoldAt<L::k2>(d, a, b);
+  if constexpr (L::k3 != 0) values = FoldSelf<L::k3>(d, values);
+  return values;
+}
+
+// The sum of one row. leaf(d, begin, length) gives a leaf's vector in the layout that T has.
+template <class T, class Leaf>
+HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
+  const Tag<float> d;
+  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
+  using L = Levels<Tag<float>, T>;
+  HWY_ALIGN float vectors[8 * kWidth];
+  LeafTree<float> tree;
+  int64_t begin = 0;
+  for (int64_t first = 0; first < row.count; first += 8) {
+    const int64_t count = std::min<int64_t>(row.count - first, 8);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t end = row.begin(first + i + 1);
+      hn::Store(leaf(d, begin, static_cast<size_t>(end - begin)), d, vectors + static_cast<size_t>(i) * kWidth);
+      begin = end;
+    }
+    for (auto i = static_cast<size_t>(count); i < 8; ++i) hn::Store(hn::Zero(d), d, vectors + i * kWidth);
+    auto values = LeafNetwork<T>(d, vectors);
+    if (row.count >= 2) values = FoldSelf<L::k0>(d, values);
+    if (row.count >= 4) values = FoldSelf<L::k1>(d, values);
+    if (row.count >= 8) values = FoldSelf<L::k2>(d, values);
+    if (row.count <= 8) return hn::GetLane(values);
+    tree.Push(hn::GetLane(values));
+  }
+  return tree.Total();
+}
+
+// Rows of 1, 2 or 4 leaves share a network.
+template <class T>
+HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  const Tag<float> d;
+  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
+  using L = Levels<Tag<float>, T>;
+  HWY_ALIGN float leaf[8 * kWidth] = {};
+  HWY_ALIGN float values_of[kWidth];
+  const int64_t per_network = 8 / row.count;
+  for (int64_t first = 0; first < rows; first += per_network) {
+    const int64_t count = std::min(per_network, rows - first);
+    float* into = leaf;
+    for (int64_t r = 0; r < count; ++r) {
+      const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + (first + r) * stride);
+      for (int64_t i = 0; i < row.count; ++i, into += kWidth) {
+        const int64_t begin = row.begin(i);
+        hn::Store(LeafVector(d, p + begin, static_cast<size_t>(row.begin(i + 1) - begin)), d, into);
+      }
+    }
+    auto values = LeafNetwork<T>(d, leaf);
+    if (row.count >= 2) values = FoldSelf<L::k0>(d, values);
+    if (row.count >= 4) values = FoldSelf<L::k1>(d, values);
+    hn::Store(values, d, values_of);
+    for (int64_t r = 0; r < count; ++r) sums[first + r] = values_of[L::LaneOf(static_cast<size_t>(r * row.count))];
+  }
+}
+
+#else
+#define ISONORM_LEAF_NETWORK 0
+#endif
+
+// Sums of squares of `rows` rows, `stride` bytes apart.
+template <class T>
+HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+#if ISONORM_LEAF_NETWORK
+  if (row.count < 8) return NarrowRowSums(x, stride, rows, row, sums);
+#endif
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
+#if ISONORM_LEAF_NETWORK
+    sums[r] = RowTotal<T>(row, [p](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafVector(d, p + begin, n); });
+#else
+    LeafTree<float> tree;
+    for (int64_t i = 0; i < row.count; ++i) {
+      const int64_t begin = row.begin(i);
+      tree.Push(LeafValue(Tag<float>(), Squares<T>{p + begin}, static_cast<size_t>(row.begin(i + 1) - begin)));
+    }
+    sums[r] = tree.Total();
+#endif
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_ROW_SUMS_INL_H_

@@ -1,0 +1,94 @@
+// silu(z) = z / (1 + exp(-z)) and its derivative as the fixed sequence of docs/numerics.md §2.
+#if defined(ISONORM_CPU_SILU_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_SILU_INL_H_
+#undef ISONORM_CPU_SILU_INL_H_
+#else
+#define ISONORM_CPU_SILU_INL_H_
+#endif
+
+#include "cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+// exp(a) is about p * 2^n, for -150 <= a <= 0; the power of two comes in two factors, of which the second is 1 from n = -126 on.
+template <class D>
+struct SplitExp {
+  V<D> p, power, rest;
+
+  // v * 2^n with one rounding, for |v| * 2^-126 above the subnormals or n >= -126.
+  HWY_INLINE V<D> Times(V<D> v) const { return hn::Mul(hn::Mul(v, power), rest); }
+};
+
+template <class D>
+HWY_INLINE SplitExp<D> ExpSplit(D d, V<D> a) {
+  const hn::RebindToSigned<D> di;
+  // Adding and taking away 1.5 * 2^23 rounds to an integer, half to even, on every target.
+  const auto magic = hn::Set(d, 0x1.8p23f);
+  const auto n = hn::Sub(hn::Add(hn::Mul(a, hn::Set(d, 0x1.715476p+0f)), magic), magic);
+  const auto minus_n = hn::Neg(n);
+  auto r = Fma(minus_n, hn::Set(d, 0x1.62e43p-1f), a);
+  r = Fma(minus_n, hn::Set(d, -0x1.05c61p-29f), r);
+  auto q = Fma(hn::Set(d, 0x1.6a50aep-10f), r, hn::Set(d, 0x1.123978p-7f));
+  q = Fma(q, r, hn::Set(d, 0x1.5558acp-5f));
+  q = Fma(q, r, hn::Set(d, 0x1.555492p-3f));
+  q = Fma(q, r, hn::Set(d, 0x1.fffffcp-2f));
+  SplitExp<D> e;
+  e.p = hn::Add(hn::Set(d, 1.0f), Fma(q, hn::Mul(r, r), r));
+  const auto exponent = hn::ConvertTo(di, n);
+  const auto cut = hn::Max(exponent, hn::Set(di, -126));
+  const auto power_of_two = [&](auto i) HWY_ATTR {
+    return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(i, hn::Set(di, 127))));
+  };
+  e.power = power_of_two(cut);
+  e.rest = power_of_two(hn::Sub(exponent, cut));
+  return e;
+}
+
+// NaN in, NaN out: such lanes compute on 0 and are put back at the end, for no conversion to an integer is defined on them.
+template <class D, class Body>
+HWY_INLINE V<D> OnNumbers(D d, V<D> z, Body body) {
+  const auto number = hn::Eq(z, z);
+  const auto result = body(hn::IfThenElseZero(number, z));
+  (void)d;
+  return hn::IfThenElse(number, result, z);
+}
+
+template <class D>
+HWY_INLINE V<D> CutBelow(D d, V<D> v, float low) {
+  return hn::IfThenElse(hn::Lt(v, hn::Set(d, low)), hn::Set(d, low), v);
+}
+
+template <class D>
+HWY_INLINE V<D> Silu(D d, V<D> gate) {
+  return OnNumbers(d, gate, [d](V<D> all) HWY_ATTR {
+    const auto z = CutBelow(d, all, -150.0f);
+    const auto e = ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f));
+    const auto denominator = hn::Add(hn::Set(d, 1.0f), e.Times(e.p));
+    const auto positive = hn::Div(z, denominator);
+    const auto negative = e.Times(hn::Div(hn::Mul(z, e.p), denominator));
+    return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
+  });
+}
+
+template <class D>
+HWY_INLINE V<D> SiluSlope(D d, V<D> gate) {
+  return OnNumbers(d, gate, [d](V<D> all) HWY_ATTR {
+    const auto one = hn::Set(d, 1.0f), top = hn::Set(d, 150.0f);
+    const auto low = CutBelow(d, all, -150.0f);
+    const auto z = hn::IfThenElse(hn::Gt(low, top), top, low);
+    const auto e = ExpSplit(d, hn::Neg(hn::Abs(z)));
+    const auto x = e.Times(e.p);
+    const auto denominator = hn::Add(one, x);
+    const auto positive = hn::Mul(hn::Div(one, denominator), Fma(z, hn::Div(x, denominator), one));
+    const auto negative = e.Times(hn::Mul(hn::Div(e.p, denominator), hn::Add(one, hn::Div(z, denominator))));
+    return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_SILU_INL_H_

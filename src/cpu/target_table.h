@@ -1,0 +1,27 @@
+// How a file that Highway compiles once per target offers its kernels: a function that enters them into a backend, exported
+// as a table with one entry for each target. Highway's own HWY_EXPORT would need libhwy at run time.
+#pragma once
+
+#include "hwy/highway.h"
+#include "kernels.h"
+
+namespace isonorm {
+
+using AddKernels = void (*)(Backend& backend);
+
+// In the order of HWY_CHOOSE_TARGET_LIST, the fallback target last; null for targets that were not compiled.
+constexpr size_t kTargetTableSize = HWY_MAX_DYNAMIC_TARGETS + 1;
+
+#define ISONORM_EXPORT_KERNELS(FUNCTION) \
+  const AddKernels FUNCTION##Table[kTargetTableSize] = {HWY_CHOOSE_TARGET_LIST(FUNCTION), HWY_CHOOSE_FALLBACK(FUNCTION)}
+
+extern const AddKernels AddGeneralF32Table[kTargetTableSize];
+extern const AddKernels AddGeneralF64Table[kTargetTableSize];
+extern const AddKernels AddForwardF32Table[kTargetTableSize];
+extern const AddKernels AddForwardBf16Table[kTargetTableSize];
+extern const AddKernels AddForwardF16Table[kTargetTableSize];
+extern const AddKernels AddBackwardF32Table[kTargetTableSize];
+extern const AddKernels AddBackwardBf16Table[kTargetTableSize];
+extern const AddKernels AddBackwardF16Table[kTargetTableSize];
+
+}  // namespace isonorm

@@ -1,0 +1,14 @@
+// The message behind a status. A failing function writes one sentence into storage of the calling thread and returns the
+// status, so that nothing is allocated and no thread sees another's message.
+#pragma once
+
+#include "isonorm/isonorm.h"
+
+namespace isonorm {
+
+// printf's format; the sentence is cut at the end of the storage.
+[[gnu::format(printf, 2, 3)]] isonorm_status Fail(isonorm_status status, const char* format, ...);
+
+const char* LastError();
+
+}  // namespace isonorm

@@ -1,0 +1,19 @@
+// dweight and dbias: sums over rows, in the order of docs/numerics.md §4. Blocks of 32 rows are summed from top to bottom by
+// the kernel; block values combine pairwise, then pairs of pairs; one without a partner passes up unchanged. Threads take
+// whole aligned subtrees, so the sum does not know how many there are.
+#pragma once
+
+#include <cstddef>
+
+#include "call.h"
+#include "kernels.h"
+
+namespace isonorm {
+
+// Bytes that RunWithSums needs in call.workspace, 0 if the call wants neither sum.
+size_t GradientWorkspace(const Call& call);
+
+// Runs the backward kernel over all rows and stores dweight and dbias.
+void RunWithSums(const Call& call, Kernel kernel);
+
+}  // namespace isonorm

@@ -1,0 +1,48 @@
+// What a kernel is and what a backend offers: one function for each row of kernels.inc, or none.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "call.h"
+
+namespace isonorm {
+
+// Named as in kernels.inc.
+enum class Operation : uint8_t { k_forward, k_backward, k_rms, k_rms_backward, k_rms_penalty };
+
+enum KernelId : int {
+#define ISONORM_KERNEL(operation, source, sink, x, weight, out) k_##operation##_##source##_##sink##_##x##_##weight##_##out,
+#include "kernels.inc"
+  kKernels
+};
+
+// Neighbouring rows at constant strides: where a Call's leading dimensions collapse, all of them are one run.
+struct Run {
+  int64_t first;  // index of the first row in the call
+  int64_t count;
+  char* data[kRowTensors];      // of the first row; null where the call has none
+  int64_t stride[kRowTensors];  // bytes from row to row
+};
+
+// Sums over the rows of a block, in the compute type, `cols` each; null where not wanted. A kernel adds its rows in order.
+struct ColumnSums {
+  void* dweight;
+  void* dbias;
+};
+
+using Kernel = void (*)(const Call& call, const Run& run, const ColumnSums& sums);
+
+struct Backend {
+  const char* name;  // given by the code of the target itself
+  Kernel kernels[kKernels];
+  bool (*all_finite)(const void* data, Type type, int64_t count);
+};
+
+// The first row of kernels.inc that fits the call and that the backend has; kKernels if none does.
+int FindKernel(const Backend& backend, Operation operation, const Call& call);
+
+// "forward.plain.cast.f32.f32.f32"
+const char* KernelName(int id);
+
+}  // namespace isonorm

@@ -1,0 +1,157 @@
+#include "reference.h"
+
+#include "reference_row.h"
+
+namespace isonorm {
+namespace {
+
+using reference::Group;
+using reference::PlainSum;
+using reference::Sum;
+
+template <class F>
+void Forward(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    for (int64_t g = 0; g < call.groups; ++g) {
+      Group<F> group(call, run, row, g);
+      group.ComputeStatistic();
+      if (group.has(kRstd)) group.StoreRstd(group.rstd());
+      for (int64_t j = 0; j < call.group_cols; ++j) {
+        F y = F(0);
+        if (group.has(kY)) {
+          y = group.Affine(j);
+          if (call.gate == Gate::kAfter) y = group.BeforeGate(j) * static_cast<F>(group.GateSilu(j));
+        }
+        // The sum may lie over an input, so it is stored after everything at this place was read.
+        const F sum = group.has(kResidualOut) ? group.Source(j) : F(0);
+        if (group.has(kResidualOut)) group.Store(kResidualOut, j, sum);
+        if (group.has(kY)) group.Store(kY, j, y);
+      }
+    }
+  }
+}
+
+template <class F>
+void BackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
+  group.UseSavedRstdOrCompute();
+  const int64_t n = call.group_cols;
+  const auto upstream = [&](int64_t j) {
+    const F dy = group.Load(kDy, j);
+    return call.gate == Gate::kAfter ? dy * static_cast<F>(group.GateSilu(j)) : dy;
+  };
+  const auto g = [&](int64_t j) { return call.weight_type != Type::kNone ? upstream(j) * group.Weight(j) : upstream(j); };
+  const F dot = Sum<F>(n, [&](F a, int64_t j) { return std::fma(g(j), group.C(j), a); }) + F(0);
+  F f = Mean(dot, call.window);
+  if (call.eps_outside) {
+    const F qr = group.q() * group.r();
+    f = qr == 0 ? F(0) : f / qr;
+  }
+  const F mean_g = call.layer ? Mean(PlainSum<F>(n, g), n) : F(0);
+  for (int64_t j = 0; j < n; ++j) {
+    const int64_t column = group.column(j);
+    const F base = call.layer ? g(j) - mean_g : g(j);
+    F v = group.r() * (j < call.window ? std::fma(-group.C(j), f, base) : base);
+    v = std::ldexp(v, -group.exponent());
+    if (sums.dweight != nullptr) {
+      F& sum = static_cast<F*>(sums.dweight)[column];
+      sum = std::fma(upstream(j), group.RoundedC(j), sum);
+    }
+    if (sums.dbias != nullptr) {
+      F& sum = static_cast<F*>(sums.dbias)[column];
+      sum = sum + upstream(j);
+    }
+    F dz = 0;
+    if (call.gate == Gate::kAfter) {
+      const F through = group.Load(kDy, j) * group.BeforeGate(j);
+      dz = through * static_cast<F>(group.GateSlope(j));
+    } else if (call.gate == Gate::kBefore) {
+      const F through = v * group.Load(kX, j);
+      dz = through * static_cast<F>(group.GateSlope(j));
+      v = v * static_cast<F>(group.GateSilu(j));
+    }
+    if (group.has(kDresidual)) v = v + group.Load(kDresidual, j);
+    // dx and dgate may lie over inputs: both are stored after everything at this place was read.
+    if (group.has(kDgate)) group.Store(kDgate, j, dz);
+    if (group.has(kDx)) group.Store(kDx, j, v);
+  }
+}
+
+template <class F>
+void Backward(const Call& call, const Run& run, const ColumnSums& sums) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    for (int64_t g = 0; g < call.groups; ++g) {
+      Group<F> group(call, run, row, g);
+      BackwardGroup(call, group, sums);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------- RMS of vectors: the same statistic with eps 0
+
+template <class F>
+void Rms(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    group.ComputeStatistic();
+    group.StoreRstd(std::ldexp(group.q(), group.exponent()));
+  }
+}
+
+template <class F>
+void RmsBackward(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    group.ComputeStatistic();
+    const F share = Mean(group.SavedRstd(), call.cols);
+    const bool zero = group.q() == 0;
+    for (int64_t j = 0; j < call.cols; ++j) group.Store(kDx, j, zero ? F(0) : share * group.C(j));
+  }
+}
+
+template <class F>
+void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) {
+  const F slope = static_cast<F>(2 * call.lambda / static_cast<double>(call.cols));
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    if (group.has(kRstd)) {
+      group.ComputeStatistic();
+      group.StoreRstd(static_cast<F>(std::ldexp(call.lambda * static_cast<double>(group.mean_square()), 2 * group.exponent())));
+    }
+    if (!group.has(kDx)) continue;
+    for (int64_t j = 0; j < call.cols; ++j) {
+      const F v = slope * group.Load(kX, j);
+      group.Store(kDx, j, call.accumulates_rows ? group.Load(kDx, j) + v : v);
+    }
+  }
+}
+
+bool AllFinite(const void* data, Type type, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (!std::isfinite(LoadScalar<double>(data, type, i))) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const Backend& ReferenceBackend() {
+  static const Backend backend = [] {
+    Backend b{};
+    b.name = "reference";
+    b.kernels[k_forward_any_any_any_any_any] = Forward<float>;
+    b.kernels[k_forward_any_any_f64_f64_f64] = Forward<double>;
+    b.kernels[k_backward_any_any_any_any_any] = Backward<float>;
+    b.kernels[k_backward_any_any_f64_f64_f64] = Backward<double>;
+    b.kernels[k_rms_plain_rms_any_none_f32] = Rms<float>;
+    b.kernels[k_rms_plain_rms_f64_none_f64] = Rms<double>;
+    b.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward<float>;
+    b.kernels[k_rms_backward_plain_cast_f64_none_f64] = RmsBackward<double>;
+    b.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty<float>;
+    b.kernels[k_rms_penalty_plain_cast_f64_none_f64] = RmsPenalty<double>;
+    b.all_finite = AllFinite;
+    return b;
+  }();
+  return backend;
+}
+
+}  // namespace isonorm

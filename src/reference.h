@@ -1,0 +1,10 @@
+// The specification (docs/numerics.md) as slow, clear scalar code: the target "reference", which every other is compared with.
+#pragma once
+
+#include "kernels.h"
+
+namespace isonorm {
+
+const Backend& ReferenceBackend();
+
+}  // namespace isonorm

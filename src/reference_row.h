@@ -1,0 +1,206 @@
+// One group of one row as the specification sees it. Nothing is stored between steps: every element is computed from the
+// inputs when it is asked for, so that the code reads like the formulas and needs no memory.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "call.h"
+#include "kernels.h"
+#include "order.h"
+#include "rounding.h"
+
+namespace isonorm::reference {
+
+// ------------------------------------------------------------------------------------------------ sums (numerics.md §1)
+
+// step(a, j) folds element j into the partial sum a.
+template <class F, class Step>
+F Sum(int64_t count, Step step) {
+  const Leaves leaves = LeavesOf(count);
+  LeafTree<F> tree;
+  for (int64_t leaf = 0; leaf < leaves.count(); ++leaf) {
+    const int64_t begin = leaves.begin(leaf), end = leaves.begin(leaf + 1);
+    F lane[kLanes] = {};
+    for (int64_t j = begin; j < end; ++j) lane[(j - begin) % kLanes] = step(lane[(j - begin) % kLanes], j);
+    for (int width = kLanes / 2; width >= 1; width /= 2) {
+      for (int l = 0; l < width; ++l) lane[l] = lane[l] + lane[l + width];
+    }
+    tree.Push(lane[0]);
+  }
+  return tree.Total();
+}
+
+// Dot products and plain sums end on +0, so that a lane which adds 0 cannot show.
+template <class F, class Value>
+F PlainSum(int64_t count, Value value) {
+  return Sum<F>(count, [&](F a, int64_t j) { return a + value(j); }) + F(0);
+}
+
+// ----------------------------------------------------------------------------------------------- silu (numerics.md §2)
+
+struct SplitExp {  // exp(a) is about p * 2^n
+  float p;
+  int n;
+};
+
+inline SplitExp ExpSplit(float a) {  // -150 <= a <= 0
+  const float n = std::nearbyint(a * 0x1.715476p+0f);
+  float r = std::fma(-n, 0x1.62e43p-1f, a);
+  r = std::fma(-n, -0x1.05c61p-29f, r);
+  float q = std::fma(0x1.6a50aep-10f, r, 0x1.123978p-7f);
+  q = std::fma(q, r, 0x1.5558acp-5f);
+  q = std::fma(q, r, 0x1.555492p-3f);
+  q = std::fma(q, r, 0x1.fffffcp-2f);
+  return {1.0f + std::fma(q, r * r, r), static_cast<int>(n)};
+}
+
+inline float Silu(float z) {
+  if (z != z) return z;
+  if (z < -150.0f) z = -150.0f;
+  const SplitExp e = ExpSplit(std::max(-std::fabs(z), -150.0f));
+  const float d = 1.0f + std::ldexp(e.p, e.n);
+  return z >= 0 ? z / d : std::ldexp((z * e.p) / d, e.n);
+}
+
+inline float SiluSlope(float z) {
+  if (z != z) return z;
+  z = std::clamp(z, -150.0f, 150.0f);
+  const SplitExp e = ExpSplit(-std::fabs(z));
+  const float x = std::ldexp(e.p, e.n), d = 1.0f + x;
+  return z >= 0 ? (1.0f / d) * std::fma(z, x / d, 1.0f) : std::ldexp((e.p / d) * (1.0f + z / d), e.n);
+}
+
+// ------------------------------------------------------------------------------------------------------------- a group
+
+template <class F>
+class Group {
+ public:
+  Group(const Call& call, const Run& run, int64_t row, int64_t group)
+      : call_(call), first_(group * call.group_cols), n_(call.group_cols) {
+    for (int t = 0; t < kRowTensors; ++t) data_[t] = run.data[t] == nullptr ? nullptr : run.data[t] + row * run.stride[t];
+    group_ = group;
+  }
+
+  F Load(RowTensor tensor, int64_t j) const { return LoadScalar<F>(data_[tensor], call_.type[tensor], first_ + j); }
+  void Store(RowTensor tensor, int64_t j, F value) const { StoreScalar(value, data_[tensor], call_.type[tensor], first_ + j); }
+  bool has(RowTensor tensor) const { return data_[tensor] != nullptr; }
+  F SavedRstd() const { return LoadScalar<F>(data_[kRstd], call_.type[kRstd], group_); }
+  void StoreRstd(F value) const { StoreScalar(value, data_[kRstd], call_.type[kRstd], group_); }
+  int64_t column(int64_t j) const { return first_ + j; }
+
+  // Step 0, the source: x, x + residual (rounded as stored, or kept), x * silu(gate).
+  F Source(int64_t j) const {
+    F h = Load(kX, j);
+    if (has(kResidual)) {
+      h = h + Load(kResidual, j);
+      if (call_.sum_type != Type::kNone) h = RoundTo(h, call_.sum_type);
+    }
+    if (call_.gate == Gate::kBefore) h = h * static_cast<F>(Silu(static_cast<float>(Load(kGate, j))));
+    return h;
+  }
+
+  F Scaled(int64_t j) const { return exponent_ == 0 ? Source(j) : std::ldexp(Source(j), -exponent_); }
+  F Centred(int64_t j) const { return (Scaled(j) - mean_); }
+
+  // Steps 1 and 2, and the scaled path of §3.
+  void ComputeStatistic() {
+    const F eps = static_cast<F>(call_.eps);
+    F sum = SumOfSquares();
+    bool finite = true;
+    F largest = 0;
+    for (int64_t j = 0; j < call_.window; ++j) {
+      const F h = std::fabs(Source(j));
+      finite = finite && std::isfinite(h);
+      largest = std::max(largest, h);
+    }
+    constexpr bool kSingle = sizeof(F) == 4;
+    const F tiny_sum = kSingle ? F(0x1p-96) : F(0x1p-900);
+    const bool tiny_eps = !kSingle ? eps == 0 : eps < (call_.eps_outside ? F(0x1p-48) : F(0x1p-120));
+    const bool overflowed = !(std::isfinite(sum) && std::isfinite(mean_));
+    bool scaled = finite && largest > 0 && (overflowed || (sum < tiny_sum && tiny_eps));
+    if (scaled) {
+      exponent_ = std::ilogb(largest);
+      sum = SumOfSquares();
+    }
+    F& m = m_;
+    m = Mean(sum, call_.window);
+    if (call_.layer) {
+      m = std::fma(-shift_, shift_, m);
+      if (m < 0) m = 0;
+      if (scaled && m == 0 && eps > 0) {  // a constant row: nothing is left to scale
+        constant_ = true;
+        scaled = false;
+        exponent_ = 0;
+      }
+    }
+    if (!scaled) {
+      q_ = std::sqrt(m);
+      r_ = call_.eps_outside ? F(1) / (q_ + eps) : InvSqrt(m + eps);
+    } else {
+      const double wide_eps = std::ldexp(static_cast<double>(eps), call_.eps_outside ? -exponent_ : -2 * exponent_);
+      q_ = static_cast<F>(std::sqrt(static_cast<double>(m)));
+      r_ = call_.eps_outside ? static_cast<F>(1.0 / (static_cast<double>(q_) + wide_eps))
+                             : static_cast<F>(1.0 / std::sqrt(static_cast<double>(m) + wide_eps));
+    }
+  }
+
+  // A saved rstd in this range belongs to a row that was not scaled, and says all that an RMS norm with eps inside needs.
+  void UseSavedRstdOrCompute() {
+    if (has(kRstd) && !call_.layer && !call_.eps_outside) {
+      const F saved = SavedRstd();
+      if (saved >= F(0x1p-48) && saved <= F(0x1p47)) {
+        r_ = saved;
+        return;
+      }
+    }
+    ComputeStatistic();
+  }
+
+  F rstd() const { return std::ldexp(r_, -exponent_); }
+  F r() const { return r_; }
+  F q() const { return q_; }
+  F mean_square() const { return m_; }  // of the scaled values, where the group is scaled
+  int exponent() const { return exponent_; }
+
+  // Steps 3 to 5.
+  F C(int64_t j) const {
+    if (!call_.layer) return Scaled(j) * r_;
+    return (constant_ ? F(0) : Centred(j) - shift_) * r_;
+  }
+  F RoundedC(int64_t j) const { return RoundTo(C(j), call_.scaled_type); }
+  F Weight(int64_t j) const {
+    if (call_.weight_type == Type::kNone) return F(1);
+    const F w = LoadScalar<F>(call_.weight, call_.weight_type, first_ + j), offset = static_cast<F>(call_.weight_offset);
+    return offset == 0 ? w : w + offset;
+  }
+  F Affine(int64_t j) const {
+    const F c = RoundedC(j);
+    const bool weighted = call_.weight_type != Type::kNone;
+    if (call_.bias_type == Type::kNone) return weighted ? c * Weight(j) : c;
+    const F b = LoadScalar<F>(call_.bias, call_.bias_type, first_ + j);
+    return weighted ? std::fma(c, Weight(j), b) : c + b;
+  }
+  F BeforeGate(int64_t j) const { return RoundTo(Affine(j), call_.gated_type); }
+  float GateSilu(int64_t j) const { return Silu(static_cast<float>(Load(kGate, j))); }
+  float GateSlope(int64_t j) const { return SiluSlope(static_cast<float>(Load(kGate, j))); }
+
+ private:
+  F SumOfSquares() {
+    if (!call_.layer) return Sum<F>(call_.window, [&](F a, int64_t j) { return std::fma(Scaled(j), Scaled(j), a); });
+    mean_ = Mean(PlainSum<F>(n_, [&](int64_t j) { return Scaled(j); }), n_);
+    shift_ = Mean(PlainSum<F>(n_, [&](int64_t j) { return Centred(j); }), n_);
+    return Sum<F>(n_, [&](F a, int64_t j) { return std::fma(Centred(j), Centred(j), a); });
+  }
+
+  const Call& call_;
+  const int64_t first_, n_;
+  int64_t group_;
+  char* data_[kRowTensors];
+  int exponent_ = 0;      // of the largest value, where the group is scaled
+  bool constant_ = false;  // a scaled LayerNorm group of equal values
+  F mean_ = 0, shift_ = 0;  // LayerNorm: the rounded mean, and what its rounding left over
+  F m_ = 0, q_ = 0, r_ = 0;
+};
+
+}  // namespace isonorm::reference

@@ -1,0 +1,117 @@
+// Storage types and the correctly rounded scalar primitives of docs/numerics.md §2 and §5. The vector code of src/cpu has
+// the same functions on vectors; the reference uses these.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace isonorm {
+
+enum class Type : uint8_t { kNone = 0, kF32, kBF16, kF16, kF64 };
+
+constexpr size_t SizeOf(Type type) {
+  return type == Type::kNone ? 0 : type == Type::kF64 ? 8 : type == Type::kF32 ? 4 : 2;
+}
+
+// 16-bit storage, named so that overloads tell them apart.
+struct Bf16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+
+constexpr uint32_t kNaNBitsF32 = 0x7FC00000u;
+constexpr uint16_t kNaNBitsBF16 = 0x7FC0u;
+constexpr uint16_t kNaNBitsF16 = 0x7E00u;
+
+template <class F>
+inline F CanonicalNaN() {
+  return std::numeric_limits<F>::quiet_NaN();  // 7fc00000 and 7ff8000000000000
+}
+
+template <class F>
+inline F CanonicalOrSame(F v) {
+  return v != v ? CanonicalNaN<F>() : v;
+}
+
+inline float Widen(Bf16 v) { return std::bit_cast<float>(uint32_t{v.bits} << 16); }
+
+// Exact: shifted into place the 15 magnitude bits are the value times 2^-112, subnormals included.
+inline float Widen(F16 v) {
+  const uint32_t magnitude = v.bits & 0x7FFFu, sign = uint32_t{v.bits & 0x8000u} << 16;
+  const bool special = magnitude >= 0x7C00u;
+  const float value = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
+  const uint32_t bits = special ? (magnitude << 13) | 0x7F800000u : std::bit_cast<uint32_t>(value);
+  return std::bit_cast<float>(bits | sign);
+}
+
+inline Bf16 NarrowToBf16(float v) {
+  const uint32_t bits = std::bit_cast<uint32_t>(v);
+  if (v != v) return {kNaNBitsBF16};
+  return {static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16)};
+}
+
+inline F16 NarrowToF16(float v) {
+  const uint32_t bits = std::bit_cast<uint32_t>(v), magnitude = bits & 0x7FFFFFFFu, sign = (bits >> 16) & 0x8000u;
+  if (v != v) return {kNaNBitsF16};
+  uint32_t out;
+  if (magnitude >= 0x47800000u) {  // 65536 and above
+    out = 0x7C00u;
+  } else if (magnitude < 0x38800000u) {  // below 2^-14: 0.5 has the spacing of f16's subnormals, so the addition rounds
+    out = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - std::bit_cast<uint32_t>(0.5f);
+  } else {
+    out = (magnitude - (112u << 23) + 0xFFFu + ((magnitude >> 13) & 1)) >> 13;
+  }
+  return {static_cast<uint16_t>(out | sign)};
+}
+
+// Element i of storage `data` as the compute type F.
+template <class F>
+inline F LoadScalar(const void* data, Type type, int64_t i) {
+  switch (type) {
+    case Type::kF32: return static_cast<F>(static_cast<const float*>(data)[i]);
+    case Type::kBF16: return static_cast<F>(Widen(static_cast<const Bf16*>(data)[i]));
+    case Type::kF16: return static_cast<F>(Widen(static_cast<const F16*>(data)[i]));
+    case Type::kF64: return static_cast<F>(static_cast<const double*>(data)[i]);
+    case Type::kNone: break;
+  }
+  return F(1);
+}
+
+// Rounds once and stores; every NaN becomes the canonical one.
+template <class F>
+inline void StoreScalar(F value, void* data, Type type, int64_t i) {
+  const float narrow = static_cast<float>(value);
+  switch (type) {
+    case Type::kF32: static_cast<float*>(data)[i] = CanonicalOrSame(narrow); break;
+    case Type::kBF16: static_cast<Bf16*>(data)[i] = NarrowToBf16(narrow); break;
+    case Type::kF16: static_cast<F16*>(data)[i] = NarrowToF16(narrow); break;
+    case Type::kF64: static_cast<double*>(data)[i] = CanonicalOrSame(static_cast<double>(value)); break;
+    case Type::kNone: break;
+  }
+}
+
+// The value as it would come back from storage.
+template <class F>
+inline F RoundTo(F value, Type type) {
+  switch (type) {
+    case Type::kBF16: return static_cast<F>(Widen(NarrowToBf16(static_cast<float>(value))));
+    case Type::kF16: return static_cast<F>(Widen(NarrowToF16(static_cast<float>(value))));
+    case Type::kF32: return static_cast<F>(static_cast<float>(value));
+    default: return value;
+  }
+}
+
+inline float Mean(float sum, int64_t n) { return static_cast<float>(static_cast<double>(sum) / static_cast<double>(n)); }
+inline double Mean(double sum, int64_t n) { return sum / static_cast<double>(n); }
+
+// Correctly rounded for f32 (checked for every mantissa); two roundings, as defined, for f64.
+inline float InvSqrt(float v) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(v))); }
+inline double InvSqrt(double v) { return 1.0 / std::sqrt(v); }
+
+}  // namespace isonorm

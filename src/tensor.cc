@@ -1,0 +1,177 @@
+#include "tensor.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdlib>
+
+#include "error.h"
+
+namespace isonorm {
+namespace {
+
+// A dimension that moves in memory, for the question whether two blocks of bytes meet.
+struct Step {
+  int64_t bytes;  // > 0
+  int64_t count;  // > 1
+};
+
+// Sorted by falling stride; dimensions of one element do not move.
+int StepsOf(const View& view, Step* steps) {
+  const int64_t size = static_cast<int64_t>(SizeOf(view.type));
+  int count = 0;
+  for (int i = 0; i + 1 < view.ndim(); ++i) {
+    if (view.size(i) > 1) steps[count++] = {std::abs(view.strides[i]) * size, view.size(i)};
+  }
+  std::sort(steps, steps + count, [](const Step& a, const Step& b) { return a.bytes > b.bytes; });
+  return count;
+}
+
+// Whether two blocks of `width` bytes, `distance` apart and repeated by the same steps, share a byte. Exact where every step
+// is at least as long as all that lies below it, which CheckOutput makes sure of.
+bool Meet(int64_t distance, int64_t width, const Step* steps, int count) {
+  if (count == 0) return std::abs(distance) < width;
+  const int64_t nearest = distance / steps[0].bytes;
+  for (int64_t turn = nearest - 1; turn <= nearest + 1; ++turn) {
+    if (std::abs(turn) < steps[0].count && Meet(distance - turn * steps[0].bytes, width, steps + 1, count - 1)) return true;
+  }
+  return false;
+}
+
+bool SameLayout(const View& a, const View& b) {
+  if (a.ndim() != b.ndim() || a.type != b.type) return false;
+  for (int i = 0; i < a.ndim(); ++i) {
+    if (a.size(i) != b.size(i) || (a.size(i) > 1 && a.strides[i] != b.strides[i])) return false;
+  }
+  return true;
+}
+
+isonorm_status TooLarge(const char* name) {
+  return Fail(ISONORM_ERROR_OVERFLOW, "%s spans more bytes than int64_t can count; its sizes and strides must fit.", name);
+}
+
+}  // namespace
+
+Type TypeOf(isonorm_dtype dtype) {
+  if (dtype.lanes != 1) return Type::kNone;
+  if (dtype.code == ISONORM_CODE_BFLOAT && dtype.bits == 16) return Type::kBF16;
+  if (dtype.code != ISONORM_CODE_FLOAT) return Type::kNone;
+  return dtype.bits == 32 ? Type::kF32 : dtype.bits == 16 ? Type::kF16 : dtype.bits == 64 ? Type::kF64 : Type::kNone;
+}
+
+const char* NameOf(Type type) {
+  switch (type) {
+    case Type::kF32: return "f32";
+    case Type::kBF16: return "bf16";
+    case Type::kF16: return "f16";
+    case Type::kF64: return "f64";
+    case Type::kNone: break;
+  }
+  return "none";
+}
+
+isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View* view) {
+  if (tensor->ndim < 1 || tensor->ndim > 7) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be from 1 to 7 (up to 6 leading dimensions).", name,
+                static_cast<int>(tensor->ndim));
+  }
+  if (tensor->shape == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.shape is null, but must hold ndim sizes.", name);
+  const Type type = TypeOf(tensor->dtype);
+  if (type == Type::kNone) {
+    return Fail(ISONORM_ERROR_DTYPE, "%s.dtype is {code %d, bits %d, lanes %d}, but must be f32, bf16, f16 or f64.", name,
+                tensor->dtype.code, tensor->dtype.bits, tensor->dtype.lanes);
+  }
+  if (tensor->device.device_type != ISONORM_DEVICE_CPU) {
+    return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
+                static_cast<int>(tensor->device.device_type));
+  }
+  const int last = tensor->ndim - 1;
+  int64_t elements = 1;
+  bool empty = false;
+  for (int i = 0; i <= last; ++i) {
+    const int64_t size = tensor->shape[i];
+    if (size < 0) return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must not be negative.", name, i, size);
+    empty |= size == 0;
+  }
+  // From the inside out; a size of 0 must not hide the overflow of the others' strides, so it counts as 1.
+  const int64_t size_of = static_cast<int64_t>(SizeOf(type));
+  int64_t before = 0, after = 0;  // bytes reached below and above the first element
+  for (int i = last; i >= 0; --i) {
+    const int64_t size = tensor->shape[i];
+    const int64_t stride = tensor->strides == nullptr ? elements : tensor->strides[i];
+    view->strides[i] = stride;
+    int64_t reach = 0;
+    if (size > 1 && (__builtin_mul_overflow(size - 1, stride, &reach) || __builtin_mul_overflow(reach, size_of, &reach) ||
+                     (reach < 0 ? __builtin_add_overflow(before, reach, &before) : __builtin_add_overflow(after, reach, &after)))) {
+      return TooLarge(name);
+    }
+    if (size > 1 && __builtin_mul_overflow(elements, size, &elements)) return TooLarge(name);
+  }
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(elements, size_of, &bytes) || __builtin_add_overflow(after, size_of, &after)) return TooLarge(name);
+  if (tensor->shape[last] > 1 && view->strides[last] != 1) {
+    return Fail(ISONORM_ERROR_STRIDE, "%s.strides[%d] is %" PRId64 ", but the last dimension must be contiguous (stride 1).", name,
+                last, view->strides[last]);
+  }
+  view->name = name;
+  view->tensor = tensor;
+  view->type = type;
+  if (empty) return ISONORM_OK;
+  if (tensor->data == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.data is null, but the tensor is not empty.", name);
+  view->data = static_cast<char*>(tensor->data) + tensor->byte_offset;
+  const auto address = reinterpret_cast<intptr_t>(view->data);
+  if (__builtin_add_overflow(address, before, &view->low) || __builtin_add_overflow(address, after, &view->high)) {
+    return TooLarge(name);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CheckOutput(const View& view) {
+  Step steps[7];
+  const int count = StepsOf(view, steps);
+  int64_t below = view.size(view.ndim() - 1) * static_cast<int64_t>(SizeOf(view.type));
+  for (int i = count - 1; i >= 0; --i) {
+    if (steps[i].bytes < below) {
+      return Fail(ISONORM_ERROR_STRIDE,
+                  "%s is an output whose rows overlap: a stride of %" PRId64 " bytes, but %" PRId64 " are needed.", view.name,
+                  steps[i].bytes, below);
+    }
+    below = steps[i].bytes * (steps[i].count - 1) + below;  // cannot overflow: CheckTensor counted these bytes
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CheckOverlap(const View& output, const View& other, bool in_place) {
+  if (output.high <= other.low || other.high <= output.low) return ISONORM_OK;
+  if (output.data == nullptr || other.data == nullptr) return ISONORM_OK;
+  const bool same_layout = SameLayout(output, other);
+  if (in_place && same_layout && output.data == other.data) return ISONORM_OK;
+  // Slices of one packed buffer interleave without meeting. Decided exactly if both move by the same strides.
+  bool same_steps = output.ndim() == other.ndim();
+  for (int i = 0; same_steps && i + 1 < output.ndim(); ++i) {
+    const int64_t a = output.strides[i] * static_cast<int64_t>(SizeOf(output.type));
+    const int64_t b = other.strides[i] * static_cast<int64_t>(SizeOf(other.type));
+    same_steps = output.size(i) == other.size(i) && (output.size(i) <= 1 || a == b);
+  }
+  if (same_steps) {
+    Step steps[7];
+    const int count = StepsOf(output, steps);
+    const int last = output.ndim() - 1;
+    const int64_t width_a = output.size(last) * static_cast<int64_t>(SizeOf(output.type));
+    const int64_t width_b = other.size(last) * static_cast<int64_t>(SizeOf(other.type));
+    // Blocks [0, a) and [t, t + b) meet where -b < t < a: as two equal blocks if the narrow one is moved along the wide one.
+    const int64_t distance = other.data - output.data;
+    bool meet = false;
+    for (int64_t shift = 0; !meet; shift += std::min(width_a, width_b)) {
+      const int64_t wide = std::max(width_a, width_b), narrow = std::min(width_a, width_b);
+      const int64_t at = std::min(shift, wide - narrow);
+      meet = Meet(width_a >= width_b ? distance - at : distance + at, narrow, steps, count);
+      if (at == wide - narrow) break;
+    }
+    if (!meet) return ISONORM_OK;
+  }
+  return Fail(ISONORM_ERROR_OVERLAP, "%s overlaps %s; %s.", output.name, other.name,
+              in_place ? "it may lie exactly over it, with the same dtype, shape and strides, or apart from it"
+                       : "the two must not share memory");
+}
+
+}  // namespace isonorm

@@ -1,0 +1,16 @@
+// Sizes at which speed choices change. They never change a result. Read once from the environment, so that a test or a
+// user can force a choice: ISONORM_TASK_BYTES, ISONORM_STREAM_BYTES.
+#pragma once
+
+#include <cstdint>
+
+namespace isonorm {
+
+struct Tuning {
+  int64_t task_bytes;    // a thread more for each of these bytes that a call reads and writes
+  int64_t stream_bytes;  // from here on outputs bypass the cache
+};
+
+const Tuning& GetTuning();
+
+}  // namespace isonorm
