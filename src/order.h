@@ -48,6 +48,7 @@ ISONORM_HD inline Leaves LeavesOf(int64_t cols) {
 template <class F>
 class LeafTree {
  public:
+  ISONORM_HD LeafTree() { pending_[0] = F(0); }
   ISONORM_HD void Push(F value) {
     for (uint64_t i = pushed_++; i & 1; i >>= 1) value = pending_[--pending_count_] + value;
     pending_[pending_count_++] = value;

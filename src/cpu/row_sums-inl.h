@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "cpu/duo-inl.h"
 #include "cpu/sum-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -34,51 +35,50 @@ struct RowLeaves {
 template <class T>
 constexpr bool kEvenOdd = std::is_same_v<T, Bf16>;
 
-template <class D>
-HWY_INLINE void EvenOddSquares(D d, V<hn::Repartition<uint16_t, D>> raw, V<D>& even, V<D>& odd) {
-  const hn::RebindToUnsigned<D> du;
-  const auto bits = hn::BitCast(du, raw);
-  const auto e = hn::BitCast(d, hn::ShiftLeft<16>(bits));
-  const auto o = hn::BitCast(d, hn::And(bits, hn::Set(du, 0xFFFF0000u)));
-  even = Fma(e, e, even);
-  odd = Fma(o, o, odd);
-}
+struct EvenOddSquares {
+  const Bf16* p;
+  template <class D>
+  HWY_INLINE void FoldDuo(D d, Duo<D>& a, size_t at) const {
+    a = Map(LoadDuo<Layout::kEvenOdd>(d, p + at), a, [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); });
+  }
+  template <class D>
+  HWY_INLINE void FoldDuoPart(D d, Duo<D>& a, size_t at, size_t n) const {
+    a = Map(LoadDuoPart<Layout::kEvenOdd>(d, p + at, n), a, [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); });
+  }
+};
 
-template <class D>
-HWY_INLINE V<D> EvenOddLeaf(D d, const Bf16* p, size_t length) {
+template <class D, class Term>
+HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length) {
   constexpr size_t kWidth = hn::MaxLanes(D()), kPairs = kLanes / (2 * kWidth);
-  const hn::Repartition<uint16_t, D> d16;
-  const auto* raw = reinterpret_cast<const uint16_t*>(p);
-  V<D> even[kPairs], odd[kPairs];
-  for (size_t j = 0; j < kPairs; ++j) even[j] = odd[j] = hn::Zero(d);
+  Duo<D> sum[kPairs];
+  for (size_t j = 0; j < kPairs; ++j) sum[j] = {hn::Zero(d), hn::Zero(d)};
   size_t at = 0;
   for (; at + kLanes <= length; at += kLanes) {
-    for (size_t j = 0; j < kPairs; ++j) EvenOddSquares(d, hn::LoadU(d16, raw + at + 2 * j * kWidth), even[j], odd[j]);
+    for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
   }
   if (at < length) {
     for (size_t j = 0; j < kPairs; ++j) {
       const size_t from = at + 2 * j * kWidth;
       if (from + 2 * kWidth <= length) {
-        EvenOddSquares(d, hn::LoadU(d16, raw + from), even[j], odd[j]);
+        term.FoldDuo(d, sum[j], from);
       } else if (from < length) {
-        EvenOddSquares(d, LoadPart(d16, raw + from, length - from), even[j], odd[j]);
+        term.FoldDuoPart(d, sum[j], from, length - from);
       }
     }
   }
   for (size_t half = kPairs / 2; half >= 1; half /= 2) {
     for (size_t j = 0; j < half; ++j) {
-      even[j] = hn::Add(even[j], even[j + half]);
-      odd[j] = hn::Add(odd[j], odd[j + half]);
+      sum[j] = Map(sum[j], sum[j + half], [](V<D> left, V<D> right) HWY_ATTR { return hn::Add(left, right); });
     }
   }
-  return FoldAt<kWidth / 2>(d, even[0], odd[0]);
+  return FoldAt<kWidth / 2>(d, sum[0].a, sum[0].b);
 }
 
 // What is left of a leaf's 64 lanes after the additions of whole vectors.
 template <class D, class T>
 HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length) {
   if constexpr (kEvenOdd<T>) {
-    return EvenOddLeaf(d, p, length);
+    return EvenOddLeaf(d, EvenOddSquares{p}, length);
   } else {
     return LeafInRegisters(d, Squares<T>{p}, length);
   }

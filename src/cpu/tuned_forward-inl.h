@@ -57,17 +57,19 @@ void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
         continue;
       }
       if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r[i];
-      const bool more = row + block < run.count;
-      writer.Write(x + i * run.stride[kX], more ? x + (i + block) * run.stride[kX] : nullptr,
-                   run.data[kY] + row * run.stride[kY], r[i]);
+      const char* from = x + i * run.stride[kX];
+      const char* next = row + block < run.count ? from + block * run.stride[kX] : from;
+      writer.Write(from, next, run.data[kY] + row * run.stride[kY], r[i]);
     }
   }
   writer.Finish();
 }
 
-// Enters the tuned forward rows of the table whose x is of type Tx.
+// Enters the tuned forward rows of the table whose x is of type Tx. Without a fused multiply-add in hardware the arithmetic takes
+// longer than the memory, and the general path does as well.
 template <class Tx>
-void AddTunedForward(Backend& backend) {
+void AddTunedForward([[maybe_unused]] Backend& backend) {
+#if HWY_NATIVE_FMA
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_TUNED(operation, x, weight, out)                                                                \
   if constexpr (Operation::k_##operation == Operation::k_forward && std::is_same_v<storage::x, Tx>) {            \
@@ -75,6 +77,7 @@ void AddTunedForward(Backend& backend) {
         TunedForward<storage::x, storage::weight, storage::out>;                                                 \
   }
 #include "kernels.inc"
+#endif
 }
 
 }  // namespace HWY_NAMESPACE

@@ -145,8 +145,13 @@ template <Nans kNans, class D>
 HWY_INLINE V<hn::RebindToUnsigned<D>> Bf16InUpperHalves([[maybe_unused]] D d, V<D> v) {
   const hn::RebindToUnsigned<D> du;
   const auto bits = hn::BitCast(du, v);
+#if HWY_CAP_GE512  // a masked addition
+  const auto is_odd = hn::TestBit(bits, hn::Set(du, 0x10000u));
+  const auto rounded = hn::IfThenElse(is_odd, hn::Add(bits, hn::Set(du, 0x8000u)), hn::Add(bits, hn::Set(du, 0x7FFFu)));
+#else
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
   const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), odd);
+#endif
   if constexpr (kNans == Nans::kNone) return rounded;
   const auto is_number = hn::VecFromMask(du, hn::RebindMask(du, hn::Eq(v, v)));
   const auto nan = hn::Set(du, kNaNBitsF32);
