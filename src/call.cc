@@ -62,7 +62,7 @@ isonorm_status MakeForward(const isonorm_contract* contract, double eps, const i
   ISONORM_TRY(CheckContract(contract));
   ISONORM_TRY(CheckArgs(args, "isonorm_forward_args"));
   CallBuilder builder(call);
-  ISONORM_TRY(builder.SetShapeFrom("x", args->x));
+  ISONORM_TRY(builder.SetShapeFrom(kX, "x", args->x));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
   ISONORM_TRY(builder.SetGroups(args->groups, args->window));
   ISONORM_TRY(CheckGate(*contract, *call, args->gate, args->residual));
@@ -74,7 +74,6 @@ isonorm_status MakeForward(const isonorm_contract* contract, double eps, const i
   }
   void* weight = nullptr;
   void* bias = nullptr;
-  ISONORM_TRY(builder.AddRows(kX, "x", args->x, false));
   ISONORM_TRY(builder.AddRows(kResidual, "residual", args->residual, false));
   ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
   ISONORM_TRY(builder.AddVector("weight", args->weight, false, &weight, &call->weight_type));
@@ -107,7 +106,7 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
     return Fail(ISONORM_ERROR_NULL, "x and dx are both null, but one of them must give the type of x.");
   }
   CallBuilder builder(call);
-  ISONORM_TRY(args->x != nullptr ? builder.SetShapeFrom("x", args->x) : builder.SetShapeFrom("residual_out", args->residual_out));
+  ISONORM_TRY(args->x != nullptr ? builder.SetShapeFrom(kX, "x", args->x) : builder.SetShapeFrom(kResidualOut, "residual_out", args->residual_out));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
   ISONORM_TRY(builder.SetGroups(args->groups, args->window));
   ISONORM_TRY(CheckGate(*contract, *call, args->gate, args->residual));
@@ -130,9 +129,8 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   void* weight = nullptr;
   void* bias = nullptr;
   Type dweight_type = Type::kNone;
-  ISONORM_TRY(builder.AddRows(kX, "x", args->x, false));
   ISONORM_TRY(builder.AddRows(kResidual, "residual", args->residual, false));
-  ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, false));
+  if (args->x != nullptr) ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, false));
   ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
   ISONORM_TRY(builder.AddRows(kDy, "dy", args->dy, false));
   ISONORM_TRY(builder.AddRows(kDresidual, "dresidual", args->dresidual, false));
@@ -173,9 +171,8 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
 isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx, const isonorm_executor* executor,
                        Call* call) {
   CallBuilder builder(call);
-  ISONORM_TRY(builder.SetShapeFrom("x", x));
+  ISONORM_TRY(builder.SetShapeFrom(kX, "x", x));
   ISONORM_TRY(builder.SetGroups(1, 0));
-  ISONORM_TRY(builder.AddRows(kX, "x", x, false));
   ISONORM_TRY(builder.AddPerGroup(kRstd, per_row.name, per_row.tensor, per_row.output));
   ISONORM_TRY(builder.AddRows(kDx, "dx", dx, true));
   ISONORM_TRY(builder.SetExecutor(executor));

@@ -7,23 +7,32 @@
 
 namespace isonorm {
 
-isonorm_status CallBuilder::SetShapeFrom(const char* name, const isonorm_tensor* x) {
+isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x) {
   if (x == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
-  const isonorm_status status = CheckTensor(name, x, &shape_);
+  Entry& entry = entries_[0];
+  const View& view = entry.view;
+  const isonorm_status status = CheckTensor(name, x, &entry.view);
   if (status != ISONORM_OK) return status;
-  call_->wide = shape_.type == Type::kF64;
-  call_->cols = shape_.size(shape_.ndim() - 1);
-  if (call_->cols == 0) return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is 0, but a row must have at least 1 value.", name, shape_.ndim() - 1);
+  entry.slot = slot;
+  entry.output = false;
+  count_ = 1;
+  const int last = view.ndim() - 1;
+  call_->type[slot] = view.type;
+  call_->wide = view.type == Type::kF64;
+  call_->cols = view.size(last);
+  if (call_->cols == 0) {
+    return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is 0, but a row must have at least 1 value.", name, last);
+  }
   call_->rows = 1;
-  for (int i = 0; i + 1 < shape_.ndim(); ++i) call_->rows *= shape_.size(i);
+  for (int i = 0; i < last; ++i) call_->rows *= view.size(i);
   return ISONORM_OK;
 }
 
 isonorm_status CallBuilder::CheckType(const View& view, bool output) const {
   if (call_->wide == (view.type == Type::kF64)) return ISONORM_OK;
   if (call_->wide && output && view.type == Type::kF32) return ISONORM_OK;  // y by one rounding; the others are checked by slot
-  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s every tensor must be %s.", view.name, NameOf(view.type), shape_.name,
-              NameOf(shape_.type), call_->wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s every tensor must be %s.", view.name, NameOf(view.type), shape().name,
+              NameOf(shape().type), call_->wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
 }
 
 isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** out) {
@@ -46,13 +55,13 @@ isonorm_status CallBuilder::AddRows(RowTensor slot, const char* name, const ison
   View* view = nullptr;
   const isonorm_status status = Check(name, tensor, output, slot, &view);
   if (status != ISONORM_OK) return status;
-  if (view->ndim() != shape_.ndim()) {
-    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d as that of %s.", name, view->ndim(), shape_.ndim(), shape_.name);
+  if (view->ndim() != shape().ndim()) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d as that of %s.", name, view->ndim(), shape().ndim(), shape().name);
   }
   for (int i = 0; i < view->ndim(); ++i) {
-    if (view->size(i) != shape_.size(i)) {
+    if (view->size(i) != shape().size(i)) {
       return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 " as that of %s.", name, i, view->size(i),
-                  shape_.size(i), shape_.name);
+                  shape().size(i), shape().name);
     }
   }
   call_->type[slot] = view->type;
@@ -64,16 +73,16 @@ isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const 
   View* view = nullptr;
   const isonorm_status status = Check(name, tensor, output, slot, &view);
   if (status != ISONORM_OK) return status;
-  const int leading = shape_.ndim() - 1;
+  const int leading = shape().ndim() - 1;
   const bool has_groups = view->ndim() == leading + 1;
   const bool no_groups = call_->groups == 1 && view->ndim() == leading;
   if (!has_groups && !no_groups) {
     return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d: the leading dimensions of %s%s.", name, view->ndim(),
-                call_->groups == 1 && leading > 0 ? leading : leading + 1, shape_.name,
+                call_->groups == 1 && leading > 0 ? leading : leading + 1, shape().name,
                 call_->groups == 1 && leading > 0 ? "" : " and one of size groups");
   }
   for (int i = 0; i < view->ndim(); ++i) {
-    const int64_t expected = i < leading ? shape_.size(i) : call_->groups;
+    const int64_t expected = i < leading ? shape().size(i) : call_->groups;
     if (view->size(i) != expected) {
       return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", name, i, view->size(i), expected);
     }
@@ -94,7 +103,7 @@ isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* te
   if (view->ndim() != 1) return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be 1.", name, view->ndim());
   if (view->size(0) != call_->cols) {
     return Fail(ISONORM_ERROR_SHAPE, "%s.shape[0] is %" PRId64 ", but must be %" PRId64 ", the last size of %s; nothing is broadcast.",
-                name, view->size(0), call_->cols, shape_.name);
+                name, view->size(0), call_->cols, shape().name);
   }
   *data = view->data;
   *type = view->type;
@@ -177,8 +186,8 @@ void CallBuilder::Collapse() {
     if (entry.slot >= 0) call_->data[entry.slot] = entry.view.data;
   }
   int leading = 0;
-  for (int dimension = 0; dimension + 1 < shape_.ndim(); ++dimension) {
-    const int64_t size = shape_.size(dimension);
+  for (int dimension = 0; dimension + 1 < shape().ndim(); ++dimension) {
+    const int64_t size = shape().size(dimension);
     if (size == 1) continue;
     bool merge = leading > 0;
     for (int i = 0; i < count_ && merge; ++i) {

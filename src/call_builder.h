@@ -11,8 +11,8 @@ class CallBuilder {
  public:
   explicit CallBuilder(Call* call) : call_(call) {}
 
-  // The tensor that gives rows and cols; sets the compute type.
-  isonorm_status SetShapeFrom(const char* name, const isonorm_tensor* x);
+  // The tensor that gives rows and cols; sets the compute type and adds the tensor itself.
+  isonorm_status SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x);
   // Optional ones: a null tensor is no fault and stays absent.
   isonorm_status AddRows(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
   isonorm_status AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
@@ -40,9 +40,10 @@ class CallBuilder {
   isonorm_status CheckType(const View& view, bool output) const;
   void Collapse();
 
+  const View& shape() const { return entries_[0].view; }
+
   Call* call_;
-  View shape_;
-  Entry entries_[kMaxEntries];
+  Entry entries_[kMaxEntries];  // the first one is the tensor that gives the shape
   int count_ = 0;
   int read_x_from_ = kX;
 };

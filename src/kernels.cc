@@ -24,15 +24,38 @@ constexpr const char* kNames[] = {
 #include "kernels.inc"
 };
 
-// A tuned loop has no residual, gate, bias, groups, window or LayerNorm, and one rounding of x * rstd at most.
-bool FitsTuned(const Row& row, const Call& call) {
+// The tuned row for an operation and three storage types; kKernels where the table has none.
+struct TunedIds {
+  constexpr TunedIds() {
+    for (auto& of_x : id)
+      for (auto& of_weight : of_x)
+        for (auto& of_out : of_weight)
+          for (auto& entry : of_out) entry = kKernels;
+    for (int i = 0; i < kKernels; ++i) {
+      const Row& row = kRows[i];
+      if (row.tuned) id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
+    }
+  }
+  template <class Enum>
+  static constexpr size_t Index(Enum value) {
+    return static_cast<size_t>(value);
+  }
+  int Of(Operation operation, Type x, Type weight, Type out) const {
+    return id[Index(operation)][Index(x)][Index(weight)][Index(out)];
+  }
+  uint8_t id[5][5][5][5];
+};
+constexpr TunedIds kTuned;
+
+// A tuned loop has no residual, gate, bias, groups, window or LayerNorm, and at most one rounding of x * rstd.
+bool IsPlain(const Call& call) {
   if (call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone || call.gate != Gate::kNone ||
-      call.has(kResidual) || call.has(kDresidual) || call.weight_type != row.weight || call.type[kX] != row.x) {
+      call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr) {
     return false;
   }
-  if (call.scaled_type != Type::kNone && call.scaled_type != row.x && call.scaled_type != row.weight) return false;
-  if (!call.backward) return call.has(kY) && call.type[kY] == row.out;
-  return call.type[kDy] == row.out && (!call.has(kDx) || call.type[kDx] == row.out) && call.dbias == nullptr;
+  // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
+  if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
+  return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
 }
 
 }  // namespace
@@ -40,10 +63,16 @@ bool FitsTuned(const Row& row, const Call& call) {
 const char* KernelName(int id) { return kNames[id]; }
 
 int FindKernel(const Backend& backend, Operation operation, const Call& call) {
+  const bool forward = operation == Operation::k_forward;
+  if ((forward ? call.has(kY) : operation == Operation::k_backward) && IsPlain(call)) {
+    const Type out = call.type[forward ? kY : kDy];
+    const int id = kTuned.Of(operation, call.type[kX], call.weight_type, out);
+    const bool same_dx = forward || !call.has(kDx) || call.type[kDx] == out;
+    if (id != kKernels && same_dx && backend.kernels[id] != nullptr) return id;
+  }
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
-    if (row.operation != operation || backend.kernels[id] == nullptr) continue;
-    if (row.tuned ? !call.wide && FitsTuned(row, call) : row.wide == call.wide) return id;
+    if (!row.tuned && row.operation == operation && row.wide == call.wide && backend.kernels[id] != nullptr) return id;
   }
   return kKernels;
 }

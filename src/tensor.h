@@ -12,16 +12,16 @@ namespace isonorm {
 Type TypeOf(isonorm_dtype dtype);
 const char* NameOf(Type type);
 
-// A tensor that passed CheckTensor: its address and strides, and how far it reaches in memory.
+// A tensor that passed CheckTensor: its address and strides, and how far it reaches in memory. Without initialisers, for a
+// call has room for many and uses few.
 struct View {
-  const char* name = nullptr;
-  const isonorm_tensor* tensor = nullptr;
-  Type type = Type::kNone;
-  char* data = nullptr;      // first element, byte_offset included; null if empty
-  int64_t strides[7] = {};   // elements
-  intptr_t low = 0, high = 0;  // bytes [low, high) hold every element; equal if empty
+  const char* name;
+  const isonorm_tensor* tensor;
+  Type type;
+  char* data;          // first element, byte_offset included; null if empty
+  int64_t strides[7];  // elements
+  intptr_t low, high;  // bytes [low, high) hold every element; equal if empty
 
-  bool given() const { return tensor != nullptr; }
   int ndim() const { return tensor->ndim; }
   int64_t size(int dimension) const { return tensor->shape[dimension]; }
 };

@@ -109,6 +109,15 @@ HWY_INLINE V<D> LeafNetwork(D d, const float* HWY_RESTRICT leaf) {
   return values;
 }
 
+// A single leaf vector to its value.
+template <class T, class D>
+HWY_INLINE float FoldLevels(D d, V<D> v) {
+  using L = Levels<D, T>;
+  v = FoldSelf<L::k2>(d, FoldSelf<L::k1>(d, FoldSelf<L::k0>(d, v)));
+  if constexpr (L::k3 != 0) v = FoldSelf<L::k3>(d, v);
+  return hn::GetLane(v);
+}
+
 // The sum of one row. leaf(d, begin, length) gives a leaf's vector in the layout that T has.
 template <class T, class Leaf>
 HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
@@ -171,6 +180,11 @@ HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const Ro
 template <class T>
 HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
 #if ISONORM_LEAF_NETWORK
+  if (row.count == 1 && rows == 1) {
+    const Tag<float> d;
+    sums[0] = FoldLevels<T>(d, LeafVector(d, x, static_cast<size_t>(row.leaves.cols)));
+    return;
+  }
   if (row.count < 8) return NarrowRowSums(x, stride, rows, row, sums);
 #endif
   for (int64_t r = 0; r < rows; ++r) {

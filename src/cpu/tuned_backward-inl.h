@@ -147,7 +147,7 @@ class GradientRows {
       HWY_ALIGN float sums[kBlockRows] = {};
       HWY_ALIGN float r[kBlockRows];
       RowSums(At<const Tx>(kX, first), run_.stride[kX], count, leaves_, sums);
-      RstdOfSums(sums, call_.cols, static_cast<float>(call_.eps), call_.eps_outside, r);
+      RstdOfSums(sums, count, call_.cols, static_cast<float>(call_.eps), call_.eps_outside, r);
       for (int i = 0; i < count; ++i) {
         r_[i] = r[i];
         plain[i] = range_.Holds(sums[i]);

@@ -49,17 +49,20 @@ void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
     const int64_t count = std::min(block, run.count - first);
     const char* x = run.data[kX] + first * run.stride[kX];
     RowSums(reinterpret_cast<const Tx*>(x), run.stride[kX], count, leaves, sums);
-    RstdOfSums(sums, call.cols, eps, call.eps_outside, r);
+    RstdOfSums(sums, count, call.cols, eps, call.eps_outside, r);
+    if (HWY_LIKELY(range.HoldsAll(sums, count))) {
+      writer.Write(first, count, block, r);
+      if (run.data[kRstd] == nullptr) continue;
+      for (int64_t i = 0; i < count; ++i) *reinterpret_cast<float*>(run.data[kRstd] + (first + i) * run.stride[kRstd]) = r[i];
+      continue;
+    }
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t row = first + i;
-      if (HWY_UNLIKELY(!range.Holds(sums[i]))) {
-        RunGeneralRow(call, run, row);
+      if (!range.Holds(sums[i])) {
+        RunGeneralRow(call, run, first + i);
         continue;
       }
-      if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r[i];
-      const char* from = x + i * run.stride[kX];
-      const char* next = row + block < run.count ? from + block * run.stride[kX] : from;
-      writer.Write(from, next, run.data[kY] + row * run.stride[kY], r[i]);
+      writer.Write(first + i, 1, block, r + i);
+      if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + (first + i) * run.stride[kRstd]) = r[i];
     }
   }
   writer.Finish();

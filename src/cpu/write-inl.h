@@ -1,4 +1,4 @@
-// The sink of the tuned forward: y = round(round(x * r) * (weight + offset)), one row at a time.
+// The sink of the tuned forward: y = round(round(x * r) * (weight + offset)).
 #if defined(ISONORM_CPU_WRITE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_WRITE_INL_H_
 #undef ISONORM_CPU_WRITE_INL_H_
@@ -49,14 +49,15 @@ class RowWriter {
         offset_(call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset)),  // w + -0 is w for every w
         round_(kCanRound && call.scaled_type != Type::kNone),
         clean_(call.weight_finite),
-        flow_(FlowOf(call, run.data[kX], run.data[kY])) {}
+        flow_(FlowOf(call, run.data[kX], run.data[kY])),
+        run_(run) {}
 
-  // next: the row to fetch meanwhile.
-  HWY_INLINE void Write(const char* x, const char* next, char* y, float r) const {
+  // Writes `rows` rows from `first` on with the reciprocals r; fetches those that come `ahead` rows later, where it pays.
+  HWY_INLINE void Write(int64_t first, int64_t rows, int64_t ahead, const float* r) const {
     if constexpr (kCanRound) {
-      if (round_) return WriteRounded<true>(x, next, y, r);
+      if (round_) return WriteRounded<true>(first, rows, ahead, r);
     }
-    WriteRounded<false>(x, next, y, r);
+    WriteRounded<false>(first, rows, ahead, r);
   }
 
   // Streamed stores are ordered before whatever the caller does next.
@@ -65,17 +66,28 @@ class RowWriter {
   }
 
  private:
+  const Tx* X(int64_t row) const { return reinterpret_cast<const Tx*>(run_.data[kX] + row * run_.stride[kX]); }
+  Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(run_.data[kY] + row * run_.stride[kY]); }
+
   template <bool kRound>
-  HWY_INLINE void WriteRounded(const char* x, const char* next, char* y, float r) const {
-    const auto* from = reinterpret_cast<const Tx*>(x);
-    const auto* ahead = reinterpret_cast<const Tx*>(next);
-    auto* to = reinterpret_cast<Ty*>(y);
-    if (flow_ <= Flow::kCached || !clean_) {
-      if (!clean_) return Cached<kRound, Nans::kPossible>(from, to, r);
-      return Cached<kRound, Nans::kNone>(from, to, r);
+  HWY_INLINE void WriteRounded(int64_t first, int64_t rows, int64_t ahead, const float* r) const {
+    if (!clean_) {
+      for (int64_t i = 0; i < rows; ++i) Cached<kRound, Nans::kPossible>(X(first + i), Y(first + i), r[i]);
+    } else if (flow_ > Flow::kCached) {
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t row = first + i;
+        const Tx* next = X(row + ahead < run_.count ? row + ahead : row);
+        if (flow_ == Flow::kInPlace) {
+          Ahead<kRound, Store::kCached>(X(row), next, Y(row), r[i]);
+        } else {
+          Ahead<kRound, Store::kStreamed>(X(row), next, Y(row), r[i]);
+        }
+      }
+    } else if (rows > 1) {
+      ByColumns<kRound>(first, rows, r);
+    } else {
+      Cached<kRound, Nans::kNone>(X(first), Y(first), r[0]);
     }
-    if (flow_ == Flow::kInPlace) return Ahead<kRound, Store::kCached>(from, ahead, to, r);
-    Ahead<kRound, Store::kStreamed>(from, ahead, to, r);
   }
 
   template <bool kRound, Nans kNans>
@@ -117,6 +129,33 @@ class RowWriter {
     for (size_t turn = 0; turn < turns; ++turn, i += move) Step<kRound, kNans, Store::kCached>(d, x, y, i, r, offset);
   }
 
+  // Several short rows: column by column, so that the weight is read once for all of them.
+  template <bool kRound>
+  HWY_INLINE void ByColumns(int64_t first, int64_t rows, const float* r_of_rows) const {
+    const D d;
+    const auto offset = hn::Set(d, offset_);
+    const size_t step = 2 * hn::Lanes(d);
+    const int64_t x_stride = run_.stride[kX], y_stride = run_.stride[kY];
+    const auto next = [](auto* p, int64_t bytes) HWY_ATTR {
+      using Byte = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(p)>>, const char, char>;
+      return reinterpret_cast<decltype(p)>(reinterpret_cast<Byte*>(p) + bytes);
+    };
+    size_t i = 0;
+    for (; i + step <= cols_; i += step) {
+      const auto w = LoadDuo<kLayout>(d, WeightAt(i));
+      const Tx* x = X(first) + i;
+      Ty* y = Y(first) + i;
+      for (int64_t row = 0; row < rows; ++row, x = next(x, x_stride), y = next(y, y_stride)) {
+        const auto r = hn::Set(d, r_of_rows[row]);
+        StoreDuo<kLayout, Nans::kNone, Store::kCached>(Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, r, offset), d, y);
+      }
+    }
+    if (i == cols_) return;
+    for (int64_t row = 0; row < rows; ++row) {
+      PartStep<kRound, Nans::kNone>(d, X(first + row), Y(first + row), i, cols_ - i, hn::Set(d, r_of_rows[row]), offset);
+    }
+  }
+
   // Rows from memory: without NaN, for the weight was looked at.
   template <bool kRound, Store kStore>
   HWY_INLINE void Ahead(const Tx* x, const Tx* next, Ty* y, float r_of_row) const {
@@ -148,6 +187,7 @@ class RowWriter {
   const bool round_;
   const bool clean_;
   const Flow flow_;
+  const Run& run_;
 };
 
 }  // namespace HWY_NAMESPACE
