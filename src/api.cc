@@ -6,6 +6,7 @@
 #include "call.h"
 #include "contract.h"
 #include "error.h"
+#include "fp_guard.h"
 #include "gradient_sums.h"
 #include "isonorm/isonorm.h"
 #include "run.h"
@@ -33,6 +34,7 @@ isonorm_status Guarded(Body body) noexcept {
 template <class Make>
 isonorm_status Compute(Make make, Operation operation) noexcept {
   return Guarded([&] {
+    const FpGuard guard;  // also for what the call rounds before it computes
     Call call;
     isonorm_status status = make(&call);
     if (status != ISONORM_OK) return status;
@@ -119,6 +121,7 @@ isonorm_status isonorm_backward(const isonorm_contract* contract, double eps, co
 isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
                                           size_t* bytes) {
   if (bytes == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
+  const isonorm::FpGuard guard;
   isonorm::Call call;
   const isonorm_status status = isonorm::MakeBackward(contract, eps, args, true, &call);
   if (status == ISONORM_OK) *bytes = isonorm::GradientWorkspace(call);

@@ -44,6 +44,11 @@ isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, con
   return ISONORM_OK;
 }
 
+isonorm_status SameType(const char* name, Type type, const char* as, Type expected) {
+  if (type == expected) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the type of %s.", name, NameOf(type), NameOf(expected), as);
+}
+
 // What the contract rounds to, given the storage types. Rounding f32 to f32 is none.
 void SetRoundings(const isonorm_contract& contract, Type x, Type sum, Call* call) {
   const Type w = call->weight_type;
@@ -58,7 +63,9 @@ void SetRoundings(const isonorm_contract& contract, Type x, Type sum, Call* call
 
 }  // namespace
 
-isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
+// Flattened: a call for one short row must not spend more time on passing arguments on than on computing.
+[[gnu::flatten]] isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
+                                            Call* call) {
   ISONORM_TRY(CheckContract(contract));
   ISONORM_TRY(CheckArgs(args, "isonorm_forward_args"));
   CallBuilder builder(call);
@@ -83,7 +90,10 @@ isonorm_status MakeForward(const isonorm_contract* contract, double eps, const i
   ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, true));
   call->weight = weight;
   call->bias = bias;
-  SetRoundings(*contract, call->type[kX], args->residual_out != nullptr ? call->type[kResidualOut] : call->type[kResidual], call);
+  if (args->residual_out != nullptr) {
+    ISONORM_TRY(SameType("residual_out", call->type[kResidualOut], "residual", call->type[kResidual]));
+  }
+  SetRoundings(*contract, call->type[kX], call->type[kResidual], call);
   ISONORM_TRY(builder.SetExecutor(args->executor));
   return builder.Finish();
 }
@@ -144,14 +154,10 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   call->weight = weight;
   call->bias = bias;
   const Type x = args->x != nullptr ? call->type[kX] : call->type[kDx];
-  const auto same_type = [](const char* name, Type type, const char* as, Type expected) {
-    if (type == expected) return ISONORM_OK;
-    return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the type of %s.", name, NameOf(type), NameOf(expected), as);
-  };
-  if (args->dx != nullptr) ISONORM_TRY(same_type("dx", call->type[kDx], "x", x));
-  if (args->dweight != nullptr) ISONORM_TRY(same_type("dweight", dweight_type, "weight", call->weight_type));
-  if (args->dbias != nullptr && args->bias != nullptr) ISONORM_TRY(same_type("dbias", call->dbias_type, "bias", call->bias_type));
-  if (args->dgate != nullptr) ISONORM_TRY(same_type("dgate", call->type[kDgate], "gate", call->type[kGate]));
+  if (args->dx != nullptr) ISONORM_TRY(SameType("dx", call->type[kDx], "x", x));
+  if (args->dweight != nullptr) ISONORM_TRY(SameType("dweight", dweight_type, "weight", call->weight_type));
+  if (args->dbias != nullptr && args->bias != nullptr) ISONORM_TRY(SameType("dbias", call->dbias_type, "bias", call->bias_type));
+  if (args->dgate != nullptr) ISONORM_TRY(SameType("dgate", call->type[kDgate], "gate", call->type[kGate]));
   SetRoundings(*contract, x, call->type[kResidual], call);
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);

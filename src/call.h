@@ -57,7 +57,7 @@ struct Call {
   // Row tensors; data is null for those not given. type of kX is set even if x itself is not given.
   char* data[kRowTensors] = {};
   Type type[kRowTensors] = {};
-  int64_t stride[kRowTensors][kMaxLeading];  // bytes, for dimensions below `leading`; set for given tensors only
+  int64_t stride[kMaxLeading][kRowTensors];  // bytes, for dimensions below `leading`; 0 for tensors not given
 
   // Vectors of cols entries.
   const void* weight = nullptr;

@@ -6,6 +6,15 @@
 #include "error.h"
 
 namespace isonorm {
+namespace {
+
+// g++ 12 at -O2 takes the two conversions for none where it makes a vector of two neighbouring members. Volatile stops that.
+double RoundedToF32(double value) {
+  const volatile float narrow = static_cast<float>(value);
+  return static_cast<double>(narrow);
+}
+
+}  // namespace
 
 isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x) {
   if (x == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
@@ -41,7 +50,7 @@ isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor
   isonorm_status status = CheckTensor(name, tensor, &view);
   if (status != ISONORM_OK) return status;
   status = CheckType(view, slot == kY);
-  if (status == ISONORM_OK && output) status = CheckOutput(view);
+  if (status == ISONORM_OK && output && view.data != nullptr) status = CheckOutput(view);
   if (status != ISONORM_OK) return status;
   entry.slot = slot;
   entry.output = output;
@@ -134,9 +143,8 @@ isonorm_status CallBuilder::SetScalars(const isonorm_contract& contract, double 
   call_->gate = contract.gate_place == ISONORM_GATE_BEFORE  ? Gate::kBefore
                 : contract.gate_place == ISONORM_GATE_AFTER ? Gate::kAfter
                                                             : Gate::kNone;
-  call_->eps = call_->wide ? eps : static_cast<double>(static_cast<float>(eps));
-  call_->weight_offset =
-      call_->wide ? contract.weight_offset : static_cast<double>(static_cast<float>(contract.weight_offset));
+  call_->eps = call_->wide ? eps : RoundedToF32(eps);
+  call_->weight_offset = call_->wide ? contract.weight_offset : RoundedToF32(contract.weight_offset);
   if (!std::isfinite(call_->eps) || eps < 0) {
     return Fail(ISONORM_ERROR_EPS, "eps is %g, but must be 0 or more and finite in the compute type.", eps);
   }
@@ -180,35 +188,40 @@ isonorm_status CallBuilder::Finish() {
   return ISONORM_OK;
 }
 
-void CallBuilder::Collapse() {
+// Every tensor goes from one index of the outer dimension to the next as if it went on along this one.
+bool CallBuilder::Merges(int dimension, int outer) const {
   for (int i = 0; i < count_; ++i) {
     const Entry& entry = entries_[i];
-    if (entry.slot >= 0) call_->data[entry.slot] = entry.view.data;
+    if (entry.slot < 0) continue;
+    const int64_t bytes = entry.view.strides[dimension] << Log2SizeOf(entry.view.type);
+    if (call_->stride[outer][entry.slot] != bytes * shape().size(dimension)) return false;
   }
+  return true;
+}
+
+void CallBuilder::Collapse() {
   int leading = 0;
   for (int dimension = 0; dimension + 1 < shape().ndim(); ++dimension) {
     const int64_t size = shape().size(dimension);
     if (size == 1) continue;
-    bool merge = leading > 0;
-    for (int i = 0; i < count_ && merge; ++i) {
-      const Entry& entry = entries_[i];
-      if (entry.slot < 0) continue;
-      const int64_t bytes = entry.view.strides[dimension] * static_cast<int64_t>(SizeOf(entry.view.type));
-      merge = call_->stride[entry.slot][leading - 1] == bytes * size;
-    }
+    const bool merge = leading > 0 && Merges(dimension, leading - 1);
     const int at = merge ? leading - 1 : leading++;
     call_->shape[at] = merge ? call_->shape[at] * size : size;
+    for (int64_t& stride : call_->stride[at]) stride = 0;
     for (int i = 0; i < count_; ++i) {
       const Entry& entry = entries_[i];
-      if (entry.slot < 0) continue;
-      call_->stride[entry.slot][at] = entry.view.strides[dimension] * static_cast<int64_t>(SizeOf(entry.view.type));
+      if (entry.slot >= 0) call_->stride[at][entry.slot] = entry.view.strides[dimension] << Log2SizeOf(entry.view.type);
     }
+  }
+  for (int i = 0; i < count_; ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.slot >= 0) call_->data[entry.slot] = entry.view.data;
   }
   call_->leading = leading;
   if (read_x_from_ != kX) {
     call_->data[kX] = call_->data[read_x_from_];
     call_->type[kX] = call_->type[read_x_from_];
-    for (int i = 0; i < leading; ++i) call_->stride[kX][i] = call_->stride[read_x_from_][i];
+    for (int i = 0; i < leading; ++i) call_->stride[i][kX] = call_->stride[i][read_x_from_];
     call_->data[read_x_from_] = nullptr;
   }
 }

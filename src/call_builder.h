@@ -38,6 +38,7 @@ class CallBuilder {
 
   isonorm_status Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** view);
   isonorm_status CheckType(const View& view, bool output) const;
+  bool Merges(int dimension, int outer) const;
   void Collapse();
 
   const View& shape() const { return entries_[0].view; }

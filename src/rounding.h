@@ -17,6 +17,8 @@ constexpr size_t SizeOf(Type type) {
   return type == Type::kNone ? 0 : type == Type::kF64 ? 8 : type == Type::kF32 ? 4 : 2;
 }
 
+constexpr int Log2SizeOf(Type type) { return type == Type::kF64 ? 3 : type == Type::kF32 ? 2 : 1; }
+
 // 16-bit storage, named so that overloads tell them apart.
 struct Bf16 {
   uint16_t bits;

@@ -37,8 +37,8 @@ void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end, const 
     run.first = begin;
     run.count = end - begin;
     for (int t = 0; t < kRowTensors; ++t) {
-      run.stride[t] = call.leading == 1 && call.has(RowTensor(t)) ? call.stride[t][0] : 0;
-      run.data[t] = call.has(RowTensor(t)) ? call.data[t] + begin * run.stride[t] : nullptr;
+      run.stride[t] = call.leading == 1 ? call.stride[0][t] : 0;
+      run.data[t] = begin == 0 ? call.data[t] : call.has(RowTensor(t)) ? call.data[t] + begin * run.stride[t] : nullptr;
     }
     if (run.count > 0) kernel(call, run, sums);
     return;
@@ -59,9 +59,9 @@ void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end, const 
       run.data[t] = nullptr;
       if (!call.has(RowTensor(t))) continue;
       int64_t offset = 0;
-      for (int d = 0; d <= inner; ++d) offset += index[d] * call.stride[t][d];
+      for (int d = 0; d <= inner; ++d) offset += index[d] * call.stride[d][t];
       run.data[t] = call.data[t] + offset;
-      run.stride[t] = call.stride[t][inner];
+      run.stride[t] = call.stride[inner][t];
     }
     kernel(call, run, sums);
   }
@@ -94,7 +94,6 @@ void RunTasks(const Call& call, int count, void (*task)(void* context, int64_t i
 void RunAllRows(const Call& call, Kernel kernel) {
   const int tasks = TaskCount(call);
   if (tasks == 1) {
-    const FpGuard guard;
     RunRows(call, kernel, 0, call.rows, ColumnSums{});
     return;
   }

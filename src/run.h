@@ -18,7 +18,7 @@ void RunAllRows(const Call& call, Kernel kernel);
 // How many tasks the call is worth: 1 means the calling thread does it all.
 int TaskCount(const Call& call);
 
-// Calls task(context, i) for every i below `count`, with the default floating-point environment, on the executor's threads.
+// Calls task(context, i) for every i below `count` on the executor's threads, whose floating-point environment is their own.
 void RunTasks(const Call& call, int count, void (*task)(void* context, int64_t index), void* context);
 
 // Bytes that the call reads and writes in row tensors, cut at a large number.

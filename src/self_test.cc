@@ -35,13 +35,14 @@ bool Passes(const Backend& backend, const Golden& golden) {
   call.rows = kRows;
   call.cols = call.group_cols = call.window = kCols;
   call.leading = 1;
+  for (int64_t& stride : call.stride[0]) stride = 0;
   call.shape[0] = kRows;
   call.weight = weight;
   call.weight_type = golden.type;
   const auto set = [&call](RowTensor tensor, void* data, Type type, int64_t stride) {
     call.data[tensor] = static_cast<char*>(data);
     call.type[tensor] = type;
-    call.stride[tensor][0] = stride;
+    call.stride[0][tensor] = stride;
   };
   set(kX, x, golden.type, kCols * size);
   set(kY, y, golden.type, kCols * size);

@@ -1,6 +1,7 @@
 #include "tensor.h"
 
 #include <algorithm>
+#include <bit>
 #include <cinttypes>
 #include <cstdlib>
 
@@ -45,17 +46,98 @@ bool SameLayout(const View& a, const View& b) {
   return true;
 }
 
-isonorm_status TooLarge(const char* name) {
+[[gnu::cold]] isonorm_status TooLarge(const char* name) {
   return Fail(ISONORM_ERROR_OVERFLOW, "%s spans more bytes than int64_t can count; its sizes and strides must fit.", name);
 }
 
+[[gnu::cold]] isonorm_status NegativeSize(const char* name, const isonorm_tensor& tensor, int dimension) {
+  return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must not be negative.", name, dimension,
+              tensor.shape[dimension]);
+}
+
+// Strides, and the bytes that the elements reach from the first one. A size of 0 must not hide the overflow of the other sizes,
+// so it counts as 1.
+isonorm_status SpanCompact(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* after, bool* empty) {
+  int64_t bytes = static_cast<int64_t>(SizeOf(type)), elements = 1;
+  for (int i = tensor.ndim - 1; i >= 0; --i) {
+    const int64_t size = tensor.shape[i];
+    if (size < 0) return NegativeSize(name, tensor, i);
+    view->strides[i] = elements;
+    *empty |= size == 0;
+    const int64_t counted = size == 0 ? 1 : size;
+    if (__builtin_mul_overflow(bytes, counted, &bytes)) return TooLarge(name);
+    elements *= counted;
+  }
+  *after = bytes;
+  return ISONORM_OK;
+}
+
+isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* before, int64_t* after,
+                           bool* empty) {
+  const int64_t size_of = static_cast<int64_t>(SizeOf(type));
+  const int last = tensor.ndim - 1;
+  int64_t bytes = size_of;
+  for (int i = last; i >= 0; --i) {
+    const int64_t size = tensor.shape[i], stride = tensor.strides[i];
+    if (size < 0) return NegativeSize(name, tensor, i);
+    view->strides[i] = stride;
+    *empty |= size == 0;
+    if (size <= 1) continue;
+    int64_t reach = 0;
+    if (__builtin_mul_overflow(size - 1, stride, &reach) || __builtin_mul_overflow(reach, size_of, &reach) ||
+        (reach < 0 ? __builtin_add_overflow(*before, reach, before) : __builtin_add_overflow(*after, reach, after)) ||
+        __builtin_mul_overflow(bytes, size, &bytes)) {
+      return TooLarge(name);
+    }
+  }
+  if (__builtin_add_overflow(*after, size_of, after)) return TooLarge(name);
+  if (tensor.shape[last] > 1 && tensor.strides[last] != 1) {
+    return Fail(ISONORM_ERROR_STRIDE, "%s.strides[%d] is %" PRId64 ", but the last dimension must be contiguous (stride 1).", name,
+                last, tensor.strides[last]);
+  }
+  return ISONORM_OK;
+}
+
+// Two tensors whose extents meet: in place, interleaved without meeting, or a fault.
 }  // namespace
 
+isonorm_status CheckMeeting(const View& output, const View& other, bool in_place) {
+  if (in_place && output.data == other.data && SameLayout(output, other)) return ISONORM_OK;
+  // Slices of one packed buffer interleave without meeting. Decided exactly if both move by the same strides.
+  bool same_steps = output.ndim() == other.ndim();
+  for (int i = 0; same_steps && i + 1 < output.ndim(); ++i) {
+    const int64_t a = output.strides[i] * static_cast<int64_t>(SizeOf(output.type));
+    const int64_t b = other.strides[i] * static_cast<int64_t>(SizeOf(other.type));
+    same_steps = output.size(i) == other.size(i) && (output.size(i) <= 1 || a == b);
+  }
+  if (same_steps) {
+    Step steps[7];
+    const int count = StepsOf(output, steps);
+    const int last = output.ndim() - 1;
+    const int64_t width_a = output.size(last) * static_cast<int64_t>(SizeOf(output.type));
+    const int64_t width_b = other.size(last) * static_cast<int64_t>(SizeOf(other.type));
+    // Blocks [0, a) and [t, t + b) meet where -b < t < a: as two equal blocks if the narrow one is moved along the wide one.
+    const int64_t distance = other.data - output.data;
+    bool meet = false;
+    for (int64_t shift = 0; !meet; shift += std::min(width_a, width_b)) {
+      const int64_t wide = std::max(width_a, width_b), narrow = std::min(width_a, width_b);
+      const int64_t at = std::min(shift, wide - narrow);
+      meet = Meet(width_a >= width_b ? distance - at : distance + at, narrow, steps, count);
+      if (at == wide - narrow) break;
+    }
+    if (!meet) return ISONORM_OK;
+  }
+  return Fail(ISONORM_ERROR_OVERLAP, "%s overlaps %s; %s.", output.name, other.name,
+              in_place ? "it may lie exactly over it, with the same dtype, shape and strides, or apart from it"
+                       : "the two must not share memory");
+}
+
 Type TypeOf(isonorm_dtype dtype) {
-  if (dtype.lanes != 1) return Type::kNone;
-  if (dtype.code == ISONORM_CODE_BFLOAT && dtype.bits == 16) return Type::kBF16;
-  if (dtype.code != ISONORM_CODE_FLOAT) return Type::kNone;
-  return dtype.bits == 32 ? Type::kF32 : dtype.bits == 16 ? Type::kF16 : dtype.bits == 64 ? Type::kF64 : Type::kNone;
+  const auto packed = std::bit_cast<uint32_t>(dtype);
+  if (packed == std::bit_cast<uint32_t>(ISONORM_F32)) return Type::kF32;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_BF16)) return Type::kBF16;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_F16)) return Type::kF16;
+  return packed == std::bit_cast<uint32_t>(ISONORM_F64) ? Type::kF64 : Type::kNone;
 }
 
 const char* NameOf(Type type) {
@@ -84,37 +166,14 @@ isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View*
     return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
                 static_cast<int>(tensor->device.device_type));
   }
-  const int last = tensor->ndim - 1;
-  int64_t elements = 1;
-  bool empty = false;
-  for (int i = 0; i <= last; ++i) {
-    const int64_t size = tensor->shape[i];
-    if (size < 0) return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must not be negative.", name, i, size);
-    empty |= size == 0;
-  }
-  // From the inside out; a size of 0 must not hide the overflow of the others' strides, so it counts as 1.
-  const int64_t size_of = static_cast<int64_t>(SizeOf(type));
-  int64_t before = 0, after = 0;  // bytes reached below and above the first element
-  for (int i = last; i >= 0; --i) {
-    const int64_t size = tensor->shape[i];
-    const int64_t stride = tensor->strides == nullptr ? elements : tensor->strides[i];
-    view->strides[i] = stride;
-    int64_t reach = 0;
-    if (size > 1 && (__builtin_mul_overflow(size - 1, stride, &reach) || __builtin_mul_overflow(reach, size_of, &reach) ||
-                     (reach < 0 ? __builtin_add_overflow(before, reach, &before) : __builtin_add_overflow(after, reach, &after)))) {
-      return TooLarge(name);
-    }
-    if (size > 1 && __builtin_mul_overflow(elements, size, &elements)) return TooLarge(name);
-  }
-  int64_t bytes = 0;
-  if (__builtin_mul_overflow(elements, size_of, &bytes) || __builtin_add_overflow(after, size_of, &after)) return TooLarge(name);
-  if (tensor->shape[last] > 1 && view->strides[last] != 1) {
-    return Fail(ISONORM_ERROR_STRIDE, "%s.strides[%d] is %" PRId64 ", but the last dimension must be contiguous (stride 1).", name,
-                last, view->strides[last]);
-  }
   view->name = name;
   view->tensor = tensor;
   view->type = type;
+  int64_t before = 0, after = 0;  // bytes reached below and above the first element
+  bool empty = false;
+  const isonorm_status status = tensor->strides == nullptr ? SpanCompact(name, *tensor, type, view, &after, &empty)
+                                                           : SpanStrided(name, *tensor, type, view, &before, &after, &empty);
+  if (status != ISONORM_OK) return status;
   view->data = nullptr;
   view->low = view->high = 0;
   if (empty) return ISONORM_OK;
@@ -141,40 +200,6 @@ isonorm_status CheckOutput(const View& view) {
     below = steps[i].bytes * (steps[i].count - 1) + below;  // cannot overflow: CheckTensor counted these bytes
   }
   return ISONORM_OK;
-}
-
-isonorm_status CheckOverlap(const View& output, const View& other, bool in_place) {
-  if (output.high <= other.low || other.high <= output.low) return ISONORM_OK;
-  if (output.data == nullptr || other.data == nullptr) return ISONORM_OK;
-  const bool same_layout = SameLayout(output, other);
-  if (in_place && same_layout && output.data == other.data) return ISONORM_OK;
-  // Slices of one packed buffer interleave without meeting. Decided exactly if both move by the same strides.
-  bool same_steps = output.ndim() == other.ndim();
-  for (int i = 0; same_steps && i + 1 < output.ndim(); ++i) {
-    const int64_t a = output.strides[i] * static_cast<int64_t>(SizeOf(output.type));
-    const int64_t b = other.strides[i] * static_cast<int64_t>(SizeOf(other.type));
-    same_steps = output.size(i) == other.size(i) && (output.size(i) <= 1 || a == b);
-  }
-  if (same_steps) {
-    Step steps[7];
-    const int count = StepsOf(output, steps);
-    const int last = output.ndim() - 1;
-    const int64_t width_a = output.size(last) * static_cast<int64_t>(SizeOf(output.type));
-    const int64_t width_b = other.size(last) * static_cast<int64_t>(SizeOf(other.type));
-    // Blocks [0, a) and [t, t + b) meet where -b < t < a: as two equal blocks if the narrow one is moved along the wide one.
-    const int64_t distance = other.data - output.data;
-    bool meet = false;
-    for (int64_t shift = 0; !meet; shift += std::min(width_a, width_b)) {
-      const int64_t wide = std::max(width_a, width_b), narrow = std::min(width_a, width_b);
-      const int64_t at = std::min(shift, wide - narrow);
-      meet = Meet(width_a >= width_b ? distance - at : distance + at, narrow, steps, count);
-      if (at == wide - narrow) break;
-    }
-    if (!meet) return ISONORM_OK;
-  }
-  return Fail(ISONORM_ERROR_OVERLAP, "%s overlaps %s; %s.", output.name, other.name,
-              in_place ? "it may lie exactly over it, with the same dtype, shape and strides, or apart from it"
-                       : "the two must not share memory");
 }
 
 }  // namespace isonorm

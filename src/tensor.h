@@ -32,7 +32,14 @@ isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View*
 // An output must not have two elements in one place.
 isonorm_status CheckOutput(const View& view);
 
-// ISONORM_OK if the output shares no byte with `other`, or if it lies exactly over it and `in_place` allows that.
-isonorm_status CheckOverlap(const View& output, const View& other, bool in_place);
+// Two tensors whose extents meet: ISONORM_OK if they interleave without sharing a byte, or if the output lies exactly over the
+// other and `in_place` allows that.
+isonorm_status CheckMeeting(const View& output, const View& other, bool in_place);
+
+// The same for any two.
+inline isonorm_status CheckOverlap(const View& output, const View& other, bool in_place) {
+  if (output.high <= other.low || other.high <= output.low) return ISONORM_OK;
+  return CheckMeeting(output, other, in_place);
+}
 
 }  // namespace isonorm

@@ -208,8 +208,8 @@ typedef struct isonorm_forward_args {
   const isonorm_tensor* residual;     /* like x, or null: the row is x + residual */
   const isonorm_tensor* gate;         /* like x, where the contract has a gate_place; f32 compute only */
   const isonorm_tensor* y;            /* out: like x, type of its own; may lie exactly over x, residual or gate. Null: not wanted */
-  const isonorm_tensor* residual_out; /* out: x + residual; may lie exactly over x, residual or gate. Null: not wanted, and the
-                                         type that `stored` rounds to is residual's */
+  const isonorm_tensor* residual_out; /* out: x + residual, of residual's type; may lie exactly over x, residual or gate. Null:
+                                         not wanted; `stored` rounds to residual's type all the same */
   const isonorm_tensor* rstd;         /* out: [leading...], or [leading..., groups]; compute type. Null: not wanted */
   int64_t groups;                     /* groups of neighbouring columns, each a row of its own; 0 or 1: the whole row */
   int64_t window;                     /* the first values of a group that the statistic sees (pRMSNorm); 0: all of them */

@@ -47,16 +47,25 @@ struct EvenOddSquares {
   }
 };
 
-template <class D, class Term>
+template <bool kConstant = false, class D, class Term>
 HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length) {
   constexpr size_t kWidth = hn::MaxLanes(D()), kPairs = kLanes / (2 * kWidth);
   Duo<D> sum[kPairs];
+  HWY_UNROLL(4)
   for (size_t j = 0; j < kPairs; ++j) sum[j] = {hn::Zero(d), hn::Zero(d)};
   size_t at = 0;
-  for (; at + kLanes <= length; at += kLanes) {
+  const auto turn = [&]() HWY_ATTR {
+    HWY_UNROLL(4)
     for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
+  };
+  if constexpr (kConstant) {
+    HWY_UNROLL(8)
+    for (; at < length; at += kLanes) turn();
+  } else {
+    for (; at + kLanes <= length; at += kLanes) turn();
   }
   if (at < length) {
+    HWY_UNROLL(4)
     for (size_t j = 0; j < kPairs; ++j) {
       const size_t from = at + 2 * j * kWidth;
       if (from + 2 * kWidth <= length) {
@@ -66,7 +75,9 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length) {
       }
     }
   }
+  HWY_UNROLL(2)
   for (size_t half = kPairs / 2; half >= 1; half /= 2) {
+    HWY_UNROLL(2)
     for (size_t j = 0; j < half; ++j) {
       sum[j] = Map(sum[j], sum[j + half], [](V<D> left, V<D> right) HWY_ATTR { return hn::Add(left, right); });
     }
@@ -74,13 +85,15 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length) {
   return FoldAt<kWidth / 2>(d, sum[0].a, sum[0].b);
 }
 
-// What is left of a leaf's 64 lanes after the additions of whole vectors.
-template <class D, class T>
+// What is left of a leaf's 64 lanes after the additions of whole vectors. kTurns: the leaf has 64 * kTurns elements, a
+// constant, so that no loop is left; 0: it has `length`.
+template <int kTurns, class D, class T>
 HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length) {
+  if constexpr (kTurns != 0) length = kTurns * kLanes;
   if constexpr (kEvenOdd<T>) {
-    return EvenOddLeaf(d, EvenOddSquares{p}, length);
+    return EvenOddLeaf<kTurns != 0>(d, EvenOddSquares{p}, length);
   } else {
-    return LeafInRegisters(d, Squares<T>{p}, length);
+    return LeafInRegisters<kTurns != 0>(d, Squares<T>{p}, length);
   }
 }
 
@@ -145,30 +158,33 @@ HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
   return tree.Total();
 }
 
-// Rows of 1, 2 or 4 leaves share a network.
-template <class T>
+// Rows of kLeaves leaves, 1, 2 or 4, share a network. Sums of rows up to the next full network are written too, without meaning.
+template <int kLeaves, int kTurns, class T>
 HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   const Tag<float> d;
   constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
+  constexpr int64_t kRows = 8 / kLeaves;
   using L = Levels<Tag<float>, T>;
   HWY_ALIGN float leaf[8 * kWidth] = {};
   HWY_ALIGN float values_of[kWidth];
-  const int64_t per_network = 8 / row.count;
-  for (int64_t first = 0; first < rows; first += per_network) {
-    const int64_t count = std::min(per_network, rows - first);
+  for (int64_t first = 0; first < rows; first += kRows) {
+    const int64_t count = std::min(kRows, rows - first);
     float* into = leaf;
     for (int64_t r = 0; r < count; ++r) {
       const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + (first + r) * stride);
-      for (int64_t i = 0; i < row.count; ++i, into += kWidth) {
-        const int64_t begin = row.begin(i);
-        hn::Store(LeafVector(d, p + begin, static_cast<size_t>(row.begin(i + 1) - begin)), d, into);
+      int64_t begin = 0;
+      for (int64_t i = 0; i < kLeaves; ++i, into += kWidth) {
+        const int64_t end = row.begin(i + 1);
+        hn::Store(LeafVector<kTurns>(d, p + begin, static_cast<size_t>(end - begin)), d, into);
+        begin = end;
       }
     }
     auto values = LeafNetwork<T>(d, leaf);
-    if (row.count >= 2) values = FoldSelf<L::k0>(d, values);
-    if (row.count >= 4) values = FoldSelf<L::k1>(d, values);
+    if (kLeaves >= 2) values = FoldSelf<L::k0>(d, values);
+    if (kLeaves >= 4) values = FoldSelf<L::k1>(d, values);
     hn::Store(values, d, values_of);
-    for (int64_t r = 0; r < count; ++r) sums[first + r] = values_of[L::LaneOf(static_cast<size_t>(r * row.count))];
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) sums[first + static_cast<int64_t>(r)] = values_of[L::LaneOf(r * kLeaves)];
   }
 }
 
@@ -176,31 +192,57 @@ HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const Ro
 #define ISONORM_LEAF_NETWORK 0
 #endif
 
+#if ISONORM_LEAF_NETWORK
+
+// kTurns: as for LeafVector, for every leaf.
+template <int kTurns, class T>
+HWY_INLINE void RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  if (row.count == 1 && rows == 1) {
+    const Tag<float> d;
+    sums[0] = FoldLevels<T>(d, LeafVector<kTurns>(d, x, static_cast<size_t>(row.leaves.cols)));
+    return;
+  }
+  if constexpr (kTurns <= 2) {  // longer leaves come in eights
+    if (row.count == 1) return NarrowRowSums<1, kTurns>(x, stride, rows, row, sums);
+    if (row.count == 2) return NarrowRowSums<2, kTurns>(x, stride, rows, row, sums);
+    if (row.count == 4) return NarrowRowSums<4, kTurns>(x, stride, rows, row, sums);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
+    sums[r] = RowTotal<T>(row, [p](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafVector<kTurns>(d, p + begin, n); });
+  }
+}
+
 // Sums of squares of `rows` rows, `stride` bytes apart.
 template <class T>
 HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
-#if ISONORM_LEAF_NETWORK
-  if (row.count == 1 && rows == 1) {
-    const Tag<float> d;
-    sums[0] = FoldLevels<T>(d, LeafVector(d, x, static_cast<size_t>(row.leaves.cols)));
-    return;
+  switch (row.length) {
+    case 2 * kLanes: return RowSumsOf<2>(x, stride, rows, row, sums);
+    case 4 * kLanes: return RowSumsOf<4>(x, stride, rows, row, sums);
+    case 5 * kLanes: return RowSumsOf<5>(x, stride, rows, row, sums);
+    case 6 * kLanes: return RowSumsOf<6>(x, stride, rows, row, sums);
+    case 7 * kLanes: return RowSumsOf<7>(x, stride, rows, row, sums);
+    case 8 * kLanes: return RowSumsOf<8>(x, stride, rows, row, sums);
+    default: return RowSumsOf<0>(x, stride, rows, row, sums);
   }
-  if (row.count < 8) return NarrowRowSums(x, stride, rows, row, sums);
-#endif
+}
+
+#else
+
+template <class T>
+HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
-#if ISONORM_LEAF_NETWORK
-    sums[r] = RowTotal<T>(row, [p](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafVector(d, p + begin, n); });
-#else
     LeafTree<float> tree;
     for (int64_t i = 0; i < row.count; ++i) {
       const int64_t begin = row.begin(i);
       tree.Push(LeafValue(Tag<float>(), Squares<T>{p + begin}, static_cast<size_t>(row.begin(i + 1) - begin)));
     }
     sums[r] = tree.Total();
-#endif
   }
 }
+
+#endif  // ISONORM_LEAF_NETWORK
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

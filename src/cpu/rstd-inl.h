@@ -15,22 +15,26 @@ namespace HWY_NAMESPACE {
 // Rows that the tuned loops take through a step together.
 constexpr int64_t kBlockRows = 16;
 
+// Below, the width is exact in f32, and one division in f32 gives what a division in f64 and a rounding would.
+constexpr int64_t kExactCols = int64_t{1} << 24;
+
 // r[i] of sums[i] for the first `rows` entries; whole vectors are read and written.
 // 1 / sqrt in f64 and one rounding is the correctly rounded f32 result for every input.
 HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t cols, float eps, bool eps_outside,
                            float* HWY_RESTRICT r) {
-  const auto count = static_cast<double>(cols);
+  const bool exact = cols < kExactCols;
   if (rows == 1) {  // a division of one number takes less time than one of eight
-    const auto mean = static_cast<float>(static_cast<double>(sums[0]) / count);
+    const float mean = exact ? sums[0] / static_cast<float>(cols) : Mean(sums[0], cols);
     r[0] = eps_outside ? 1.0f / (std::sqrt(mean) + eps) : InvSqrt(mean + eps);
     return;
   }
   const hn::CappedTag<double, 8> dd;
   const hn::Rebind<float, decltype(dd)> df;
-  const auto n = hn::Set(dd, count), one = hn::Set(dd, 1.0);
-  const auto add = hn::Set(df, eps);
+  const auto n = hn::Set(dd, static_cast<double>(cols)), one = hn::Set(dd, 1.0);
+  const auto n_exact = hn::Set(df, static_cast<float>(cols)), add = hn::Set(df, eps);
   for (size_t i = 0; i < static_cast<size_t>(rows); i += hn::Lanes(dd)) {
-    const auto mean = hn::DemoteTo(df, hn::Div(hn::PromoteTo(dd, hn::LoadU(df, sums + i)), n));
+    const auto sum = hn::LoadU(df, sums + i);
+    const auto mean = exact ? hn::Div(sum, n_exact) : hn::DemoteTo(df, hn::Div(hn::PromoteTo(dd, sum), n));
     if (eps_outside) {
       hn::StoreU(hn::Div(hn::Set(df, 1.0f), hn::Add(hn::Sqrt(mean), add)), df, r + i);
     } else {

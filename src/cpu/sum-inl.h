@@ -124,16 +124,27 @@ HWY_INLINE hn::TFromD<D> FoldAll(D d, V<D> v) {
 template <class D>
 constexpr bool kLanesFit = kLanes / hn::MaxLanes(D()) <= (HWY_ARCH_ARM ? 16 : 8);
 
-template <class D, class Term>
+// Loops over the vectors of a leaf are unrolled, or the compiler would keep the array in memory. kConstant: the length is a
+// constant of whole turns, 8 at most, and the loop over them is unrolled too.
+template <bool kConstant = false, class D, class Term>
 HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length) {
   constexpr size_t kWidth = hn::MaxLanes(D()), kVectors = kLanes / kWidth;
   V<D> a[kVectors];
+  HWY_UNROLL(16)
   for (size_t j = 0; j < kVectors; ++j) a[j] = hn::Zero(d);
   size_t at = 0;
-  for (; at + kLanes <= length; at += kLanes) {
+  const auto turn = [&]() HWY_ATTR {
+    HWY_UNROLL(16)
     for (size_t j = 0; j < kVectors; ++j) a[j] = term.Full(d, a[j], at + j * kWidth);
+  };
+  if constexpr (kConstant) {
+    HWY_UNROLL(8)
+    for (; at < length; at += kLanes) turn();
+  } else {
+    for (; at + kLanes <= length; at += kLanes) turn();
   }
   if (at < length) {
+    HWY_UNROLL(16)
     for (size_t j = 0; j < kVectors; ++j) {
       const size_t from = at + j * kWidth;
       if (from + kWidth <= length) {
@@ -143,7 +154,9 @@ HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length) {
       }
     }
   }
+  HWY_UNROLL(4)
   for (size_t half = kVectors / 2; half >= 1; half /= 2) {
+    HWY_UNROLL(8)
     for (size_t j = 0; j < half; ++j) a[j] = hn::Add(a[j], a[j + half]);
   }
   return a[0];

@@ -284,7 +284,11 @@ HWY_INLINE V<hn::Rebind<Raw<T>, D>> NarrowTo(D d, V<D> v) {
     if constexpr (std::is_same_v<T, hn::TFromD<D>>) {
       return v;
     } else {
+#if HWY_TARGET == HWY_SCALAR  // Highway's own conversion stops at the largest finite value
+      return hn::Set(hn::Rebind<T, D>(), static_cast<T>(hn::GetLane(v)));
+#else
       return hn::DemoteTo(hn::Rebind<T, D>(), v);
+#endif
     }
   }
 }

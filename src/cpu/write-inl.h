@@ -123,7 +123,7 @@ class RowWriter {
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t step = 2 * hn::Lanes(d), turns = cols_ / step, rest = cols_ % step;
     if (rest != 0) PartStep<kRound, kNans>(d, x, y, cols_ - rest, rest, r, offset);
-    const bool back = flow_ == Flow::kNear;
+    const bool back = flow_ == Flow::kNear && run_.count == 1;
     size_t i = back ? (turns - 1) * step : 0;
     const size_t move = back ? 0 - step : step;  // wraps around, as unsigned numbers may
     for (size_t turn = 0; turn < turns; ++turn, i += move) Step<kRound, kNans, Store::kCached>(d, x, y, i, r, offset);

@@ -1,0 +1,394 @@
+// isonorm in C++20: the C ABI of isonorm.h with views that carry their shape, and with exceptions.
+//
+//   std::vector<float> x(rows * cols), w(cols), y(rows * cols);
+//   isonorm::forward(isonorm::contracts::llama, 1e-6, {.x = {x, rows, cols}, .weight = w, .y = isonorm::tensor{y, rows, cols}});
+//
+// Shapes, dtypes, aliasing and errors are those of the C functions, described in isonorm.h. A failed call writes nothing and
+// throws isonorm::error with the library's one-sentence message. Every function may be called from many threads at once.
+#pragma once
+
+#include <isonorm/isonorm.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <ranges>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <isonorm/thread_pool.hpp>
+
+namespace isonorm {
+
+// ------------------------------------------------------------------------------------------------------------- errors
+
+using status = isonorm_status;
+
+class error : public std::runtime_error {
+ public:
+  error(isonorm_status code, const std::string& message) : std::runtime_error(message), status_(code) {}
+  isonorm_status status() const noexcept { return status_; }
+
+ private:
+  isonorm_status status_;
+};
+
+namespace detail {
+inline void check(isonorm_status code) {
+  if (code != ISONORM_OK) throw error(code, isonorm_last_error());
+}
+}  // namespace detail
+
+// -------------------------------------------------------------------------------------------------------------- dtypes
+
+enum class dtype { f32, bf16, f16, f64 };
+
+constexpr isonorm_dtype to_c(dtype type) {
+  switch (type) {
+    case dtype::f32: return ISONORM_F32;
+    case dtype::bf16: return ISONORM_BF16;
+    case dtype::f16: return ISONORM_F16;
+    case dtype::f64: return ISONORM_F64;
+  }
+  return {};
+}
+
+constexpr std::int64_t size_of(dtype type) { return to_c(type).bits / 8; }
+
+// Which dtype a C++ type holds. Specialise it for the bf16 and f16 types of your program:
+//   template <> struct isonorm::dtype_of<my::bfloat16> { static constexpr isonorm::dtype value = isonorm::dtype::bf16; };
+template <class T>
+struct dtype_of {};
+template <>
+struct dtype_of<float> {
+  static constexpr dtype value = dtype::f32;
+};
+template <>
+struct dtype_of<double> {
+  static constexpr dtype value = dtype::f64;
+};
+
+// A contiguous run of a type that isonorm knows: std::span, std::vector, std::array, ...
+template <class R>
+concept values = std::ranges::contiguous_range<R> && std::ranges::sized_range<R> && requires {
+  dtype_of<std::remove_cv_t<std::ranges::range_value_t<R>>>::value;
+};
+
+template <class R>
+concept mutable_values = values<R> && !std::is_const_v<std::remove_reference_t<std::ranges::range_reference_t<R>>>;
+
+// ------------------------------------------------------------------------------------------------------------- tensors
+
+// Sizes, or strides in elements, of up to 7 dimensions; the last one is the normalised one.
+class dims {
+ public:
+  dims(std::initializer_list<std::int64_t> sizes) : dims(std::span(sizes.begin(), sizes.size())) {}
+  dims(std::span<const std::int64_t> sizes) : count_(static_cast<int>(sizes.size())) {
+    if (sizes.size() > values_.size()) {
+      throw error(ISONORM_ERROR_RANK, "a tensor has " + std::to_string(sizes.size()) + " dimensions; 1 to 7 are allowed");
+    }
+    for (std::size_t i = 0; i < sizes.size(); ++i) values_[i] = sizes[i];
+  }
+  int count() const { return count_; }
+  const std::int64_t* data() const { return values_.data(); }
+
+ private:
+  std::array<std::int64_t, 7> values_{};
+  int count_;
+};
+
+// A view of values that a call reads. It owns its shape and not its data.
+class const_tensor {
+ public:
+  // A vector [size].
+  template <values R>
+  const_tensor(const R& data) : const_tensor(data, dims{static_cast<std::int64_t>(std::ranges::size(data))}) {}
+
+  // Compact row-major; data must hold exactly rows * cols values.
+  template <values R>
+  const_tensor(const R& data, std::int64_t rows, std::int64_t cols) : const_tensor(data, dims{rows, cols}) {}
+
+  template <values R>
+  const_tensor(const R& data, const dims& shape)
+      : const_tensor(std::ranges::data(data), dtype_of<std::remove_cv_t<std::ranges::range_value_t<R>>>::value, shape) {
+    check_size(static_cast<std::int64_t>(std::ranges::size(data)));
+  }
+
+  // Any memory: `strides` in elements, the last one 1; without them compact row-major.
+  const_tensor(const void* data, dtype type, const dims& shape, const std::optional<dims>& strides = std::nullopt)
+      : data_(const_cast<void*>(data)), type_(type), shape_(shape), strides_(strides) {
+    if (strides && strides->count() != shape.count()) {
+      throw error(ISONORM_ERROR_RANK, "a tensor has " + std::to_string(shape.count()) + " dimensions and " +
+                                          std::to_string(strides->count()) + " strides; as many strides are needed");
+    }
+  }
+
+  dtype type() const { return type_; }
+  const dims& shape() const { return shape_; }
+
+  // What the C ABI reads. It points into this view, which must outlive it.
+  isonorm_tensor c_tensor() const {
+    return {data_,
+            {ISONORM_DEVICE_CPU, 0},
+            shape_.count(),
+            to_c(type_),
+            const_cast<std::int64_t*>(shape_.data()),
+            strides_ ? const_cast<std::int64_t*>(strides_->data()) : nullptr,
+            0};
+  }
+
+ private:
+  void check_size(std::int64_t size) const {
+    std::int64_t product = 1;
+    for (int i = 0; i < shape_.count(); ++i) {
+      const std::int64_t n = shape_.data()[i];
+      if (n < 0) throw error(ISONORM_ERROR_SHAPE, "a tensor has a dimension of size " + std::to_string(n) + "; 0 is the least");
+      if (n != 0 && product > std::numeric_limits<std::int64_t>::max() / n) {
+        throw error(ISONORM_ERROR_OVERFLOW, "the number of elements of a tensor does not fit in int64");
+      }
+      product *= n;
+    }
+    if (product != size) {
+      throw error(ISONORM_ERROR_SHAPE, "a tensor's shape asks for " + std::to_string(product) + " values and its data has " +
+                                           std::to_string(size) + "; the two must be equal");
+    }
+  }
+
+  void* data_;
+  dtype type_;
+  dims shape_;
+  std::optional<dims> strides_;
+};
+
+// A view of values that a call may write: the same constructors, from data that is not const.
+class tensor : public const_tensor {
+ public:
+  template <mutable_values R>               // a tensor is no range, so this hides neither copy nor move
+  tensor(R&& data) : const_tensor(data) {}  // NOLINT(bugprone-forwarding-reference-overload)
+  template <mutable_values R>
+  tensor(R&& data, std::int64_t rows, std::int64_t cols) : const_tensor(data, rows, cols) {}
+  template <mutable_values R>
+  tensor(R&& data, const dims& shape) : const_tensor(data, shape) {}
+  tensor(void* data, dtype type, const dims& shape, const std::optional<dims>& strides = std::nullopt)
+      : const_tensor(data, type, shape, strides) {}
+};
+
+// ----------------------------------------------------------------------------------------------------------- contracts
+
+namespace contracts {
+inline constexpr isonorm_contract torch = ISONORM_CONTRACT_TORCH;
+inline constexpr isonorm_contract llama = ISONORM_CONTRACT_LLAMA;
+inline constexpr isonorm_contract onnx = ISONORM_CONTRACT_ONNX;
+inline constexpr isonorm_contract t5 = ISONORM_CONTRACT_T5;
+inline constexpr isonorm_contract gemma = ISONORM_CONTRACT_GEMMA;
+inline constexpr isonorm_contract paper = ISONORM_CONTRACT_PAPER;
+inline constexpr isonorm_contract mamba2 = ISONORM_CONTRACT_MAMBA2;
+inline constexpr isonorm_contract qwen3_next_gated = ISONORM_CONTRACT_QWEN3_NEXT_GATED;
+inline constexpr isonorm_contract microgpt = ISONORM_CONTRACT_MICROGPT;
+inline constexpr isonorm_contract layer_norm = ISONORM_CONTRACT_LAYER_NORM;
+
+// The contract of that name; throws for an unknown one.
+inline isonorm_contract by_name(const std::string& name) {
+  isonorm_contract contract{};
+  detail::check(isonorm_contract_by_name(name.c_str(), &contract));
+  return contract;
+}
+}  // namespace contracts
+
+// ----------------------------------------------------------------------------------------------------------- executors
+
+// The executor of every call that is not handed another: one pool for the process, made by the first call that is large
+// enough to use it. Pass nullptr instead to stay on the calling thread, or thread_pool::executor(), or an executor of yours.
+inline const isonorm_executor* shared_executor() {
+  static const isonorm_executor executor = {
+      sizeof(isonorm_executor), thread_pool::available_cpus(), 0, nullptr,
+      [](void*, std::int64_t count, void (*task)(void*, std::int64_t), void* task_context) {
+        // Never destroyed: calls from destructors of other statics stay safe.
+        static thread_pool* const pool = new thread_pool();
+        pool->parallel_for(count, task, task_context);
+      }};
+  return &executor;
+}
+
+// --------------------------------------------------------------------------------------------------- forward, backward
+
+namespace detail {
+// The C view of an optional tensor, null if it is absent.
+class c_optional {
+ public:
+  template <class T>
+  explicit c_optional(const std::optional<T>& view) {
+    if (view) tensor_ = view->c_tensor();
+  }
+  explicit c_optional(const const_tensor& view) : tensor_(view.c_tensor()) {}
+  operator const isonorm_tensor*() const { return tensor_ ? &*tensor_ : nullptr; }
+
+ private:
+  std::optional<isonorm_tensor> tensor_;
+};
+}  // namespace detail
+
+// As isonorm_forward_args. What is left out is absent.
+struct forward_args {
+  const_tensor x;
+  std::optional<const_tensor> weight = {};
+  std::optional<const_tensor> bias = {};
+  std::optional<const_tensor> residual = {};
+  std::optional<const_tensor> gate = {};
+  std::optional<tensor> y = {};
+  std::optional<tensor> residual_out = {};
+  std::optional<tensor> rstd = {};
+  std::int64_t groups = 1;
+  std::int64_t window = 0;
+};
+
+inline void forward(const isonorm_contract& contract, double eps, const forward_args& args,
+                    const isonorm_executor* executor = shared_executor()) {
+  const detail::c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
+  const detail::c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
+  const isonorm_forward_args c = {
+      sizeof(isonorm_forward_args), x, weight, bias, residual, gate, y, residual_out, rstd, args.groups, args.window, executor};
+  detail::check(isonorm_forward(&contract, eps, &c));
+}
+
+// As isonorm_backward_args. Without `workspace` the call allocates what it needs.
+struct backward_args {
+  const_tensor dy;
+  std::optional<const_tensor> x = {};
+  std::optional<const_tensor> weight = {};
+  std::optional<const_tensor> residual = {};
+  std::optional<const_tensor> residual_out = {};
+  std::optional<const_tensor> gate = {};
+  std::optional<const_tensor> bias = {};
+  std::optional<const_tensor> rstd = {};
+  std::optional<const_tensor> dresidual = {};
+  std::optional<tensor> dx = {};
+  std::optional<tensor> dweight = {};
+  std::optional<tensor> dbias = {};
+  std::optional<tensor> dgate = {};
+  std::int64_t groups = 1;
+  std::int64_t window = 0;
+  bool accumulate = false;  // add to what dweight and dbias hold
+  std::span<std::byte> workspace = {};
+};
+
+namespace detail {
+template <class Use>
+void with_c(const backward_args& args, const isonorm_executor* executor, Use use) {
+  const c_optional dy(args.dy), x(args.x), weight(args.weight), residual(args.residual), residual_out(args.residual_out);
+  const c_optional gate(args.gate), bias(args.bias), rstd(args.rstd), dresidual(args.dresidual);
+  const c_optional dx(args.dx), dweight(args.dweight), dbias(args.dbias), dgate(args.dgate);
+  isonorm_backward_args c = {sizeof(isonorm_backward_args),
+                             dy,
+                             x,
+                             weight,
+                             residual,
+                             residual_out,
+                             gate,
+                             bias,
+                             rstd,
+                             dresidual,
+                             dx,
+                             dweight,
+                             dbias,
+                             dgate,
+                             args.groups,
+                             args.window,
+                             args.accumulate ? std::uint32_t{ISONORM_ACCUMULATE} : 0u,
+                             0u,
+                             args.workspace.data(),
+                             args.workspace.size(),
+                             executor};
+  use(c);
+}
+}  // namespace detail
+
+// Bytes of workspace that backward() with these arguments needs.
+inline std::size_t backward_workspace(const isonorm_contract& contract, double eps, const backward_args& args,
+                                      const isonorm_executor* executor = shared_executor()) {
+  std::size_t bytes = 0;
+  detail::with_c(args, executor, [&](const isonorm_backward_args& c) {
+    detail::check(isonorm_backward_workspace(&contract, eps, &c, &bytes));
+  });
+  return bytes;
+}
+
+inline void backward(const isonorm_contract& contract, double eps, const backward_args& args,
+                     const isonorm_executor* executor = shared_executor()) {
+  detail::with_c(args, executor, [&](isonorm_backward_args& c) {
+    std::unique_ptr<std::byte[]> own;
+    if (args.workspace.empty()) {
+      detail::check(isonorm_backward_workspace(&contract, eps, &c, &c.workspace_size));
+      if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
+      c.workspace = own.get();
+    }
+    detail::check(isonorm_backward(&contract, eps, &c));
+  });
+}
+
+// ------------------------------------------------------------------------------------------------- RMS of vectors, penalty
+
+// rms[...] = sqrt(mean(v^2)) of every row of x.
+inline void rms(const const_tensor& x, const tensor& rms, const isonorm_executor* executor = shared_executor()) {
+  const isonorm_tensor in = x.c_tensor(), out = rms.c_tensor();
+  detail::check(isonorm_rms(&in, &out, executor));
+}
+
+// The RMS of one vector of float or double: isonorm::rms(v). It must not be empty.
+template <values R>
+auto rms(const R& vector) {
+  std::array<std::remove_cv_t<std::ranges::range_value_t<R>>, 1> result{};
+  static_assert(std::is_floating_point_v<typename decltype(result)::value_type>);
+  rms(const_tensor(vector), tensor(result), nullptr);
+  return result[0];
+}
+
+// dx = drms * x / (cols * rms), row by row.
+inline void rms_backward(const const_tensor& x, const const_tensor& drms, const tensor& dx,
+                         const isonorm_executor* executor = shared_executor()) {
+  const isonorm_tensor in = x.c_tensor(), d = drms.c_tensor(), out = dx.c_tensor();
+  detail::check(isonorm_rms_backward(&in, &d, &out, executor));
+}
+
+// penalty[...] = lambda * rms^2 of every row, and its gradient 2 * lambda / cols * x, added to dx where accumulate is set.
+inline void rms_penalty(const const_tensor& x, double lambda, const std::optional<tensor>& penalty,
+                        const std::optional<tensor>& dx, bool accumulate = false,
+                        const isonorm_executor* executor = shared_executor()) {
+  const isonorm_tensor in = x.c_tensor();
+  const detail::c_optional value(penalty), gradient(dx);
+  const std::uint32_t flags = accumulate ? std::uint32_t{ISONORM_ACCUMULATE} : 0u;
+  detail::check(isonorm_rms_penalty(&in, lambda, value, gradient, flags, executor));
+}
+
+// -------------------------------------------------------------------------------------------------------- introspection
+
+namespace detail {
+inline std::vector<std::string> names(std::size_t count, const char* (*name)(std::size_t)) {
+  std::vector<std::string> result;
+  for (std::size_t i = 0; i < count; ++i) result.emplace_back(name(i));
+  return result;
+}
+}  // namespace detail
+
+inline std::string version() { return isonorm_version(); }
+inline std::vector<std::string> list_targets() { return detail::names(isonorm_target_count(), isonorm_target_name); }
+inline std::vector<std::string> list_contracts() { return detail::names(isonorm_contract_count(), isonorm_contract_name); }
+inline std::vector<std::string> list_kernels() { return detail::names(isonorm_kernel_count(), isonorm_kernel_name); }
+
+// The target in use, and what this thread's last computation ran; see isonorm_target() and isonorm_last_kernel().
+inline std::string target() { return isonorm_target(); }
+inline std::string last_kernel() { return isonorm_last_kernel(); }
+
+// Chooses the target for the whole process; "" goes back to the best.
+inline void set_target(const std::string& name) { detail::check(isonorm_set_target(name.c_str())); }
+
+}  // namespace isonorm
