@@ -2,6 +2,10 @@
 // the same functions on vectors; the reference uses these.
 #pragma once
 
+#if defined(__FAST_MATH__)
+#error "isonorm must not be compiled with -ffast-math: it changes roundings, and with them the bits that isonorm promises."
+#endif
+
 #include <bit>
 #include <cmath>
 #include <cstddef>

@@ -16,12 +16,14 @@ int64_t FromEnvironment(const char* name, int64_t otherwise) {
 }
 
 // Once x and y no longer lie in the last cache together, reading y's lines only to overwrite them costs a third of the traffic.
+// What a system reports may be the sum over many cores' caches, of which one core has 32 MB at most.
 int64_t StreamBytes() {
+  constexpr int64_t kOneCore = int64_t{32} << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
-  const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (l3 > 0) return l3;
+  const int64_t l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  if (l3 > 0 && l3 < kOneCore) return l3;
 #endif
-  return int64_t{32} << 20;
+  return kOneCore;
 }
 
 }  // namespace

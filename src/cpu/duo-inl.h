@@ -14,6 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
+#if ISONORM_TUNED_LOOPS
+
 constexpr int64_t kLine = 64;  // bytes that memory moves at once
 
 enum class Layout { kRuns, kEvenOdd };
@@ -67,9 +69,9 @@ HWY_INLINE Duo<D> LoadDuo(D d, const T* p) {
   if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, Bf16>) {
     return SplitPairs(d, hn::LoadU(hn::Repartition<uint16_t, D>(), reinterpret_cast<const uint16_t*>(p)));
   } else if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, float>) {
-    Duo<D> v;
-    hn::LoadInterleaved2(d, p, v.a, v.b);
-    return v;
+    V<D> a, b;
+    hn::LoadInterleaved2(d, p, a, b);
+    return {a, b};
   } else  // NOLINT(readability/braces)
 #endif
   {
@@ -160,12 +162,26 @@ HWY_INLINE size_t ElementsToLine(const T* p) {
   return static_cast<size_t>(-reinterpret_cast<intptr_t>(p) & (kLine - 1)) / sizeof(T);
 }
 
+// Copies whole lines past the cache.
+template <class T>
+HWY_INLINE void StreamLines(const T* from, T* to, size_t bytes) {
+  const hn::CappedTag<uint8_t, kLine> d;
+  const auto* in = reinterpret_cast<const uint8_t*>(from);
+  auto* out = reinterpret_cast<uint8_t*>(to);
+  for (size_t i = 0; i < bytes; i += hn::Lanes(d)) StoreBits<Store::kStreamed>(hn::Load(d, in + i), d, out + i);
+}
+
+// Into the second-level cache, for which Highway has no name.
+HWY_INLINE void PrefetchFar(const void* p) { __builtin_prefetch(p, 0, 2); }
+
 // Fetches the lines of `elements` elements.
 template <class T>
 HWY_INLINE void PrefetchElements(const T* p, size_t elements) {
   const char* bytes = reinterpret_cast<const char*>(p);
   for (size_t at = 0; at < elements * sizeof(T); at += kLine) hwy::Prefetch(bytes + at);
 }
+
+#endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -16,6 +16,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
+#if ISONORM_TUNED_LOOPS
+
 // The leaves of a call's rows, with what is the same for all of them taken out of the loops.
 struct RowLeaves {
   explicit RowLeaves(int64_t cols) : leaves(LeavesOf(cols)), count(leaves.count()), length(leaves.equal() ? cols / count : 0) {}
@@ -47,33 +49,41 @@ struct EvenOddSquares {
   }
 };
 
-template <bool kConstant = false, class D, class Term>
-HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length) {
+template <bool kConstant = false, class D, class Term, class Beside = Nothing>
+HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, const Beside& beside = {}) {
   constexpr size_t kWidth = hn::MaxLanes(D()), kPairs = kLanes / (2 * kWidth);
   Duo<D> sum[kPairs];
   HWY_UNROLL(4)
   for (size_t j = 0; j < kPairs; ++j) sum[j] = {hn::Zero(d), hn::Zero(d)};
   size_t at = 0;
-  const auto turn = [&]() HWY_ATTR {
-    HWY_UNROLL(4)
-    for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
-  };
   if constexpr (kConstant) {
     HWY_UNROLL(8)
-    for (; at < length; at += kLanes) turn();
+    for (; at < length; at += kLanes) {
+      HWY_UNROLL(4)
+      for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
+    }
   } else {
-    for (; at + kLanes <= length; at += kLanes) turn();
+    for (; at + kLanes <= length; at += kLanes) {
+      HWY_UNROLL(4)
+      for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
+      beside(at, kLanes);
+    }
   }
   if (at < length) {
     HWY_UNROLL(4)
     for (size_t j = 0; j < kPairs; ++j) {
       const size_t from = at + 2 * j * kWidth;
+#if HWY_MEM_OPS_MIGHT_FAULT
       if (from + 2 * kWidth <= length) {
         term.FoldDuo(d, sum[j], from);
       } else if (from < length) {
         term.FoldDuoPart(d, sum[j], from, length - from);
       }
+#else  // as in LeafInRegisters
+      term.FoldDuoPart(d, sum[j], from, std::min(2 * kWidth, length - std::min(from, length)));
+#endif
     }
+    beside(at, length - at);
   }
   HWY_UNROLL(2)
   for (size_t half = kPairs / 2; half >= 1; half /= 2) {
@@ -87,13 +97,13 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length) {
 
 // What is left of a leaf's 64 lanes after the additions of whole vectors. kTurns: the leaf has 64 * kTurns elements, a
 // constant, so that no loop is left; 0: it has `length`.
-template <int kTurns, class D, class T>
-HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length) {
+template <int kTurns, class D, class T, class Beside = Nothing>
+HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length, const Beside& beside = {}) {
   if constexpr (kTurns != 0) length = kTurns * kLanes;
   if constexpr (kEvenOdd<T>) {
-    return EvenOddLeaf<kTurns != 0>(d, EvenOddSquares{p}, length);
+    return EvenOddLeaf<kTurns != 0>(d, EvenOddSquares{p}, length, beside);
   } else {
-    return LeafInRegisters<kTurns != 0>(d, Squares<T>{p}, length);
+    return LeafInRegisters<kTurns != 0>(d, Squares<T>{p}, length, beside);
   }
 }
 
@@ -243,6 +253,8 @@ HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeave
 }
 
 #endif  // ISONORM_LEAF_NETWORK
+
+#endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

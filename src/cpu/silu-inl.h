@@ -13,16 +13,9 @@ namespace isonorm {
 namespace HWY_NAMESPACE {
 
 // exp(a) is about p * 2^n, for -150 <= a <= 0; the power of two comes in two factors, of which the second is 1 from n = -126 on.
+// Results by reference, for vectors of unknown length cannot be members.
 template <class D>
-struct SplitExp {
-  V<D> p, power, rest;
-
-  // v * 2^n with one rounding, for |v| * 2^-126 above the subnormals or n >= -126.
-  HWY_INLINE V<D> Times(V<D> v) const { return hn::Mul(hn::Mul(v, power), rest); }
-};
-
-template <class D>
-HWY_INLINE SplitExp<D> ExpSplit(D d, V<D> a) {
+HWY_INLINE void ExpSplit(D d, V<D> a, V<D>& p, V<D>& power, V<D>& rest) {
   const hn::RebindToSigned<D> di;
   // Adding and taking away 1.5 * 2^23 rounds to an integer, half to even, on every target.
   const auto magic = hn::Set(d, 0x1.8p23f);
@@ -34,16 +27,18 @@ HWY_INLINE SplitExp<D> ExpSplit(D d, V<D> a) {
   q = Fma(q, r, hn::Set(d, 0x1.5558acp-5f));
   q = Fma(q, r, hn::Set(d, 0x1.555492p-3f));
   q = Fma(q, r, hn::Set(d, 0x1.fffffcp-2f));
-  SplitExp<D> e;
-  e.p = hn::Add(hn::Set(d, 1.0f), Fma(q, hn::Mul(r, r), r));
+  p = hn::Add(hn::Set(d, 1.0f), Fma(q, hn::Mul(r, r), r));
   const auto exponent = hn::ConvertTo(di, n);
   const auto cut = hn::Max(exponent, hn::Set(di, -126));
-  const auto power_of_two = [&](auto i) HWY_ATTR {
-    return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(i, hn::Set(di, 127))));
-  };
-  e.power = power_of_two(cut);
-  e.rest = power_of_two(hn::Sub(exponent, cut));
-  return e;
+  const auto bias = hn::Set(di, 127);
+  power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(cut, bias)));
+  rest = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(exponent, cut), bias)));
+}
+
+// v * 2^n with one rounding, for |v| * 2^-126 above the subnormals or n >= -126.
+template <class W>
+HWY_INLINE W TimesPower(W v, W power, W rest) {
+  return hn::Mul(hn::Mul(v, power), rest);
 }
 
 // NaN in, NaN out: such lanes compute on 0 and are put back at the end, for no conversion to an integer is defined on them.
@@ -64,10 +59,11 @@ template <class D>
 HWY_INLINE V<D> Silu(D d, V<D> gate) {
   return OnNumbers(d, gate, [d](V<D> all) HWY_ATTR {
     const auto z = CutBelow(d, all, -150.0f);
-    const auto e = ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f));
-    const auto denominator = hn::Add(hn::Set(d, 1.0f), e.Times(e.p));
+    V<D> p, power, rest;
+    ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
+    const auto denominator = hn::Add(hn::Set(d, 1.0f), TimesPower(p, power, rest));
     const auto positive = hn::Div(z, denominator);
-    const auto negative = e.Times(hn::Div(hn::Mul(z, e.p), denominator));
+    const auto negative = TimesPower(hn::Div(hn::Mul(z, p), denominator), power, rest);
     return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
   });
 }
@@ -78,11 +74,13 @@ HWY_INLINE V<D> SiluSlope(D d, V<D> gate) {
     const auto one = hn::Set(d, 1.0f), top = hn::Set(d, 150.0f);
     const auto low = CutBelow(d, all, -150.0f);
     const auto z = hn::IfThenElse(hn::Gt(low, top), top, low);
-    const auto e = ExpSplit(d, hn::Neg(hn::Abs(z)));
-    const auto x = e.Times(e.p);
+    V<D> p, power, rest;
+    ExpSplit(d, hn::Neg(hn::Abs(z)), p, power, rest);
+    const auto x = TimesPower(p, power, rest);
     const auto denominator = hn::Add(one, x);
     const auto positive = hn::Mul(hn::Div(one, denominator), Fma(z, hn::Div(x, denominator), one));
-    const auto negative = e.Times(hn::Mul(hn::Div(e.p, denominator), hn::Add(one, hn::Div(z, denominator))));
+    const auto negative =
+        TimesPower(hn::Mul(hn::Div(p, denominator), hn::Add(one, hn::Div(z, denominator))), power, rest);
     return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
   });
 }

@@ -9,6 +9,8 @@
 #define ISONORM_CPU_SUM_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "cpu/vector-inl.h"
 #include "order.h"
 
@@ -124,35 +126,48 @@ HWY_INLINE hn::TFromD<D> FoldAll(D d, V<D> v) {
 template <class D>
 constexpr bool kLanesFit = kLanes / hn::MaxLanes(D()) <= (HWY_ARCH_ARM ? 16 : 8);
 
+// What else happens while a leaf of no constant length is summed: called with every 64 elements, and with what is left.
+struct Nothing {
+  HWY_INLINE void operator()(size_t, size_t) const {}
+};
+
 // Loops over the vectors of a leaf are unrolled, or the compiler would keep the array in memory. kConstant: the length is a
 // constant of whole turns, 8 at most, and the loop over them is unrolled too.
-template <bool kConstant = false, class D, class Term>
-HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length) {
+template <bool kConstant = false, class D, class Term, class Beside = Nothing>
+HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length, const Beside& beside = {}) {
   constexpr size_t kWidth = hn::MaxLanes(D()), kVectors = kLanes / kWidth;
   V<D> a[kVectors];
   HWY_UNROLL(16)
   for (size_t j = 0; j < kVectors; ++j) a[j] = hn::Zero(d);
   size_t at = 0;
-  const auto turn = [&]() HWY_ATTR {
-    HWY_UNROLL(16)
-    for (size_t j = 0; j < kVectors; ++j) a[j] = term.Full(d, a[j], at + j * kWidth);
-  };
   if constexpr (kConstant) {
     HWY_UNROLL(8)
-    for (; at < length; at += kLanes) turn();
+    for (; at < length; at += kLanes) {
+      HWY_UNROLL(16)
+      for (size_t j = 0; j < kVectors; ++j) a[j] = term.Full(d, a[j], at + j * kWidth);
+    }
   } else {
-    for (; at + kLanes <= length; at += kLanes) turn();
+    for (; at + kLanes <= length; at += kLanes) {
+      HWY_UNROLL(16)
+      for (size_t j = 0; j < kVectors; ++j) a[j] = term.Full(d, a[j], at + j * kWidth);
+      beside(at, kLanes);
+    }
   }
   if (at < length) {
     HWY_UNROLL(16)
     for (size_t j = 0; j < kVectors; ++j) {
       const size_t from = at + j * kWidth;
+#if HWY_MEM_OPS_MIGHT_FAULT
       if (from + kWidth <= length) {
         a[j] = term.Full(d, a[j], from);
       } else if (from < length) {
         a[j] = term.Part(d, a[j], from, length - from);
       }
+#else  // without branches: they would keep the vectors in memory
+      a[j] = term.Part(d, a[j], from, std::min(kWidth, length - std::min(from, length)));
+#endif
     }
+    beside(at, length - at);
   }
   HWY_UNROLL(4)
   for (size_t half = kVectors / 2; half >= 1; half /= 2) {

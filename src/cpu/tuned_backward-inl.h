@@ -18,6 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
+#if ISONORM_TUNED_LOOPS
+
 constexpr int kTogether = 4;
 
 // g * c, with g = dy * (weight + offset) and c = x * r, each rounded.
@@ -306,11 +308,12 @@ void TunedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
   GradientRows<Tx, Tw, Ty>(call, run, sums).Run();
 }
 
-// Enters the tuned backward rows of the table whose x is of type Tx. Without a fused multiply-add in hardware the arithmetic takes
-// longer than the memory, and the general path does as well.
+#endif  // ISONORM_TUNED_LOOPS
+
+// Enters the tuned backward rows of the table whose x is of type Tx.
 template <class Tx>
 void AddTunedBackward([[maybe_unused]] Backend& backend) {
-#if HWY_NATIVE_FMA
+#if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_TUNED(operation, x, weight, out)                                                         \
   if constexpr (Operation::k_##operation == Operation::k_backward && std::is_same_v<storage::x, Tx>) {    \

@@ -21,9 +21,13 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kBlockBytes = 16 << 10;  // half of a first-level cache: the other half is for weight and y
+#if ISONORM_TUNED_LOOPS
 
-HWY_INLINE int64_t RowsPerBlock(int64_t row_bytes) { return std::clamp<int64_t>(kBlockBytes / row_bytes, 1, kBlockRows); }
+// Rows whose statistics are taken before the first of them is written: half of a first-level cache, for the other half is for
+// weight and y. Between memory and streaming stores the turns are shorter.
+HWY_INLINE int64_t RowsPerBlock(int64_t row_bytes, bool from_memory) {
+  return std::clamp<int64_t>((from_memory ? 4 << 10 : 16 << 10) / row_bytes, 1, kBlockRows);
+}
 
 // One row by the general path.
 HWY_INLINE void RunGeneralRow(const Call& call, const Run& run, int64_t row) {
@@ -36,13 +40,47 @@ HWY_INLINE void RunGeneralRow(const Call& call, const Run& run, int64_t row) {
   GeneralForward(call, one, ColumnSums{});
 }
 
+#if ISONORM_LEAF_NETWORK
+// The sum of squares of a row, while the first quarters of a later row are fetched.
+template <class T>
+HWY_INLINE float RowSumFetching(const T* x, const T* ahead, size_t quarters, const RowLeaves& leaves) {
+  return RowTotal<T>(leaves, [=](auto d, int64_t begin, size_t n) HWY_ATTR {
+    return LeafVector<0>(d, x + begin, n, [=](size_t at, size_t) HWY_ATTR {
+      if (quarters == 0 || ahead == nullptr) return;
+      const char* to = reinterpret_cast<const char*>(ahead + (static_cast<size_t>(begin) + at) / 4 * quarters);
+      PrefetchFar(to);
+      if (sizeof(T) * quarters > 4) PrefetchFar(to + kLine);
+    });
+  });
+}
+#endif
+
 template <class Tx, class Tw, class Ty>
 void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
   const RowLeaves leaves(call.cols);
   const PlainRange range(call.eps, call.eps_outside);
   const auto eps = static_cast<float>(call.eps);
   const RowWriter<Tx, Tw, Ty> writer(call, run);
-  const int64_t block = RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(Tx)));
+#if ISONORM_LEAF_NETWORK
+  if (writer.FetchesAhead()) {
+    for (int64_t row = 0; row < run.count; ++row) {
+      const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
+      const bool more = row + writer.plan().distance < run.count;
+      const char* ahead = more ? reinterpret_cast<const char*>(x) + writer.plan().distance * run.stride[kX] : nullptr;
+      const float sum = RowSumFetching(x, reinterpret_cast<const Tx*>(ahead), writer.plan().quarters_in_sum, leaves);
+      float r;
+      RstdOfSums(&sum, 1, call.cols, eps, call.eps_outside, &r);
+      if (HWY_UNLIKELY(!range.Holds(sum))) {
+        RunGeneralRow(call, run, row);
+        continue;
+      }
+      writer.Write(row, 1, &r);
+      if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
+    }
+    return writer.Finish();
+  }
+#endif
+  const int64_t block = RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(Tx)), writer.from_memory());
   HWY_ALIGN float sums[kBlockRows] = {};
   HWY_ALIGN float r[kBlockRows];
   for (int64_t first = 0; first < run.count; first += block) {
@@ -51,7 +89,7 @@ void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
     RowSums(reinterpret_cast<const Tx*>(x), run.stride[kX], count, leaves, sums);
     RstdOfSums(sums, count, call.cols, eps, call.eps_outside, r);
     if (HWY_LIKELY(range.HoldsAll(sums, count))) {
-      writer.Write(first, count, block, r);
+      writer.Write(first, count, r);
       if (run.data[kRstd] == nullptr) continue;
       for (int64_t i = 0; i < count; ++i) *reinterpret_cast<float*>(run.data[kRstd] + (first + i) * run.stride[kRstd]) = r[i];
       continue;
@@ -61,18 +99,19 @@ void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
         RunGeneralRow(call, run, first + i);
         continue;
       }
-      writer.Write(first + i, 1, block, r + i);
+      writer.Write(first + i, 1, r + i);
       if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + (first + i) * run.stride[kRstd]) = r[i];
     }
   }
   writer.Finish();
 }
 
-// Enters the tuned forward rows of the table whose x is of type Tx. Without a fused multiply-add in hardware the arithmetic takes
-// longer than the memory, and the general path does as well.
+#endif  // ISONORM_TUNED_LOOPS
+
+// Enters the tuned forward rows of the table whose x is of type Tx.
 template <class Tx>
 void AddTunedForward([[maybe_unused]] Backend& backend) {
-#if HWY_NATIVE_FMA
+#if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_TUNED(operation, x, weight, out)                                                                \
   if constexpr (Operation::k_##operation == Operation::k_forward && std::is_same_v<storage::x, Tx>) {            \

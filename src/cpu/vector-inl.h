@@ -1,9 +1,5 @@
 // Vectors of the compute type: loads and stores of every storage type, whole and partial, and the primitives whose rounding
 // docs/numerics.md fixes. This is the one place that guards against tails, NaN payloads and unfused multiply-adds.
-#if defined(__FAST_MATH__)
-#error "isonorm must not be compiled with -ffast-math: it changes roundings, and with them the bits that isonorm promises."
-#endif
-
 #if defined(ISONORM_CPU_VECTOR_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_VECTOR_INL_H_
 #undef ISONORM_CPU_VECTOR_INL_H_
@@ -51,6 +47,11 @@ using V = hn::Vec<D>;
 #else
 #define ISONORM_NATIVE_F16 0
 #endif
+
+// Tuned loops hold vectors in arrays and structures, which those of unknown length cannot be in. Without a fused multiply-add
+// in hardware the arithmetic takes longer than the memory, and the general path does as well.
+#undef ISONORM_TUNED_LOOPS
+#define ISONORM_TUNED_LOOPS (ISONORM_FIXED_VECTORS && HWY_NATIVE_FMA)
 
 // Two 16-bit elements in the place of one of the compute type.
 #define ISONORM_PAIRS (HWY_TARGET != HWY_SCALAR)

@@ -17,12 +17,31 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
+#if ISONORM_TUNED_LOOPS
+
 // Where rows come from and go to. It changes the speed only.
 enum class Flow {
   kNear,      // cached, in a call that fits the second-level cache: backwards, for the row's end is still in the first
   kCached,    // ordinary stores
   kInPlace,   // ordinary stores to lines that were just read; the row that comes next is fetched meanwhile
   kStreamed,  // y bypasses the cache, and the row that comes next is fetched meanwhile
+};
+
+// Which part of a row that comes later is fetched meanwhile, into the second-level cache. Measured on a CPU with 32 KB of
+// first-level cache: what fits it needs no help; from 8 KB on two rows ahead is best, a quarter of it during the sum.
+struct AheadPlan {
+  explicit AheadPlan(int64_t row_bytes, Flow flow) {
+    if (row_bytes <= 4 << 10) return;
+    if (flow == Flow::kInPlace || row_bytes > 24 << 10) {
+      distance = 1;
+      quarters_in_sum = flow == Flow::kInPlace ? 2 : 0;
+    } else {
+      distance = 2;
+      quarters_in_sum = row_bytes > 8 << 10 ? 1 : 0;
+    }
+  }
+  int64_t distance = 0;  // rows; 0: nothing is fetched
+  size_t quarters_in_sum = 0;
 };
 
 constexpr int64_t kNearBytes = 512 << 10;
@@ -50,15 +69,21 @@ class RowWriter {
         round_(kCanRound && call.scaled_type != Type::kNone),
         clean_(call.weight_finite),
         flow_(FlowOf(call, run.data[kX], run.data[kY])),
+        plan_(call.cols * static_cast<int64_t>(sizeof(Tx)), flow_),
         run_(run) {}
 
-  // Writes `rows` rows from `first` on with the reciprocals r; fetches those that come `ahead` rows later, where it pays.
-  HWY_INLINE void Write(int64_t first, int64_t rows, int64_t ahead, const float* r) const {
+  // Writes `rows` rows from `first` on with the reciprocals r.
+  HWY_INLINE void Write(int64_t first, int64_t rows, const float* r) const {
     if constexpr (kCanRound) {
-      if (round_) return WriteRounded<true>(first, rows, ahead, r);
+      if (round_) return WriteRounded<true>(first, rows, r);
     }
-    WriteRounded<false>(first, rows, ahead, r);
+    WriteRounded<false>(first, rows, r);
   }
+
+  // Whether rows come from memory and are long enough to be fetched ahead; shorter ones the hardware fetches better alone.
+  bool FetchesAhead() const { return clean_ && from_memory() && plan_.distance > 0; }
+  bool from_memory() const { return flow_ > Flow::kCached; }
+  const AheadPlan& plan() const { return plan_; }
 
   // Streamed stores are ordered before whatever the caller does next.
   void Finish() const {
@@ -70,17 +95,19 @@ class RowWriter {
   Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(run_.data[kY] + row * run_.stride[kY]); }
 
   template <bool kRound>
-  HWY_INLINE void WriteRounded(int64_t first, int64_t rows, int64_t ahead, const float* r) const {
+  HWY_INLINE void WriteRounded(int64_t first, int64_t rows, const float* r) const {
     if (!clean_) {
       for (int64_t i = 0; i < rows; ++i) Cached<kRound, Nans::kPossible>(X(first + i), Y(first + i), r[i]);
     } else if (flow_ > Flow::kCached) {
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t row = first + i;
-        const Tx* next = X(row + ahead < run_.count ? row + ahead : row);
+        const Tx* ahead = plan_.distance > 0 && row + plan_.distance < run_.count ? X(row + plan_.distance) : nullptr;
         if (flow_ == Flow::kInPlace) {
-          Ahead<kRound, Store::kCached>(X(row), next, Y(row), r[i]);
+          InPlace<kRound>(X(row), ahead, Y(row), r[i]);
+        } else if (plan_.distance != 2) {
+          Streamed<kRound, false>(X(row), ahead, Y(row), r[i]);
         } else {
-          Ahead<kRound, Store::kStreamed>(X(row), next, Y(row), r[i]);
+          Streamed<kRound, true>(X(row), ahead, Y(row), r[i]);
         }
       }
     } else if (rows > 1) {
@@ -91,7 +118,7 @@ class RowWriter {
   }
 
   template <bool kRound, Nans kNans>
-  HWY_INLINE Duo<D> Scale(D d, const Duo<D>& x, const Duo<D>& w, V<D> r, V<D> offset) const {
+  static HWY_INLINE Duo<D> Scale(D d, const Duo<D>& x, const Duo<D>& w, V<D> r, V<D> offset) {
     return Map(x, w, [&](V<D> v, V<D> by) HWY_ATTR {
       auto c = hn::Mul(v, r);
       if constexpr (kRound) c = RoundThrough<Tc, kNans>(d, c);
@@ -105,16 +132,17 @@ class RowWriter {
 
   HWY_INLINE const Tw* WeightAt(size_t i) const { return std::is_same_v<Tw, None> ? weight_ : weight_ + i; }
 
-  template <bool kRound, Nans kNans, Store kStore>
-  HWY_INLINE void Step(D d, const Tx* x, Ty* y, size_t i, V<D> r, V<D> offset) const {
-    const auto w = LoadDuo<kLayout>(d, WeightAt(i));
-    StoreDuo<kLayout, kNans, kStore>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x + i), w, r, offset), d, y + i);
+  // x, w and y at the same column.
+  template <bool kRound, Nans kNans, Store kStore = Store::kCached>
+  static HWY_INLINE void Step(D d, const Tx* x, const Tw* w, Ty* y, V<D> r, V<D> offset) {
+    const auto w_of = LoadDuo<kLayout>(d, w);
+    StoreDuo<kLayout, kNans, kStore>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
   }
 
   template <bool kRound, Nans kNans>
-  HWY_INLINE void PartStep(D d, const Tx* x, Ty* y, size_t i, size_t count, V<D> r, V<D> offset) const {
-    const auto w = LoadDuoPart<kLayout>(d, WeightAt(i), count);
-    StoreDuoPart<kLayout, kNans>(Scale<kRound, kNans>(d, LoadDuoPart<kLayout>(d, x + i, count), w, r, offset), d, y + i, count);
+  static HWY_INLINE void PartStep(D d, const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset) {
+    const auto w_of = LoadDuoPart<kLayout>(d, w, count);
+    StoreDuoPart<kLayout, kNans>(Scale<kRound, kNans>(d, LoadDuoPart<kLayout>(d, x, count), w_of, r, offset), d, y, count);
   }
 
   template <bool kRound, Nans kNans>
@@ -122,11 +150,14 @@ class RowWriter {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t step = 2 * hn::Lanes(d), turns = cols_ / step, rest = cols_ % step;
-    if (rest != 0) PartStep<kRound, kNans>(d, x, y, cols_ - rest, rest, r, offset);
+    if (rest != 0) {
+      const size_t i = cols_ - rest;
+      PartStep<kRound, kNans>(d, x + i, WeightAt(i), y + i, rest, r, offset);
+    }
     const bool back = flow_ == Flow::kNear && run_.count == 1;
     size_t i = back ? (turns - 1) * step : 0;
     const size_t move = back ? 0 - step : step;  // wraps around, as unsigned numbers may
-    for (size_t turn = 0; turn < turns; ++turn, i += move) Step<kRound, kNans, Store::kCached>(d, x, y, i, r, offset);
+    for (size_t turn = 0; turn < turns; ++turn, i += move) Step<kRound, kNans>(d, x + i, WeightAt(i), y + i, r, offset);
   }
 
   // Several short rows: column by column, so that the weight is read once for all of them.
@@ -152,33 +183,66 @@ class RowWriter {
     }
     if (i == cols_) return;
     for (int64_t row = 0; row < rows; ++row) {
-      PartStep<kRound, Nans::kNone>(d, X(first + row), Y(first + row), i, cols_ - i, hn::Set(d, r_of_rows[row]), offset);
+      PartStep<kRound, Nans::kNone>(d, X(first + row) + i, WeightAt(i), Y(first + row) + i, cols_ - i, hn::Set(d, r_of_rows[row]),
+                                    offset);
     }
   }
 
-  // Rows from memory: without NaN, for the weight was looked at.
-  template <bool kRound, Store kStore>
-  HWY_INLINE void Ahead(const Tx* x, const Tx* next, Ty* y, float r_of_row) const {
+  // Fetches the part of the row ahead that belongs to the line of x at column i.
+  HWY_INLINE void FetchAhead(const Tx* ahead, size_t i) const {
+    if (ahead == nullptr) return;
+    const size_t done = cols_ / 4 * plan_.quarters_in_sum;
+    const size_t share = 4 - plan_.quarters_in_sum, step = 2 * hn::Lanes(D());
+    for (size_t k = 0; k < step; k += kLine / sizeof(Tx)) PrefetchFar(ahead + done + (i + k) / 4 * share);
+  }
+
+  // Lines that were just read are written.
+  template <bool kRound>
+  HWY_INLINE void InPlace(const Tx* x, const Tx* ahead, Ty* y, float r_of_row) const {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t step = 2 * hn::Lanes(d);
     size_t i = 0;
-    if constexpr (kStore == Store::kStreamed) {
-      for (const size_t head = std::min(ElementsToLine(y), cols_); i < head;) {
-        const size_t count = std::min(step, head - i);
-        if (count == step) {
-          Step<kRound, Nans::kNone, Store::kCached>(d, x, y, i, r, offset);
-        } else {
-          PartStep<kRound, Nans::kNone>(d, x, y, i, count, r, offset);
-        }
-        i += count;
-      }
-    }
     for (; i + step <= cols_; i += step) {
-      PrefetchElements(next + i, step);
-      Step<kRound, Nans::kNone, kStore>(d, x, y, i, r, offset);
+      FetchAhead(ahead, i);
+      Step<kRound, Nans::kNone>(d, x + i, WeightAt(i), y + i, r, offset);
     }
-    if (i < cols_) PartStep<kRound, Nans::kNone>(d, x, y, i, cols_ - i, r, offset);
+    if (i < cols_) PartStep<kRound, Nans::kNone>(d, x + i, WeightAt(i), y + i, cols_ - i, r, offset);
+  }
+
+  // y bypasses the cache by whole lines. kStaged: by way of a buffer, because streaming stores are slow while loads miss the
+  // first-level cache; rows that are longer than that cache gain nothing by it.
+  template <bool kRound, bool kStaged>
+  HWY_INLINE void Streamed(const Tx* x, const Tx* ahead, Ty* y, float r_of_row) const {
+    constexpr size_t kPerLine = kLine / sizeof(Ty), kStage = (4 << 10) / sizeof(Ty);
+    const D d;
+    const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
+    const size_t step = 2 * hn::Lanes(d);
+    HWY_ALIGN Ty stage[kStage];
+    size_t i = std::min(ElementsToLine(y), cols_);
+    const auto part = [&](size_t at, size_t count) HWY_ATTR {
+      for (size_t k = 0; k < count; k += step) {
+        const size_t n = std::min(step - 1, count - k);
+        PartStep<kRound, Nans::kNone>(d, x + at + k, WeightAt(at + k), y + at + k, n, r, offset);
+        if (n == step - 1 && n < count - k) PartStep<kRound, Nans::kNone>(d, x + at + k + n, WeightAt(at + k + n), y + at + k + n, 1, r, offset);
+      }
+    };
+    if (i > 0) part(0, i);
+    while (cols_ - i >= kPerLine) {
+      const size_t count = std::min(kStage, (cols_ - i) / kPerLine * kPerLine);
+      size_t k = 0;
+      for (; k + step <= count; k += step) {
+        FetchAhead(ahead, i + k);
+        Step<kRound, Nans::kNone, kStaged ? Store::kCached : Store::kStreamed>(d, x + i + k, WeightAt(i + k),
+                                                                                kStaged ? stage + k : y + i + k, r, offset);
+      }
+      if (k < count) {
+        PartStep<kRound, Nans::kNone>(d, x + i + k, WeightAt(i + k), kStaged ? stage + k : y + i + k, count - k, r, offset);
+      }
+      if constexpr (kStaged) StreamLines(stage, y + i, count * sizeof(Ty));
+      i += count;
+    }
+    if (i < cols_) part(i, cols_ - i);
   }
 
   const size_t cols_;
@@ -187,8 +251,11 @@ class RowWriter {
   const bool round_;
   const bool clean_;
   const Flow flow_;
+  const AheadPlan plan_;
   const Run& run_;
 };
+
+#endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -1,0 +1,36 @@
+// One computation as data: the library runs it through the C ABI, the oracle solves it in plain mathematics.
+#pragma once
+
+#include <string>
+
+#include "support/tensor.h"
+
+namespace isonorm_test {
+
+struct Problem {
+  isonorm_contract contract = ISONORM_CONTRACT_TORCH;
+  double eps = 1e-6;
+  int64_t groups = 1;
+  int64_t window = 0;                                  // 0: the whole group
+  Tensor x;                                            // [rows, cols]
+  Tensor weight, bias, residual, gate, dy, dresidual;  // absent unless set
+
+  int64_t rows() const { return x.size() / x.cols(); }
+  int64_t cols() const { return x.cols(); }
+  int64_t group_cols() const { return cols() / groups; }
+  int64_t statistic_cols() const { return window == 0 ? group_cols() : window; }
+};
+
+struct Outputs {
+  Tensor y, residual_out, rstd;      // forward
+  Tensor dx, dweight, dbias, dgate;  // backward
+  std::string error;                 // "" if the call succeeded
+};
+
+// y: its type. Every output that the problem allows is asked for.
+Outputs RunForward(Problem& problem, Type y);
+
+// saved: the rstd of forward to hand in, or null. Gradients: those of what the problem has; dbias without a bias is f32.
+Outputs RunBackward(Problem& problem, Tensor* saved_rstd = nullptr);
+
+}  // namespace isonorm_test

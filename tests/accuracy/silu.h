@@ -1,0 +1,46 @@
+// silu and its slope as the library computes them, sampled over all exponents.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "accuracy/data.h"
+
+namespace isonorm_test {
+
+struct SiluSample {
+  Tensor z, silu, slope;
+  std::string error;
+};
+
+inline SiluSample SampleSilu(const std::vector<long double>& arguments) {
+  SiluSample sample;
+  sample.z = Tensor::Of(Type::kF32, arguments);
+  Problem problem;
+  problem.contract.gate_place = ISONORM_GATE_AFTER;
+  problem.eps = 0;
+  problem.gate = sample.z;
+  problem.x = problem.dy = Tensor(Type::kF32, {sample.z.size()}).Fill([](int64_t) { return 1; });
+  const Outputs forward = RunForward(problem, Type::kF32), backward = RunBackward(problem);
+  sample.silu = forward.y;
+  sample.slope = backward.dgate;
+  sample.error = forward.error + backward.error;
+  return sample;
+}
+
+// Both signs: 256 mantissas of every exponent from 2^-40 to 2^8, below which silu(z) is z / 2; and a grid to +-160.
+inline std::vector<long double> SiluArguments() {
+  Random random(5);
+  std::vector<long double> arguments;
+  for (int exponent = -40; exponent <= 7; ++exponent) {
+    for (int i = 0; i < 256; ++i) {
+      const long double size = std::ldexp(1 + (i + 0.999L * random.Between(0, 1000) / 1000) / 256, exponent);
+      arguments.push_back(size);
+      arguments.push_back(-size);
+    }
+  }
+  for (int i = -20000; i <= 20000; ++i) arguments.push_back(i * 0.008L);
+  return arguments;
+}
+
+}  // namespace isonorm_test

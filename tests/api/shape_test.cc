@@ -1,0 +1,200 @@
+// Sizes and types that are fine alone but do not fit together. Nothing is ever broadcast.
+#include "api/fault.h"
+
+namespace isonorm_test {
+namespace {
+
+using F = ForwardScene;
+using B = BackwardScene;
+
+TEST(Shapes, AVectorOfAnotherWidthIsNeverBroadcast) {
+  for (const int64_t width : {int64_t{0}, int64_t{1}, int64_t{2}, int64_t{32}, kCols - 1, kCols + 1, 2 * kCols, kRows}) {
+    for (const char* name : {"weight", "bias"}) {
+      F forward;
+      forward.slot(name).shape[0] = width;
+      EXPECT_EQ(Judge(forward, ISONORM_ERROR_SHAPE, {name, std::to_string(width), "64"}), "") << name << " " << width;
+    }
+    for (const char* name : {"weight", "bias", "dweight", "dbias"}) {
+      B backward;
+      backward.slot(name).shape[0] = width;
+      EXPECT_EQ(Judge(backward, ISONORM_ERROR_SHAPE, {name, std::to_string(width), "64"}), "") << name << " " << width;
+    }
+  }
+}
+
+TEST(Shapes, AMatrixIsNoVectorEvenWithOneRow) {
+  for (const char* name : {"weight", "bias"}) {
+    F forward;
+    forward.slot(name).Set(kInputByte, ISONORM_F32, {1, kCols});
+    EXPECT_EQ(Judge(forward, ISONORM_ERROR_RANK, {name, "ndim", "2"}), "") << name;
+  }
+  for (const char* name : {"weight", "bias", "dweight", "dbias"}) {
+    B backward;
+    backward.slot(name).Set(kInputByte, ISONORM_F32, {kRows, kCols});
+    EXPECT_EQ(Judge(backward, ISONORM_ERROR_RANK, {name, "ndim", "2"}), "") << name;
+  }
+}
+
+template <class SceneType>
+void RowsMustBeLikeX(const std::vector<const char*>& tensors, void (*prepare)(SceneType&)) {
+  for (const char* name : tensors) {
+    for (const int dimension : {0, 1}) {
+      for (const int64_t size : {int64_t{0}, int64_t{1}, int64_t{2}}) {
+        SceneType scene;
+        prepare(scene);
+        scene.slot(name).shape[dimension] = size;
+        EXPECT_EQ(Judge(scene, ISONORM_ERROR_SHAPE, {name, std::to_string(size)}), "")
+            << name << " " << dimension << " " << size;
+      }
+    }
+    SceneType vector, cube;
+    prepare(vector);
+    vector.slot(name).Set(kInputByte, ISONORM_F32, {kRows * kCols});
+    EXPECT_EQ(Judge(vector, ISONORM_ERROR_RANK, {name, "ndim", "1"}), "") << name;
+    prepare(cube);
+    cube.slot(name).Set(kInputByte, ISONORM_F32, {1, kRows, kCols});
+    EXPECT_EQ(Judge(cube, ISONORM_ERROR_RANK, {name, "ndim", "3"}), "") << name;
+  }
+}
+
+TEST(Shapes, RowsMustBeLikeX) {
+  RowsMustBeLikeX<F>({"residual", "y", "residual_out"}, [](F&) {});
+  RowsMustBeLikeX<F>({"gate"}, [](F& s) { s.UseGate(ISONORM_GATE_AFTER); });
+  RowsMustBeLikeX<B>({"dy", "residual", "dresidual", "dx"}, [](B&) {});
+  RowsMustBeLikeX<B>({"gate", "dgate"}, [](B& s) { s.UseGate(ISONORM_GATE_BEFORE); });
+}
+
+TEST(Shapes, RstdHasOneEntryPerGroup) {
+  RunFaults<F>({
+      {"one row too few", ISONORM_ERROR_SHAPE, {"rstd", "2", "3"}, [](F& s) { s.rstd.shape[0] = 2; }},
+      {"as wide as x",
+       ISONORM_ERROR_SHAPE,
+       {"rstd", "64"},
+       [](F& s) {
+         s.rstd.Set(kOutputByte, ISONORM_F32, {kRows, kCols});
+       }},
+      {"groups, but no dimension for them", ISONORM_ERROR_RANK, {"rstd", "1"}, [](F& s) { s.args.groups = 4; }},
+      {"another number of groups",
+       ISONORM_ERROR_SHAPE,
+       {"rstd", "2", "4"},
+       [](F& s) {
+         s.args.groups = 4;
+         s.rstd.Set(kOutputByte, ISONORM_F32, {kRows, 2});
+       }},
+      {"bf16 although f32 is the compute type",
+       ISONORM_ERROR_DTYPE,
+       {"rstd", "bf16", "f32"},
+       [](F& s) { s.rstd.Retype(ISONORM_BF16); }},
+  });
+  RunFaults<B>({
+      {"one row too few", ISONORM_ERROR_SHAPE, {"rstd", "2", "3"}, [](B& s) { s.rstd.shape[0] = 2; }},
+      {"groups, but no dimension for them", ISONORM_ERROR_RANK, {"rstd", "1"}, [](B& s) { s.args.groups = 4; }},
+      {"f16 although f32 is the compute type",
+       ISONORM_ERROR_DTYPE,
+       {"rstd", "f16", "f32"},
+       [](B& s) { s.rstd.Retype(ISONORM_F16); }},
+  });
+  F grouped, one_group;
+  grouped.args.groups = 4;
+  grouped.rstd.Set(kOutputByte, ISONORM_F32, {kRows, 4});
+  EXPECT_EQ(grouped.Run(), ISONORM_OK) << isonorm_last_error();
+  one_group.rstd.Set(kOutputByte, ISONORM_F32, {kRows, 1});
+  EXPECT_EQ(one_group.Run(), ISONORM_OK) << isonorm_last_error();
+}
+
+TEST(Shapes, GradientsHaveTheTypeOfWhatTheyDerive) {
+  RunFaults<B>({
+      {"dx", ISONORM_ERROR_DTYPE, {"dx", "bf16", "f32"}, [](B& s) { s.dx.Retype(ISONORM_BF16); }},
+      {"dweight", ISONORM_ERROR_DTYPE, {"dweight", "f16", "f32"}, [](B& s) { s.dweight.Retype(ISONORM_F16); }},
+      {"dbias", ISONORM_ERROR_DTYPE, {"dbias", "bf16", "f32"}, [](B& s) { s.dbias.Retype(ISONORM_BF16); }},
+      {"dgate",
+       ISONORM_ERROR_DTYPE,
+       {"dgate", "f16", "f32"},
+       [](B& s) {
+         s.UseGate(ISONORM_GATE_AFTER);
+         s.dgate.Retype(ISONORM_F16);
+       }},
+  });
+}
+
+TEST(Shapes, F64MixesWithNothing) {
+  for (const char* name : {"weight", "bias", "residual", "residual_out", "rstd"}) {
+    F scene;
+    for (auto& [its_name, slot] : scene.slots) slot->Set(slot->bytes[0], ISONORM_F64, {kRows, kCols});
+    for (const char* vector : {"weight", "bias"}) scene.slot(vector).Set(kInputByte, ISONORM_F64, {kCols});
+    scene.rstd.Set(kOutputByte, ISONORM_F64, {kRows});
+    ASSERT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+    scene.y.Retype(ISONORM_F32);
+    ASSERT_EQ(scene.Run(), ISONORM_OK) << "y alone may be f32: " << isonorm_last_error();
+    scene.y.Retype(ISONORM_BF16);
+    EXPECT_EQ(Judge(scene, ISONORM_ERROR_DTYPE, {"y", "bf16", "f64"}), "");
+    scene.y.Retype(ISONORM_F64);
+    scene.slot(name).Retype(ISONORM_F32);
+    EXPECT_EQ(Judge(scene, ISONORM_ERROR_DTYPE, {name, "f32", "f64"}), "") << name;
+  }
+}
+
+TEST(Shapes, F64MixesWithNothingBackward) {
+  for (const char* name : {"dy", "weight", "residual", "bias", "rstd", "dresidual", "dx", "dweight", "dbias"}) {
+    B scene;
+    for (auto& [its_name, slot] : scene.slots) slot->Set(slot->bytes[0], ISONORM_F64, {kRows, kCols});
+    for (const char* vector : {"weight", "bias", "dweight", "dbias"}) scene.slot(vector).Set(kInputByte, ISONORM_F64, {kCols});
+    scene.rstd.Set(kInputByte, ISONORM_F64, {kRows});
+    ASSERT_EQ(scene.Measure(), ISONORM_OK) << isonorm_last_error();
+    ASSERT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+    scene.slot(name).Retype(ISONORM_F32);
+    EXPECT_EQ(Judge(scene, ISONORM_ERROR_DTYPE, {name, "f32", "f64"}), "") << name;
+  }
+}
+
+TEST(Shapes, AGateHasNoF64) {
+  B backward;
+  backward.UseGate(ISONORM_GATE_AFTER);
+  backward.args.weight = backward.args.bias = backward.args.rstd = backward.args.dweight = backward.args.dbias = nullptr;
+  for (Slot* slot : {&backward.x, &backward.dy, &backward.gate, &backward.dx, &backward.dgate}) {
+    slot->Set(kInputByte, ISONORM_F64, {kRows, kCols});
+  }
+  EXPECT_EQ(Judge(backward, ISONORM_ERROR_DTYPE, {"gate", "f64"}), "");
+  F scene;
+  scene.UseGate(ISONORM_GATE_AFTER);
+  for (Slot* slot : {&scene.x, &scene.gate, &scene.y}) slot->Set(kInputByte, ISONORM_F64, {kRows, kCols});
+  scene.args.weight = scene.args.bias = scene.args.rstd = nullptr;
+  EXPECT_EQ(Judge(scene, ISONORM_ERROR_DTYPE, {"gate", "f64"}), "");
+}
+
+TEST(Shapes, OutputsMustNotOverlapThemselves) {
+  RunFaults<F>({
+      {"y, stride 0", ISONORM_ERROR_STRIDE, {"y", "0"}, [](F& s) { s.y.strides[0] = 0; }},
+      {"y, stride one short of a row", ISONORM_ERROR_STRIDE, {"y", "252", "256"}, [](F& s) { s.y.strides[0] = kCols - 1; }},
+      {"y, negative stride one short", ISONORM_ERROR_STRIDE, {"y"}, [](F& s) { s.y.strides[0] = 1 - kCols; }},
+      {"residual_out, stride 0", ISONORM_ERROR_STRIDE, {"residual_out", "0"}, [](F& s) { s.residual_out.strides[0] = 0; }},
+      {"rstd, stride 0", ISONORM_ERROR_STRIDE, {"rstd", "0"}, [](F& s) { s.rstd.strides[0] = 0; }},
+  });
+  RunFaults<B>({
+      {"dx, stride 0", ISONORM_ERROR_STRIDE, {"dx", "0"}, [](B& s) { s.dx.strides[0] = 0; }},
+      {"dgate, stride 0",
+       ISONORM_ERROR_STRIDE,
+       {"dgate", "0"},
+       [](B& s) {
+         s.UseGate(ISONORM_GATE_AFTER);
+         s.dgate.strides[0] = 0;
+       }},
+  });
+  // Inputs may: this is what an expanded tensor is, and the gradient of a sum.
+  F forward;
+  forward.x.strides[0] = forward.residual.strides[0] = 0;
+  EXPECT_EQ(forward.Run(), ISONORM_OK) << isonorm_last_error();
+  B backward;
+  backward.dy.strides[0] = 0;
+  EXPECT_EQ(backward.Run(), ISONORM_OK) << isonorm_last_error();
+}
+
+TEST(Shapes, ARowHasAtLeastOneValue) {
+  F forward;
+  for (Slot* slot : {&forward.x, &forward.residual, &forward.y, &forward.residual_out}) slot->shape[1] = 0;
+  forward.weight.shape[0] = forward.bias.shape[0] = 0;
+  EXPECT_EQ(Judge(forward, ISONORM_ERROR_SHAPE, {"x.shape[1]", "0"}), "");
+}
+
+}  // namespace
+}  // namespace isonorm_test

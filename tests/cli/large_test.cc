@@ -1,0 +1,70 @@
+// `apply` stays within 256 MB whatever the size of the file.
+#include <gtest/gtest.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "process.h"
+
+namespace isonorm_test {
+namespace {
+
+constexpr std::int64_t kMemoryBound = 256'000'000;
+
+std::int64_t FreeBytes(const std::string& path) {
+  struct statvfs info = {};
+  return statvfs(path.c_str(), &info) == 0 ? static_cast<std::int64_t>(info.f_bavail) * static_cast<std::int64_t>(info.f_frsize)
+                                           : 0;
+}
+
+// A sparse file of 4 GiB, which holds no blocks; the output of half its size does. On a disk with less room a file of
+// 2 GiB says the same: it is eight times the bound.
+TEST(Large, MemoryIsBounded) {
+  const Folder folder;
+  constexpr std::int64_t kCols = 8192;
+  std::int64_t rows = 131072;
+  if (FreeBytes(folder.path()) < rows * kCols * 2 + (1 << 28)) rows /= 2;
+  ASSERT_GT(FreeBytes(folder.path()), rows * kCols * 2) << "the disk has no room for this test";
+  const std::string header =
+      SafetensorsFile("{" + Entry("t", "F32", "[" + std::to_string(rows) + ",8192]", 0, rows * kCols * 4) + "}", "");
+  WriteAll(folder / "in.safetensors", header);
+  ASSERT_EQ(truncate((folder / "in.safetensors").c_str(), static_cast<off_t>(header.size()) + rows * kCols * 4), 0);
+  const Outcome run = RunCli({"apply", folder / "in.safetensors", "-o", folder / "out.safetensors", "--contract", "llama",
+                              "--eps", "1e-6", "--out-dtype", "bf16"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_LE(run.max_resident, kMemoryBound);
+  std::printf("resident at most %.0f MB for a file of %.1f GB\n%s", static_cast<double>(run.max_resident) * 1e-6,
+              static_cast<double>(rows * kCols * 4) * 1e-9, run.out.c_str());
+}
+
+// One row that fills the buffers as far as they may grow.
+TEST(Large, MemoryIsBoundedForOneRow) {
+  const Folder folder;
+  constexpr std::int64_t kCols = 12'500'000;  // 100 MB, in and out together
+  WriteAll(folder / "in.npy", NpyFile(NpyDictionary("<f4", "(3, 12500000)"), ""));
+  const auto header = static_cast<std::int64_t>(ReadAll(folder / "in.npy").size());
+  ASSERT_EQ(truncate((folder / "in.npy").c_str(), header + 3 * kCols * 4), 0);
+  const Outcome run = RunCli({"apply", folder / "in.npy", "-o", folder / "out.npy", "--contract", "torch", "--eps", "1e-6"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_LE(run.max_resident, kMemoryBound);
+}
+
+// The largest header that is read, full of small tensors.
+TEST(Large, MemoryIsBoundedForLargeHeaders) {
+  const Folder folder;
+  std::string header = "{";
+  std::int64_t end = 0;
+  while (header.size() < (8u << 20) - 200) {
+    header += Entry("tensor." + std::to_string(end / 4), "F32", "[1]", end, end + 4) + ",";
+    end += 4;
+  }
+  header.back() = '}';
+  WriteAll(folder / "in.safetensors", SafetensorsFile(header, std::string(static_cast<std::size_t>(end), '\0')));
+  const Outcome run = RunCli({"apply", folder / "in.safetensors", "-o", folder / "out.safetensors", "--contract", "torch",
+                              "--eps", "1e-6", "--tensor", "tensor.1", "--keep-others"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_LE(run.max_resident, kMemoryBound);
+  std::printf("resident at most %.0f MB\n", static_cast<double>(run.max_resident) * 1e-6);
+}
+
+}  // namespace
+}  // namespace isonorm_test

@@ -1,0 +1,114 @@
+// Which tensors `apply` normalises, where it finds their weights, and what it keeps.
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "process.h"
+
+namespace isonorm_test {
+namespace {
+
+// Two norms with weights, a tensor of integers and a scalar, and metadata.
+class Selection : public testing::Test {
+ protected:
+  Selection() {
+    WriteAll(folder_ / "in.safetensors",
+             SafetensorsFile("{\"__metadata__\":{\"source\":\"test\"}," + Entry("p.a.input", "F32", "[2,4]", 0, 32) + "," +
+                                 Entry("p.a.weight", "F32", "[4]", 32, 48) + "," + Entry("p.b.input", "F32", "[1,4]", 48, 64) +
+                                 "," + Entry("p.b.weight", "F32", "[4]", 64, 80) + "," + Entry("steps", "I64", "[1]", 80, 88) +
+                                 "," + Entry("scale", "F32", "[]", 88, 92) + "}",
+                             Bytes(Values(20, 1)) + std::string(12, '\7')));
+  }
+
+  Outcome Apply(std::vector<std::string> more, const std::string& out = "out.safetensors") {
+    std::vector<std::string> args = {
+        "apply", folder_ / "in.safetensors", "-o", folder_ / out, "--contract", "torch", "--eps", "1e-6", "--json"};
+    args.insert(args.end(), more.begin(), more.end());
+    return RunCli(args);
+  }
+
+  static std::vector<std::string> Normalised(const Outcome& run) {
+    std::vector<std::string> names;
+    const auto json = nlohmann::json::parse(run.out);
+    for (const auto& t : json["tensors"]) names.push_back(t["name"]);
+    return names;
+  }
+
+  const Folder folder_;
+};
+
+using Names = std::vector<std::string>;
+
+TEST_F(Selection, AllFloatingPointVectors) {
+  const Outcome run = Apply({});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(Normalised(run), (Names{"p.a.input", "p.a.weight", "p.b.input", "p.b.weight"}));
+}
+
+TEST_F(Selection, WhatServesAsWeightIsNotNormalised) {
+  const Outcome run = Apply({"--weight", "{prefix}.weight", "--tensor", "*.input"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(Normalised(run), (Names{"p.a.input", "p.b.input"}));
+}
+
+TEST_F(Selection, GlobsAddUp) {
+  const Outcome run = Apply({"--tensor", "p.b.*", "--tensor", "*a.input"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(Normalised(run), (Names{"p.a.input", "p.b.input", "p.b.weight"}));
+  const std::string file = ReadAll(folder_ / "out.safetensors");
+  EXPECT_EQ(file.find("p.a.weight"), std::string::npos);
+  EXPECT_EQ(file.find("steps"), std::string::npos);
+  EXPECT_NE(file.find("\"__metadata__\":{\"source\":\"test\"}"), std::string::npos);
+}
+
+TEST_F(Selection, KeepOthersCopiesTheirBytes) {
+  const Outcome run = Apply({"--tensor", "p.a.input", "--keep-others", "--out-dtype", "bf16"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const std::string file = ReadAll(folder_ / "out.safetensors"), data = DataOf(file);
+  ASSERT_EQ(data.size(), 92u - 16u);
+  EXPECT_EQ(data.substr(16), DataOf(ReadAll(folder_ / "in.safetensors")).substr(32));
+  EXPECT_NE(file.find("\"steps\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[64,72]}"), std::string::npos);
+}
+
+TEST_F(Selection, PatternsNeedNoPlaceholder) {
+  const Outcome run = Apply({"--tensor", "p.?.input", "--weight", "p.b.weight", "--bias", "{prefix}.weight"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+}
+
+TEST_F(Selection, Errors) {
+  const struct {
+    std::vector<std::string> more;
+    int code;
+    const char* words;
+  } cases[] = {
+      {{"--tensor", "nothing*"}, 3, "no tensor matches --tensor 'nothing*'"},
+      {{"--tensor", "steps"}, 3, "is of type I64"},
+      {{"--tensor", "scale"}, 3, "shape []"},
+      {{"--tensor", "p.a.input", "--weight", "{prefix}.gamma"}, 3, "holds no tensor p.a.gamma, which --weight asks for"},
+      {{"--tensor", "p.a.input", "--weight", "steps"}, 3, "a weight is one of F32"},
+      {{"--tensor", "p.a.input", "--weight", "{prefx}.weight"}, 2, "only {name} and {prefix}"},
+      {{"--tensor", "p.a.input", "--weight", "p.b.input"}, 5, "p.a.input: "},
+      {{"--tensor", "p.a.input", "--weight-file", folder_ / "in.safetensors"}, 3, "holds 6 tensors; --weight says which"},
+      {{"--tensor", "p.a.input", "--gate", "p.b.input"}, 3, "another shape"},
+      {{"--tensor", "p.a.input", "--window", "5"}, 5, "WINDOW"},
+      {{"--tensor", "p.a.input", "--groups", "3"}, 5, "GROUPS"},
+      {{"--tensor", "p.a.input", "--out-dtype", "f64"}, 5, "DTYPE"},
+      {{"--tensor", "p.a.input", "--target", "NO_SUCH"}, 5, "TARGET"},
+  };
+  for (const auto& c : cases) {
+    const Outcome run = Apply(c.more);
+    EXPECT_EQ(run.exit_code, c.code) << run.err;
+    EXPECT_NE(run.err.find(c.words), std::string::npos) << run.err;
+    EXPECT_EQ(nlohmann::json::parse(run.out)["exit_code"], c.code);
+    EXPECT_EQ(folder_.Names(), (Names{"in.safetensors"}));
+  }
+  const Outcome npy = Apply({}, "out.npy");
+  EXPECT_EQ(npy.exit_code, 2) << npy.err;
+  const Outcome bf16 = Apply({"--tensor", "p.a.input", "--out-dtype", "bf16"}, "out.npy");
+  EXPECT_EQ(bf16.exit_code, 2) << bf16.err;
+  const Outcome ending = Apply({}, "out.bin");
+  EXPECT_EQ(ending.exit_code, 2) << ending.err;
+  EXPECT_EQ(folder_.Names(), (Names{"in.safetensors"}));
+}
+
+}  // namespace
+}  // namespace isonorm_test

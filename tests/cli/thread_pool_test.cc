@@ -1,0 +1,101 @@
+// The pool: every task exactly once, from many callers at once, from inside tasks, and in a forked child.
+#include <gtest/gtest.h>
+#include <isonorm/isonorm.hpp>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace isonorm_test {
+namespace {
+
+void CountOne(void* counts, std::int64_t index) {
+  ++(*static_cast<std::vector<int>*>(counts))[static_cast<std::size_t>(index)];
+}
+
+bool EachOnce(const isonorm_executor* executor, std::size_t count) {
+  std::vector<int> counts(count);
+  executor->parallel_for(executor->context, static_cast<std::int64_t>(count), CountOne, &counts);
+  return counts == std::vector<int>(count, 1);
+}
+
+TEST(ThreadPool, EveryTaskOnce) {
+  for (const int threads : {1, 2, 3, 8}) {
+    const isonorm::thread_pool pool(threads);
+    EXPECT_EQ(pool.concurrency(), threads);
+    EXPECT_EQ(pool.executor()->concurrency, threads);
+    for (std::size_t count = 0; count < 300; ++count) ASSERT_TRUE(EachOnce(pool.executor(), count)) << threads << " " << count;
+  }
+}
+
+TEST(ThreadPool, ManyCallersAtOnce) {
+  const isonorm::thread_pool pool(3);
+  std::atomic<bool> good = true;
+  std::vector<std::thread> callers;
+  for (std::size_t seed = 0; seed < 4; ++seed) {
+    callers.emplace_back([&, seed] {
+      for (std::size_t i = 0; i < 2000; ++i) {
+        if (!EachOnce(pool.executor(), (i * 7 + seed) % 11)) good = false;
+        if (i % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // lets the workers fall asleep
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_TRUE(good);
+}
+
+TEST(ThreadPool, TasksMayCallThePool) {
+  struct Nested {
+    isonorm::thread_pool pool{4};
+    std::atomic<int> count{0};
+  } nested;
+  nested.pool.parallel_for(
+      5,
+      [](void* context, std::int64_t) {
+        static_cast<Nested*>(context)->pool.parallel_for(
+            7, [](void* inner, std::int64_t) { ++static_cast<Nested*>(inner)->count; }, context);
+      },
+      &nested);
+  EXPECT_EQ(nested.count, 35);
+}
+
+// Several tasks can be at work at the same time: two that wait for each other end.
+TEST(ThreadPool, TasksRunAtTheSameTime) {
+  isonorm::thread_pool pool(2);
+  std::atomic<int> arrived = 0;
+  pool.parallel_for(
+      2,
+      [](void* context, std::int64_t) {
+        auto& count = *static_cast<std::atomic<int>*>(context);
+        ++count;
+        while (count < 2) std::this_thread::yield();
+      },
+      &arrived);
+  EXPECT_EQ(arrived, 2);
+}
+
+#if !defined(__SANITIZE_THREAD__)  // which forbids threads after fork
+TEST(ThreadPool, WorksInAForkedChild) {
+  const isonorm::thread_pool pool(3);
+  ASSERT_TRUE(EachOnce(pool.executor(), 10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) _exit(EachOnce(pool.executor(), 10) ? 0 : 1);
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+#endif
+
+TEST(ThreadPool, TheSharedExecutorIsComplete) {
+  const isonorm_executor* const executor = isonorm::shared_executor();
+  EXPECT_EQ(executor->struct_size, sizeof(isonorm_executor));
+  EXPECT_EQ(executor->concurrency, isonorm::thread_pool::available_cpus());
+  EXPECT_TRUE(EachOnce(executor, 20));
+}
+
+}  // namespace
+}  // namespace isonorm_test

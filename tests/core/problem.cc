@@ -1,0 +1,199 @@
+#include "problem.h"
+
+#include <cstdio>
+
+namespace core_test {
+namespace {
+
+constexpr std::array<const char*, kSlots> kNames = {"x",  "weight",    "bias",         "residual", "gate",
+                                                    "dy", "dresidual", "residual_out", "rstd",     "y",
+                                                    "dx", "dweight",   "dbias",        "dgate"};
+constexpr std::array<Type, 3> kNarrow = {Type::kF32, Type::kBf16, Type::kF16};
+
+// Draws from one seed.
+class Dice {
+ public:
+  explicit Dice(uint64_t seed) : state_(Mix(seed)) {}
+  uint64_t Below(uint64_t limit) { return (state_ = Mix(state_)) % limit; }
+  bool OneIn(uint64_t count) { return Below(count) == 0; }
+  template <class Value, size_t kCount>
+  Value From(const std::array<Value, kCount>& values) {
+    return values[Below(kCount)];
+  }
+
+ private:
+  uint64_t state_;
+};
+
+// The bit patterns that arithmetic likes least. The first half is finite.
+uint64_t OddBits(Type type, uint64_t choice) {
+  switch (type) {
+    case Type::kBf16: {
+      constexpr std::array<uint16_t, 12> kBits = {0x0000, 0x8000, 0x0001, 0x807f, 0x7f7f, 0xff7f,
+                                                  0x7f80, 0xff80, 0x7fc0, 0xffc1, 0x7f81, 0x0080};
+      return kBits[choice % 12];
+    }
+    case Type::kF16: {
+      constexpr std::array<uint16_t, 12> kBits = {0x0000, 0x8000, 0x0001, 0x83ff, 0x7bff, 0xfbff,
+                                                  0x7c00, 0xfc00, 0x7e00, 0xfe01, 0x7c01, 0x0400};
+      return kBits[choice % 12];
+    }
+    case Type::kF64: {
+      constexpr std::array<uint64_t, 12> kBits = {0x0,
+                                                  0x8000000000000000,
+                                                  0x1,
+                                                  0x800fffffffffffff,
+                                                  0x7fefffffffffffff,
+                                                  0xffefffffffffffff,
+                                                  0x7ff0000000000000,
+                                                  0xfff0000000000000,
+                                                  0x7ff8000000000000,
+                                                  0xfff8000000012345,
+                                                  0x7ff0000000000001,
+                                                  0x0010000000000000};
+      return kBits[choice % 12];
+    }
+    default: {
+      constexpr std::array<uint32_t, 12> kBits = {0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x7f7fffff, 0xff7fffff,
+                                                  0x7f800000, 0xff800000, 0x7fc00000, 0xffc12345, 0x7f800001, 0x00800000};
+      return kBits[choice % 12];
+    }
+  }
+}
+
+// Of three rows one stays as it is, one gets finite oddities, one anything; so no call is NaN all over.
+void MakeOdd(const Problem& problem, Slot slot, Bytes* bytes) {
+  const size_t size = SizeOf(problem.type[slot]);
+  const int64_t rows = problem.rows_of(slot), cols = problem.cols_of(slot);
+  for (int64_t row = 0; row < rows; ++row) {
+    Dice dice(problem.seed * 31 + static_cast<uint64_t>(row) * 17 + static_cast<uint64_t>(slot));
+    const uint64_t mood = dice.Below(3);
+    for (uint64_t n = mood == 0 ? 0 : 1 + dice.Below(3); n > 0; --n) {
+      const uint64_t col = dice.Below(static_cast<uint64_t>(cols));
+      const uint64_t bits = OddBits(problem.type[slot], dice.Below(mood == 1 ? 6 : 12));
+      for (size_t i = 0; i < size; ++i) {
+        (*bytes)[(static_cast<size_t>(row * cols) + col) * size + i] = static_cast<uint8_t>(bits >> (8 * i));
+      }
+    }
+  }
+}
+
+int64_t RandomGroups(Dice& dice, int64_t cols) {
+  std::array<int64_t, 6> candidates = {2, 3, 4, 5, 8, cols};
+  const int64_t groups = dice.From(candidates);
+  return cols % groups == 0 && cols / groups >= 1 && groups <= 1024 ? groups : 1;
+}
+
+}  // namespace
+
+const char* NameOf(Slot slot) { return kNames[static_cast<size_t>(slot)]; }
+
+uint64_t Mix(uint64_t value) {  // splitmix64
+  value += 0x9E3779B97F4A7C15u;
+  value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9u;
+  value = (value ^ (value >> 27)) * 0x94D049BB133111EBu;
+  return value ^ (value >> 31);
+}
+
+std::string ToString(const Problem& p) {
+  char text[400];
+  std::snprintf(
+      text, sizeof(text),
+      "rows %lld cols %lld groups %lld window %lld eps %g statistic %d eps_place %d scaled_rounding %d sum_rounding %d "
+      "gate_place %d weight_offset %g data %d seed %llu odd %x;",
+      static_cast<long long>(p.rows), static_cast<long long>(p.cols), static_cast<long long>(p.groups),
+      static_cast<long long>(p.window), p.eps, p.contract.statistic, p.contract.eps_place, p.contract.scaled_rounding,
+      p.contract.sum_rounding, p.contract.gate_place, p.contract.weight_offset, static_cast<int>(p.kind),
+      static_cast<unsigned long long>(p.seed), p.odd);
+  std::string all = text;
+  for (int slot = 0; slot < kSlots; ++slot) {
+    if (p.has(static_cast<Slot>(slot)))
+      all += std::string(" ") + kNames[static_cast<size_t>(slot)] + "=" + NameOf(p.type[static_cast<size_t>(slot)]);
+  }
+  return all;
+}
+
+Problem Simple(Type type, int64_t rows, int64_t cols) {
+  Problem p;
+  p.type[kX] = p.type[kWeight] = p.type[kY] = p.type[kDy] = type;
+  p.rows = rows;
+  p.cols = cols;
+  return p;
+}
+
+Problem Random(uint64_t seed, int64_t rows, int64_t cols) {
+  Dice dice(seed);
+  Problem p;
+  const bool wide = dice.OneIn(8);
+  const auto any = [&] { return wide ? Type::kF64 : dice.From(kNarrow); };
+  const auto maybe = [&](uint64_t one_in) { return dice.OneIn(one_in) ? any() : Type::kNone; };
+  isonorm_contract& c = p.contract;
+  c.statistic = dice.OneIn(4) ? ISONORM_STATISTIC_LAYER : ISONORM_STATISTIC_RMS;
+  c.eps_place = dice.OneIn(4) ? ISONORM_EPS_OUTSIDE : ISONORM_EPS_INSIDE;
+  c.scaled_rounding = 1 + static_cast<int32_t>(dice.Below(3));
+  c.sum_rounding = 1 + static_cast<int32_t>(dice.Below(2));
+  c.gate_place = wide || !dice.OneIn(3) ? ISONORM_GATE_NONE : dice.OneIn(2) ? ISONORM_GATE_BEFORE : ISONORM_GATE_AFTER;
+  c.weight_offset = dice.From(std::array<double, 6>{0, 0, 0, 1, 0.5, -1.1});
+  p.eps = dice.From(std::array<double, 10>{1e-6, 1e-6, 1e-5, 1e-5, 0, 0, 1e-12, 1e-37, 1e-42, 0.5});
+  p.type[kX] = any();
+  p.type[kY] = wide && dice.OneIn(2) ? Type::kF32 : any();
+  p.type[kWeight] = dice.OneIn(8) ? Type::kNone : any();
+  p.type[kBias] = maybe(2);
+  p.type[kResidual] = c.gate_place == ISONORM_GATE_BEFORE ? Type::kNone : maybe(2);
+  p.type[kGate] = c.gate_place == ISONORM_GATE_NONE ? Type::kNone : any();
+  p.type[kDy] = any();
+  p.type[kDresidual] = maybe(2);
+  p.rows = rows;
+  p.cols = cols;
+  p.groups = dice.OneIn(4) ? RandomGroups(dice, cols) : 1;
+  if (c.statistic == ISONORM_STATISTIC_RMS && dice.OneIn(4)) {
+    p.window = 1 + static_cast<int64_t>(dice.Below(static_cast<uint64_t>(cols / p.groups)));
+  }
+  p.kind = dice.OneIn(2) ? DataKind::kPlain : static_cast<DataKind>(dice.Below(13));
+  if (!wide && p.kind == DataKind::kFar) p.kind = DataKind::kRows;
+  p.seed = seed;
+  p.odd = dice.OneIn(5) ? static_cast<unsigned>(dice.Below(1u << kResidualOut)) : 0;
+  return p;
+}
+
+Problem ForwardOf(const Problem& problem) {
+  Problem p = problem;
+  p.type[kDy] = p.type[kDresidual] = p.type[kDx] = p.type[kDweight] = p.type[kDbias] = p.type[kDgate] = Type::kNone;
+  p.type[kResidualOut] = p.type[kResidual];
+  p.type[kRstd] = p.compute();
+  return p;
+}
+
+Problem BackwardOf(const Problem& problem, Rstd rstd, Sum sum) {
+  Problem p = problem;
+  p.type[kY] = Type::kNone;
+  p.type[kDx] = p.type[kX];
+  p.type[kDweight] = p.type[kWeight];
+  p.type[kDbias] = p.type[kBias];
+  p.type[kDgate] = p.type[kGate];
+  p.type[kRstd] = rstd == Rstd::kSaved ? p.compute() : Type::kNone;
+  p.type[kResidualOut] = sum == Sum::kFromStored ? p.type[kResidual] : Type::kNone;
+  if (sum == Sum::kFromStored) p.type[kX] = p.type[kResidual] = Type::kNone;
+  return p;
+}
+
+bool MayUseStoredSum(const Problem& problem) {
+  return problem.has(kResidual) && problem.contract.sum_rounding == ISONORM_SUM_STORED;
+}
+
+Values MakeInputs(const Problem& problem) {
+  using isonorm_cli::Role;
+  constexpr std::array<Role, 7> kRoles = {Role::kX,    Role::kWeight, Role::kBias,     Role::kResidual,
+                                          Role::kGate, Role::kDy,     Role::kDresidual};
+  Values values;
+  for (int i = 0; i < kResidualOut; ++i) {
+    const Slot slot = static_cast<Slot>(i);
+    if (!problem.has(slot)) continue;
+    values[slot] = isonorm_cli::MakeData(kRoles[slot], problem.kind, problem.seed, problem.rows_of(slot), problem.cols,
+                                         problem.type[slot]);
+    if ((problem.odd >> i & 1u) != 0) MakeOdd(problem, slot, &values[slot]);
+  }
+  return values;
+}
+
+}  // namespace core_test

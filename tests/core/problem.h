@@ -1,0 +1,79 @@
+// A problem of the core tests: one call as data, and random ones that reach every combination the C ABI allows.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "golden_data.h"
+#include "isonorm/isonorm.h"
+
+namespace core_test {
+
+using isonorm_cli::DataKind;
+using isonorm_cli::NameOf;
+using isonorm_cli::SizeOf;
+using isonorm_cli::Type;
+
+// Every tensor of both structures. rstd and residual_out are outputs of forward and inputs of backward.
+enum Slot {
+  kX,
+  kWeight,
+  kBias,
+  kResidual,
+  kGate,
+  kDy,
+  kDresidual,
+  kResidualOut,
+  kRstd,
+  kY,
+  kDx,
+  kDweight,
+  kDbias,
+  kDgate,
+  kSlots
+};
+const char* NameOf(Slot slot);
+
+using Bytes = std::vector<uint8_t>;
+using Values = std::array<Bytes, kSlots>;  // compact and row-major; empty where there is none
+
+struct Problem {
+  isonorm_contract contract = ISONORM_CONTRACT_TORCH;
+  double eps = 1e-6;
+  std::array<Type, kSlots> type = {};  // kNone: the tensor is not passed
+  int64_t rows = 1, cols = 1, groups = 1, window = 0;
+  DataKind kind = DataKind::kPlain;
+  uint64_t seed = 1;
+  unsigned odd = 0;  // bit s: NaN with payloads, infinities, subnormals and the like are put into the input in slot s
+
+  bool has(Slot slot) const { return type[slot] != Type::kNone; }
+  Type compute() const { return type[kX] == Type::kF64 || type[kDx] == Type::kF64 ? Type::kF64 : Type::kF32; }
+  // What a slot has in place of leading dimensions and columns.
+  bool is_vector(Slot slot) const { return slot == kWeight || slot == kBias || slot == kDweight || slot == kDbias; }
+  int64_t rows_of(Slot slot) const { return is_vector(slot) ? 1 : rows; }
+  int64_t cols_of(Slot slot) const { return slot == kRstd ? groups : cols; }
+};
+std::string ToString(const Problem& problem);  // all of it, in one line
+
+// x, weight and y of one type.
+Problem Simple(Type type, int64_t rows, int64_t cols);
+
+// A valid problem with all inputs of both directions: anything the C ABI allows, chosen by `seed`.
+Problem Random(uint64_t seed, int64_t rows, int64_t cols);
+
+// The forward call on the problem's inputs, with every output wanted, and a backward call with every output wanted.
+Problem ForwardOf(const Problem& problem);
+enum class Sum { kFromPair, kFromStored };  // x and residual, or residual_out
+enum class Rstd { kSaved, kRecomputed };
+Problem BackwardOf(const Problem& problem, Rstd rstd, Sum sum = Sum::kFromPair);
+bool MayUseStoredSum(const Problem& problem);
+
+// The bytes of the inputs, but for rstd and residual_out.
+Values MakeInputs(const Problem& problem);
+
+// A counter-based generator: the same numbers on every machine.
+uint64_t Mix(uint64_t value);
+
+}  // namespace core_test

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""The rules of the house that a script can hold: file length, layering of includes, no machine paths, nothing left open.
+
+  check_house.py ROOT         checks the files of the repository at ROOT
+  check_house.py --self-test  breaks every rule in a temporary tree and fails unless each break is found
+"""
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+MAX_LINES = 400
+# Which rooms a file may include from. A room is the longest prefix of its path that stands here.
+ROOMS = {
+    "include": {"include"},
+    "src": {"include", "src", "src/cpu"},
+    "src/cpu": {"include", "src", "src/cpu"},
+    "tools": {"include", "tools"},
+    "fuzz": {"include", "tools", "fuzz"},
+    "examples": {"include"},
+    "tests": {"include", "src", "src/cpu", "tools", "tests"},
+}
+FRAMEWORKS = r"torch|ATen|c10|jax|xla|tensorflow|numpy|Python\.h|pybind11|nanobind|cuda|fmt|CLI|nlohmann|gtest|benchmark"
+STREAMS = r"iostream|ostream|istream|fstream|sstream|thread|future"
+# Written so that this file does not match itself.
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|farm|root|home|tmp)/|\.\./" r"shared\b")
+LEFT_OPEN = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX|not imple" r"mented)\b", re.IGNORECASE)
+# Licence text and data are not ours to shape.
+GIVEN = re.compile(r"^(LICENSE|data/.*|fuzz/corpus/.*|docs/.*\.svg)$")
+
+
+def repository_files(root):
+  """Everything git tracks or would add; without git, everything outside build folders."""
+  git = subprocess.run(["git", "-C", root, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=False)
+  if git.returncode == 0 and git.stdout.strip():
+    names = git.stdout.split("\n")
+  else:
+    names = [str(p.relative_to(root)) for p in pathlib.Path(root).rglob("*")]
+    names = [n for n in names if not re.match(r"(build|\.git)(/|$)", n)]
+  return sorted(n for n in names if n and (pathlib.Path(root) / n).is_file())
+
+
+def room_of(name):
+  parts = pathlib.PurePosixPath(name).parts[:-1]
+  for length in range(len(parts), 0, -1):
+    room = "/".join(parts[:length])
+    if room in ROOMS:
+      return room
+  return None
+
+
+def check_includes(root, name, text):
+  room = room_of(name)
+  if room is None:
+    return
+  for number, line in enumerate(text.splitlines(), 1):
+    match = re.match(r'\s*#\s*include\s+([<"])([^>"]+)[>"]', line)
+    if not match:
+      continue
+    kind, target = match.groups()
+    where = f"{name}:{number}: includes {target}"
+    if room.startswith("src") or room == "include":
+      if re.match(rf"({FRAMEWORKS})(/|$|\.h)", target):
+        yield f"{where}, a framework's header, in {room}"
+      if room.startswith("src") and re.fullmatch(STREAMS, target):
+        yield f"{where}: the library prints nothing and starts no thread"
+      if room.startswith("src") and target in ("isonorm/isonorm.hpp", "isonorm/thread_pool.hpp"):
+        yield f"{where}: the library knows only the C header"
+    if room == "src/cpu" and re.search(r"(^|/)api[._]", target):
+      yield f"{where}: kernels never see the entry points"
+    bases = [pathlib.Path(name).parent, *map(pathlib.Path, ("include", "src", "src/cpu", "tools", "tools/isonorm", "tests", "."))]
+    found = next((b / target for b in bases if (pathlib.Path(root) / b / target).is_file()), None)
+    if found is not None:
+      resolved = (pathlib.Path(root) / found).resolve().relative_to(pathlib.Path(root).resolve())
+      other = room_of(resolved.as_posix())
+      if other is not None and other not in ROOMS[room]:
+        yield f"{where}: {room} must not depend on {other}"
+    elif kind == '"' and room in ("include", "src", "src/cpu") and not (room == "src/cpu" and target.startswith("hwy/")):
+      yield f"{where}, which is no file of the project; only src/cpu may use Highway, and system headers take <>"
+
+
+def check(root):
+  names = repository_files(root)
+  faults, sources = [], 0
+  for name in names:
+    path = pathlib.Path(root) / name
+    if GIVEN.match(name):
+      continue
+    try:
+      text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+      faults.append(f"{name}: is not UTF-8 text; binary files belong in data/")
+      continue
+    sources += room_of(name) is not None
+    lines = text.count("\n")
+    if lines > MAX_LINES:
+      faults.append(f"{name}: {lines} lines, {MAX_LINES} at most")
+    for number, line in enumerate(text.splitlines(), 1):
+      if MACHINE_PATHS.search(line):
+        faults.append(f"{name}:{number}: names a path of one machine: {line.strip()[:80]}")
+      if LEFT_OPEN.search(line):
+        faults.append(f"{name}:{number}: leaves work open: {line.strip()[:80]}")
+    faults += check_includes(root, name, text)
+  if sources == 0:
+    faults.append(f"{root}: no source file was found, so nothing was checked")
+  return faults, len(names)
+
+
+def self_test():
+  breaks = {
+      "src/long.cc": ("x\n" * (MAX_LINES + 1), "401 lines"),
+      "src/path.cc": ('const char* p = "/ho' 'me/me";\n', "names a path"),
+      "src/open.cc": ("// TO" "DO later\n", "leaves work open"),
+      "src/cpu/up.cc": ('#include "../api.h"\n', "never see the entry points"),
+      "src/tool.cc": ('#include "../tools/t.h"\n', "must not depend on tools"),
+      "src/torch.cc": ("#include <torch/torch.h>\n", "a framework's header"),
+      "src/highway.cc": ('#include "hwy/highway.h"\n', "only src/cpu may use Highway"),
+      "src/print.cc": ("#include <iostream>\n", "prints nothing"),
+      "tools/inner.cc": ('#include "../src/api.h"\n', "must not depend on src"),
+      "include/isonorm/leak.h": ('#include "../../src/api.h"\n', "must not depend on src"),
+      "src/api.h": ("// fine\n", None),
+      "tools/t.h": ("// fine\n", None),
+  }
+  with tempfile.TemporaryDirectory() as root:
+    empty, _ = check(root)
+    if not any("nothing was checked" in fault for fault in empty):
+      return ["an empty tree passes"]
+    for name, (text, _) in breaks.items():
+      path = pathlib.Path(root) / name
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_text(text, encoding="utf-8")
+    faults, _ = check(root)
+  missed = [f"{name}: '{want}' was not found" for name, (_, want) in breaks.items()
+            if want and not any(f.startswith(name) and want in f for f in faults)]
+  missed += [f"{name}: a fault was invented" for name, (_, want) in breaks.items()
+             if want is None and any(f.startswith(name) for f in faults)]
+  return missed
+
+
+def main():
+  if sys.argv[1:] == ["--self-test"]:
+    faults, what = self_test(), "every broken rule was found"
+  elif len(sys.argv) == 2:
+    faults, count = check(sys.argv[1])
+    what = f"{count} files keep the rules"
+  else:
+    raise SystemExit(__doc__)
+  print("\n".join(faults) if faults else what)
+  return len(faults) != 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

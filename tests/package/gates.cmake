@@ -1,0 +1,53 @@
+# The slow gates, as tests among the others so that one summary has everything. Each sanitizer and the cross build is a tree
+# of its own below this one: a test that builds it, and tests that need it.
+find_program(CLANG_FORMAT clang-format REQUIRED)
+find_program(CLANG_TIDY clang-tidy REQUIRED)
+find_program(QEMU_AARCH64 qemu-aarch64 REQUIRED)
+find_program(CLANGXX clang++ REQUIRED)
+set(launchers -DCMAKE_C_COMPILER_LAUNCHER=${CMAKE_C_COMPILER_LAUNCHER} -DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER})
+
+add_test(NAME gate.format
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_format.py ${PROJECT_SOURCE_DIR} ${CLANG_FORMAT})
+add_test(NAME gate.tidy
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_tidy.py ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}
+    ${CLANG_TIDY} ${CMAKE_CURRENT_BINARY_DIR}/tidy-cache)
+set_tests_properties(gate.tidy PROPERTIES TIMEOUT 1500 PROCESSORS 2 LABELS slow)
+
+# isonorm_tree(PRESET [SETTINGS ...] TARGETS ...): a test that configures and builds a tree, as the fixture tree.PRESET.
+function(isonorm_tree preset)
+  cmake_parse_arguments(PARSE_ARGV 1 tree "" "" "SETTINGS;TARGETS")
+  add_test(NAME gate.${preset}.build
+    COMMAND ${CMAKE_COMMAND} -DPRESET=${preset} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}/${preset}
+      "-DSETTINGS=${launchers};${tree_SETTINGS}" "-DTARGETS=${tree_TARGETS}" -P ${CMAKE_CURRENT_SOURCE_DIR}/build_tree.cmake)
+  set_tests_properties(gate.${preset}.build PROPERTIES
+    FIXTURES_SETUP tree.${preset} TIMEOUT 1500 PROCESSORS 2 LABELS slow)
+endfunction()
+
+# isonorm_in_tree(NAME PRESET TIMEOUT COMMAND ...): a test that needs that tree.
+function(isonorm_in_tree name preset timeout)
+  add_test(NAME gate.${preset}.${name} COMMAND ${ARGN})
+  set_tests_properties(gate.${preset}.${name} PROPERTIES FIXTURES_REQUIRED tree.${preset} TIMEOUT ${timeout} LABELS slow)
+endfunction()
+
+# ---- sanitizers: bad input, the command line and the layouts for memory and undefined behaviour, threads for races
+function(isonorm_sanitizer preset targets tests)
+  isonorm_tree(${preset} SETTINGS -DISONORM_TEST_GATES=OFF TARGETS ${targets})
+  isonorm_in_tree(tests ${preset} 1200
+    ${CMAKE_CTEST_COMMAND} --test-dir ${PROJECT_BINARY_DIR}/${preset} --output-on-failure --no-tests=error -R ${tests} -LE slow)
+endfunction()
+isonorm_sanitizer(asan "isonorm_cli;test_api;test_api_environment;test_formats;test_cli;test_thread_pool;test_core;core_target_probe"
+  "^(api|cli|formats)\\.|InPlaceTest|LayoutTest|SumsOverRows|RmsTest")
+isonorm_sanitizer(tsan "test_core;core_target_probe;test_thread_pool" "ExecutorTest|EnvironmentTest|ThreadPool")
+
+# ---- aarch64: NEON on a CPU without SVE, and SVE at three vector lengths (given in bytes), with every target that Highway has
+isonorm_tree(aarch64 TARGETS isonorm_cli)
+foreach(entry IN ITEMS
+    "neon cortex-a72 NEON"
+    "sve128 max,sve-default-vector-length=16 SVE2_128 SVE2 SVE"
+    "sve256 max,sve-default-vector-length=32 SVE_256 SVE2 SVE"
+    "sve512 max,sve-default-vector-length=64 SVE2 SVE")
+  separate_arguments(words UNIX_COMMAND "${entry}")
+  list(POP_FRONT words name cpu)
+  isonorm_in_tree(${name} aarch64 1200
+    ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_qemu.py ${PROJECT_BINARY_DIR}/aarch64/bin/isonorm ${cpu} ${words})
+endforeach()

@@ -1,0 +1,40 @@
+# Every snippet of the README and every example is compiled, run, and its output compared where the text states one.
+set(snippets ${CMAKE_CURRENT_BINARY_DIR}/snippets)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/README.md)
+execute_process(
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/extract_snippets.py ${PROJECT_SOURCE_DIR}/README.md ${snippets}
+  COMMAND_ERROR_IS_FATAL ANY)
+
+# isonorm_documented(NAME SOURCE EXPECTED): a program of the documentation as a test.
+function(isonorm_documented name source expected)
+  if(source MATCHES "\\.sh$")
+    if(NOT TARGET isonorm_cli)
+      return()
+    endif()
+    set(command "bash;-eu;${source}")
+  else()
+    add_executable(test_${name} ${source})
+    set_target_properties(test_${name} PROPERTIES C_STANDARD 11 C_EXTENSIONS OFF)
+    target_compile_features(test_${name} PRIVATE cxx_std_20)
+    target_compile_options(test_${name} PRIVATE -Wall -Wextra -Werror)
+    target_link_libraries(test_${name} PRIVATE isonorm::isonorm Threads::Threads)
+    set(command $<TARGET_FILE:test_${name}>)
+  endif()
+  add_test(NAME package.${name}
+    COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_CURRENT_BINARY_DIR}/run/${name} -DSOURCE=${PROJECT_SOURCE_DIR}
+      -DEXPECTED=${expected} -DBIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY} "-DCOMMAND=${command}"
+      -P ${CMAKE_CURRENT_SOURCE_DIR}/check_output.cmake)
+  set_tests_properties(package.${name} PROPERTIES TIMEOUT 120)
+endfunction()
+
+file(GLOB sources ${snippets}/*.c ${snippets}/*.cc ${snippets}/*.sh)
+foreach(source IN LISTS sources)
+  get_filename_component(name ${source} NAME_WE)
+  isonorm_documented(readme_${name} ${source} ${snippets}/${name}.out)
+endforeach()
+
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.c ${PROJECT_SOURCE_DIR}/examples/*.cc)
+foreach(source IN LISTS sources)
+  get_filename_component(name ${source} NAME_WE)
+  isonorm_documented(example_${name} ${source} ${PROJECT_SOURCE_DIR}/examples/${name}.out)
+endforeach()

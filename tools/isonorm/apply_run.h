@@ -1,0 +1,29 @@
+// `apply`, second half: streams the rows from the input through the library to the output, in bounded memory.
+#pragma once
+
+#include <isonorm/isonorm.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apply_plan.h"
+#include "progress.h"
+#include "tensor_stats.h"
+#include "verbs.h"
+
+namespace isonorm_cli {
+
+struct TensorResult {
+  const Job* job = nullptr;
+  TensorStats before, after;
+  Digest digest;                 // of the output's bytes, if it was asked for
+  double seconds = 0;            // reading, normalising, counting and writing
+  double normalise_seconds = 0;  // in the library alone
+  std::string kernel;
+};
+
+// Writes the whole output file and gives it its name. Throws Failure; then nothing is left behind.
+std::vector<TensorResult> RunPlan(const Plan& plan, const ApplyOptions& options, const Context& context);
+
+}  // namespace isonorm_cli

@@ -1,0 +1,96 @@
+// Loops that only move data. Included once per instruction set by bench_loops.cc.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm_cli::bench {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Du32 = hn::ScalableTag<uint32_t>;
+
+template <bool kStream, class V>
+HWY_INLINE void Put(V v, uint32_t* to) {
+  if constexpr (kStream) {
+    hn::Stream(v, Du32(), to);
+  } else {
+    hn::Store(v, Du32(), to);
+  }
+}
+
+template <bool kStream>
+void Copy(const void* from, void* to, size_t bytes) {
+  const Du32 d;
+  const size_t lanes = hn::Lanes(d);
+  const auto* in = static_cast<const uint32_t*>(from);
+  auto* out = static_cast<uint32_t*>(to);
+  for (size_t i = 0; i < bytes / 4; i += 4 * lanes) {
+    const auto v0 = hn::Load(d, in + i);
+    const auto v1 = hn::Load(d, in + i + lanes);
+    const auto v2 = hn::Load(d, in + i + 2 * lanes);
+    const auto v3 = hn::Load(d, in + i + 3 * lanes);
+    Put<kStream>(v0, out + i);
+    Put<kStream>(v1, out + i + lanes);
+    Put<kStream>(v2, out + i + 2 * lanes);
+    Put<kStream>(v3, out + i + 3 * lanes);
+  }
+  if constexpr (kStream) hwy::FlushStream();
+}
+
+inline void Read(const void* from, size_t bytes) {
+  const Du32 d;
+  const size_t lanes = hn::Lanes(d);
+  const auto* in = static_cast<const uint32_t*>(from);
+  auto a0 = hn::Zero(d);
+  auto a1 = hn::Zero(d);
+  auto a2 = hn::Zero(d);
+  auto a3 = hn::Zero(d);
+  for (size_t i = 0; i < bytes / 4; i += 4 * lanes) {
+    a0 = hn::Xor(a0, hn::Load(d, in + i));
+    a1 = hn::Xor(a1, hn::Load(d, in + i + lanes));
+    a2 = hn::Xor(a2, hn::Load(d, in + i + 2 * lanes));
+    a3 = hn::Xor(a3, hn::Load(d, in + i + 3 * lanes));
+  }
+  // A store that the compiler must keep, so that it keeps the loads.
+  volatile uint32_t sink = hn::GetLane(hn::Xor(hn::Xor(a0, a1), hn::Xor(a2, a3)));
+  static_cast<void>(sink);
+}
+
+// Flips the lowest bit of each word: a change that never makes a number special.
+inline void Modify(void* data, size_t bytes) {
+  const Du32 d;
+  const size_t lanes = hn::Lanes(d);
+  const auto one = hn::Set(d, 1);
+  auto* p = static_cast<uint32_t*>(data);
+  for (size_t i = 0; i < bytes / 4; i += 2 * lanes) {
+    const auto v0 = hn::Xor(hn::Load(d, p + i), one);
+    const auto v1 = hn::Xor(hn::Load(d, p + i + lanes), one);
+    hn::Store(v0, d, p + i);
+    hn::Store(v1, d, p + i + lanes);
+  }
+}
+
+template <bool kStream>
+void Combine(const void* a, const void* b, void* to, size_t bytes) {
+  const Du32 d;
+  const size_t lanes = hn::Lanes(d);
+  const auto* in_a = static_cast<const uint32_t*>(a);
+  const auto* in_b = static_cast<const uint32_t*>(b);
+  auto* out = static_cast<uint32_t*>(to);
+  for (size_t i = 0; i < bytes / 4; i += 2 * lanes) {
+    const auto v0 = hn::Xor(hn::Load(d, in_a + i), hn::Load(d, in_b + i));
+    const auto v1 = hn::Xor(hn::Load(d, in_a + i + lanes), hn::Load(d, in_b + i + lanes));
+    Put<kStream>(v0, out + i);
+    Put<kStream>(v1, out + i + lanes);
+  }
+  if constexpr (kStream) hwy::FlushStream();
+}
+
+inline constexpr LimitLoops kLimits = {Copy<false>, Copy<true>, Read, Modify, Combine<false>, Combine<true>};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm_cli::bench
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,38 @@
+// The loops that isonorm is measured against, compiled for several instruction sets and chosen at run time.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace isonorm_cli::bench {
+
+// What the memory system allows: every loop runs over `bytes` bytes, a multiple of 256, from 64-byte aligned pointers.
+struct LimitLoops {
+  void (*copy)(const void* from, void* to, size_t bytes);
+  void (*copy_stream)(const void* from, void* to, size_t bytes);  // non-temporal stores
+  void (*read)(const void* from, size_t bytes);
+  void (*modify)(void* data, size_t bytes);                               // read, change, write back
+  void (*combine)(const void* a, const void* b, void* to, size_t bytes);  // two reads, one write
+  void (*combine_stream)(const void* a, const void* b, void* to, size_t bytes);
+};
+
+// An RMSNorm with no promise about the order of its sum: y = x * rstd * weight, rounded as isonorm rounds at the store.
+using NormLoop = void (*)(const void* x, const void* weight, void* y, size_t rows, size_t cols, float eps);
+
+struct Peer {
+  const char* name;
+  NormLoop run;
+  size_t only_cols;  // the one width it is written for, 0: any multiple of 256
+};
+
+struct Loops {
+  const char* target;
+  LimitLoops limits;
+  std::span<const Peer> peers_f32;
+  std::span<const Peer> peers_bf16;  // bf16 x, weight and y
+};
+
+// The best of the instruction sets that this CPU has.
+const Loops& BestLoops();
+
+}  // namespace isonorm_cli::bench

@@ -1,0 +1,71 @@
+// Memory, clock and the race: candidates take turns in one process, so that a slow moment of the host hits all of them.
+#pragma once
+
+#include <isonorm/isonorm.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace isonorm_cli::bench {
+
+// Memory on huge pages where the system grants them, touched before first use; starts on a page, with a page to spare behind.
+class Buffer {
+ public:
+  explicit Buffer(size_t bytes);
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  void FillPlain(isonorm::dtype type, size_t bytes);  // random values with a mean square of 1; f32, bf16 or f16
+  void FillSigns(isonorm::dtype type);                // 1 and -1 at random: a weight that can be applied again and again
+
+ private:
+  void* data_;
+  size_t bytes_;
+};
+
+struct Candidate {
+  std::string name;
+  std::function<void()> run;
+  std::function<void()> prepare;  // not timed; may be empty
+};
+
+struct RaceOptions {
+  int rounds = 0;
+  double sample_seconds = 0;  // calls are repeated until a sample takes this long; 0: each sample is one call
+};
+
+// Seconds per call: [candidate][round].
+using Times = std::vector<std::vector<double>>;
+
+Times Race(const std::vector<Candidate>& candidates, const RaceOptions& options);
+
+double Median(std::vector<double> values);
+
+// Median over the rounds of a's time divided by b's time in the same round.
+double MedianRatio(const std::vector<double>& a, const std::vector<double>& b);
+
+// Likewise of the difference.
+double MedianDifference(const std::vector<double>& a, const std::vector<double>& b);
+
+// The candidate with the smallest median among [first, last).
+size_t Fastest(const Times& times, size_t first, size_t last);
+
+// Pins the calling thread to one CPU for its lifetime; cpu < 0 changes nothing.
+class Pin {
+ public:
+  explicit Pin(int cpu);
+  ~Pin();
+  Pin(const Pin&) = delete;
+  Pin& operator=(const Pin&) = delete;
+
+ private:
+  std::vector<uint8_t> before_;
+};
+
+}  // namespace isonorm_cli::bench

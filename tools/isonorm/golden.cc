@@ -1,0 +1,180 @@
+#include "golden.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <utility>
+
+namespace isonorm_cli {
+namespace {
+
+constexpr int64_t kMaxElements = int64_t{1} << 30;  // more is a broken line, not a test
+
+std::vector<std::string_view> Split(std::string_view text, char separator) {
+  std::vector<std::string_view> fields;
+  for (size_t begin = 0;;) {
+    const size_t end = text.find(separator, begin);
+    fields.push_back(text.substr(begin, end - begin));
+    if (end == std::string_view::npos) return fields;
+    begin = end + 1;
+  }
+}
+
+// The fields of one line by name. The first field that is missing or has no allowed value leaves its sentence in `error`.
+class Line {
+ public:
+  Line(const std::vector<std::string_view>& head, const std::vector<std::string_view>& fields) {
+    for (size_t i = 0; i < head.size(); ++i) fields_[head[i]] = fields[i];
+  }
+
+  std::string_view Text(std::string_view column) {
+    const auto field = fields_.find(column);
+    if (field != fields_.end()) return field->second;
+    Fail("there is no column '" + std::string(column) + "'");
+    return "";
+  }
+
+  template <class Number>
+  Number Num(std::string_view column, Number least) {
+    const std::string_view text = Text(column);
+    Number value{};
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (code != std::errc() || end != text.data() + text.size() || !(value >= least)) Reject(column);
+    return value;
+  }
+
+  template <class Value>
+  Value Choice(std::string_view column, std::initializer_list<std::pair<std::string_view, Value>> choices) {
+    const std::string_view text = Text(column);
+    for (const auto& [name, value] : choices) {
+      if (name == text) return value;
+    }
+    Reject(column);
+    return choices.begin()->second;
+  }
+
+  Type ElementType(std::string_view column, bool optional) {
+    const std::optional<Type> type = TypeOf(Text(column));
+    if (!type || (*type == Type::kNone && !optional)) Reject(column);
+    return type.value_or(Type::kNone);
+  }
+
+  DataKind Kind(std::string_view column) {
+    const std::optional<DataKind> kind = DataKindOf(Text(column));
+    if (!kind) Reject(column);
+    return kind.value_or(DataKind::kPlain);
+  }
+
+  Digest DigestOf(std::string_view column) {
+    const std::string_view text = Text(column);
+    if (text == "-") return std::nullopt;
+    uint64_t value = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
+    if (code != std::errc() || end != text.data() + text.size() || text.size() != 16) Reject(column);
+    return value;
+  }
+
+  void Reject(std::string_view column) {
+    Fail("column '" + std::string(column) + "' cannot be '" + std::string(Text(column)) + "'");
+  }
+  const std::string& error() const { return error_; }
+
+ private:
+  void Fail(std::string sentence) {
+    if (error_.empty()) error_ = std::move(sentence);
+  }
+
+  std::map<std::string_view, std::string_view> fields_;
+  std::string error_;
+};
+
+isonorm_contract ParseContract(Line& line) {
+  isonorm_contract contract = {};
+  contract.struct_size = sizeof(contract);
+  contract.statistic = line.Choice<int32_t>("statistic", {{"rms", ISONORM_STATISTIC_RMS}, {"layer", ISONORM_STATISTIC_LAYER}});
+  contract.eps_place = line.Choice<int32_t>("eps_place", {{"inside", ISONORM_EPS_INSIDE}, {"outside", ISONORM_EPS_OUTSIDE}});
+  contract.scaled_rounding = line.Choice<int32_t>(
+      "scaled_rounding", {{"none", ISONORM_ROUND_NONE}, {"to_x", ISONORM_ROUND_TO_X}, {"to_weight", ISONORM_ROUND_TO_WEIGHT}});
+  contract.sum_rounding = line.Choice<int32_t>("sum_rounding", {{"stored", ISONORM_SUM_STORED}, {"kept", ISONORM_SUM_KEPT}});
+  contract.gate_place =
+      line.Choice<int32_t>("gate", {{"-", ISONORM_GATE_NONE}, {"before", ISONORM_GATE_BEFORE}, {"after", ISONORM_GATE_AFTER}});
+  contract.weight_offset = line.Num<double>("weight_offset", -0x1p100);
+  return contract;
+}
+
+GoldenCase ParseCase(Line& line) {
+  GoldenCase c;
+  c.id = line.Text("case");
+  c.backward = line.Choice<bool>("op", {{"forward", false}, {"backward", true}});
+  c.contract = ParseContract(line);
+  c.eps = line.Num<double>("eps", 0.0);
+  c.x = line.ElementType("x", false);
+  c.weight = line.ElementType("weight", true);
+  c.bias = line.ElementType("bias", true);
+  c.out = line.ElementType("out", false);
+  c.residual = line.ElementType("residual", true);
+  c.dy = line.ElementType("dy", !c.backward);
+  c.dresidual = line.ElementType("dresidual", true);
+  c.rows = line.Num<int64_t>("rows", 0);
+  c.cols = line.Num<int64_t>("cols", 1);
+  c.groups = line.Num<int64_t>("groups", 1);
+  c.window = line.Num<int64_t>("partial", 0);
+  c.data = line.Kind("data");
+  c.seed = line.Num<uint64_t>("seed", 0);
+  if (c.cols > kMaxElements) line.Reject("cols");
+  if (c.rows > kMaxElements / (c.cols > 0 ? c.cols : 1)) line.Reject("rows");
+  for (size_t i = 0; i < kOutputCount; ++i) c.expected[i] = line.DigestOf(kOutputNames[i]);
+  return c;
+}
+
+}  // namespace
+
+std::string ToString(const Digest& digest) {
+  if (!digest) return "-";
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(*digest));
+  return text;
+}
+
+GoldenFile ParseGolden(std::string name, std::string_view text) {
+  GoldenFile file{std::move(name), {}, ""};
+  std::vector<std::string_view> head;
+  size_t number = 0;
+  for (std::string_view row : Split(text, '\n')) {
+    ++number;
+    if (row.ends_with('\r')) row.remove_suffix(1);
+    if (row.empty() || row.starts_with('#')) continue;
+    const std::vector<std::string_view> fields = Split(row, '\t');
+    if (head.empty()) {
+      head = fields;
+      continue;
+    }
+    std::string error;
+    if (fields.size() != head.size()) {
+      error = "there are " + std::to_string(fields.size()) + " fields for " + std::to_string(head.size()) + " columns";
+    } else {
+      Line line(head, fields);
+      file.cases.push_back(ParseCase(line));
+      file.cases.back().line = row;
+      error = line.error();
+    }
+    if (!error.empty()) {
+      file.error = file.name + ", line " + std::to_string(number) + ": " + error + ".";
+      file.cases.clear();
+      return file;
+    }
+  }
+  return file;
+}
+
+GoldenFile ReadGolden(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (!in.is_open() || in.bad()) return GoldenFile{path, {}, path + ": this golden file cannot be read."};
+  return ParseGolden(path, text);
+}
+
+}  // namespace isonorm_cli

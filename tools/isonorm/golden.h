@@ -1,0 +1,71 @@
+// Golden files: tables of cases with the digests of what the specification computes from them. data/golden/README.md has
+// the format. Nothing here calls the library; golden_run.h does.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "golden_data.h"
+#include "isonorm/isonorm.h"
+
+namespace isonorm_cli {
+
+// 64-bit FNV-1a.
+class Fnv {
+ public:
+  void Add(const uint8_t* bytes, size_t count) {
+    for (size_t i = 0; i < count; ++i) hash_ = (hash_ ^ bytes[i]) * 0x100000001b3u;
+    empty_ = empty_ && count == 0;
+  }
+  // Nothing for no bytes: an empty output has "-" in the file.
+  std::optional<uint64_t> Digest() const { return empty_ ? std::nullopt : std::optional<uint64_t>(hash_); }
+
+ private:
+  uint64_t hash_ = 0xcbf29ce484222325u;
+  bool empty_ = true;
+};
+
+using Digest = std::optional<uint64_t>;  // nothing: not produced
+std::string ToString(const Digest& digest);
+
+enum Output { kY, kRstd, kResidualOut, kDx, kDweight, kDbias, kDgate, kOutputCount };
+inline constexpr std::array<const char*, kOutputCount> kOutputNames = {"y", "rstd", "residual_out", "dx", "dw", "db", "dgate"};
+
+struct GoldenCase {
+  std::string id;
+  std::string line;  // as in the file, for messages
+  bool backward = false;
+  isonorm_contract contract = {};
+  double eps = 0;
+  Type x, weight, bias, out, residual, dy, dresidual;
+  int64_t rows = 0, cols = 0, groups = 1, window = 0;
+  DataKind data;
+  uint64_t seed = 0;
+  std::array<Digest, kOutputCount> expected;
+
+  bool has_gate() const { return contract.gate_place != ISONORM_GATE_NONE; }
+  Type gate() const { return has_gate() ? x : Type::kNone; }
+  Type compute() const { return x == Type::kF64 ? Type::kF64 : Type::kF32; }
+};
+
+struct GoldenFile {
+  std::string name;  // for messages
+  std::vector<GoldenCase> cases;
+  std::string error;  // one sentence, "" if the file is good; `cases` is then complete
+};
+
+// `text` is the content of a golden file. It may be without cases; what then checks them must not call that a pass.
+GoldenFile ParseGolden(std::string name, std::string_view text);
+
+// Reads a file. One that cannot be read has an error too.
+GoldenFile ReadGolden(const std::string& path);
+
+// The file that ships with the project, data/golden/public.tsv, compiled into the program.
+std::string_view ShippedGolden();
+
+}  // namespace isonorm_cli

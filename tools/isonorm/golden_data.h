@@ -1,0 +1,54 @@
+// The data that a line of a golden file stands for. Every value is exact arithmetic on a counter-based generator, so that
+// any machine makes the same bytes: docs/numerics.md, "Golden files".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "isonorm/isonorm.h"
+
+namespace isonorm_cli {
+
+enum class Type { kNone, kF32, kBf16, kF16, kF64 };
+
+// The bytes of one element; 0 for kNone.
+size_t SizeOf(Type type);
+// "f32" and so on; "-" for kNone.
+const char* NameOf(Type type);
+std::optional<Type> TypeOf(std::string_view name);
+isonorm_dtype DtypeOf(Type type);
+
+// How x is distributed. All other tensors are kPlain, but for the gate, see ValueAt().
+enum class DataKind {
+  kPlain,    // sums of four uniform values, in (-4, 4)
+  kWide,     // exponents spread over 2^-30 to 2^30
+  kTiny,     // squares underflow: rows need scaling when eps is 0
+  kHuge,     // squares overflow: rows need scaling
+  kFaint,    // sums of squares just above and below the scaling threshold
+  kFlat,     // constant rows, up to near overflow
+  kFar,      // f64 only: squares leave its range
+  kEdge,     // sums of squares just below and above overflow
+  kOver,     // f16: sums overflow, some elements are infinite
+  kRows,     // every row another scale
+  kSpike,    // outliers
+  kMean,     // a large mean
+  kSpecial,  // zeros, negative zeros, infinities, NaN
+};
+std::optional<DataKind> DataKindOf(std::string_view name);
+
+// The tensors that a case reads. The number is what the tensor adds to the case's seed.
+enum class Role { kX = 0, kWeight = 1, kResidual = 2, kBias = 3, kDy = 4, kDresidual = 5, kGate = 6 };
+
+// Element `index` = row * cols + col of a tensor, before it is rounded to its storage type. For vectors, row is 0.
+double ValueAt(Role role, DataKind kind, uint64_t seed, uint64_t index, int64_t row);
+
+// Rounds once to `type`, nearest even with subnormals kept and every NaN canonical, and writes SizeOf(type) bytes.
+void Store(double value, Type type, uint8_t* out);
+
+// The whole tensor as compact row-major bytes.
+std::vector<uint8_t> MakeData(Role role, DataKind kind, uint64_t seed, int64_t rows, int64_t cols, Type type);
+
+}  // namespace isonorm_cli

@@ -1,0 +1,100 @@
+// The command line: the verbs are in files of their own, here is what all of them share.
+#include <fmt/format.h>
+#include <isonorm/isonorm.hpp>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "verbs.h"
+
+namespace isonorm_cli {
+namespace {
+
+volatile std::sig_atomic_t g_interrupted = 0;
+
+void OnSignal(int) { g_interrupted = 1; }
+
+// No SA_RESTART: a read or write that waits ends with EINTR, so that the flag is seen at once.
+void CatchSignals() {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  // A write beyond a limit or into a closed pipe then fails with an error code, which we report.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+constexpr const char* kFooter =
+    "Exit codes:\n"
+    "  0    done\n"
+    "  1    a check failed (verify, bench --check)\n"
+    "  2    the command line is wrong\n"
+    "  3    an input file is missing, damaged, or of a kind that isonorm does not read\n"
+    "  4    the output exists already, or cannot be written in full\n"
+    "  5    the library refused the call\n"
+    "  130  interrupted; nothing was left behind\n"
+    "\n"
+    "The environment variable ISONORM_TARGET chooses the target, see `isonorm list`.";
+
+int Report(const Context& context, int code, const std::string& message) {
+  fmt::print(stderr, "isonorm: {}\n", message);
+  if (context.json) {
+    const nlohmann::ordered_json result = {{"error", message}, {"exit_code", code}};
+    fmt::print("{}\n", result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+  return code;
+}
+
+// Everything that stdout was given must have arrived before the exit code says so.
+int Finish(const Context& context) {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return Report(context, kCannotWrite, "the result could not be written to standard output");
+  }
+  return context.exit_code;
+}
+
+int Main(int argc, char** argv) {
+  Context context;
+  CLI::App app("RMSNorm and LayerNorm with the same bits on every path", "isonorm");
+  app.footer(kFooter);
+  app.set_version_flag("--version", isonorm_version());
+  app.add_flag("--json", context.json, "Print the result as one JSON value");
+  app.add_flag("--no-progress{false}", context.progress, "Never show a progress line");
+  app.require_subcommand(1);
+  app.fallthrough();
+  AddApply(app, context);
+  AddVerify(app, context);
+  AddBench(app, context);
+  AddList(app, context);
+  CatchSignals();
+  try {
+    app.parse(argc, argv);
+    return Finish(context);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    return Report(context, kUsage, fmt::format("{}; see `isonorm --help`", e.what()));
+  } catch (const Failure& e) {
+    return Report(context, e.code(), e.what());
+  } catch (const isonorm::error& e) {
+    return Report(context, kLibrary, fmt::format("{} ({})", e.what(), isonorm_status_name(e.status())));
+  } catch (const std::bad_alloc&) {
+    return Report(context, kLibrary, "there is not enough memory");
+  } catch (const std::exception& e) {
+    return Report(context, kLibrary, fmt::format("unexpected error: {}", e.what()));
+  }
+}
+
+}  // namespace
+
+bool Interrupted() { return g_interrupted != 0; }
+
+}  // namespace isonorm_cli
+
+int main(int argc, char** argv) { return isonorm_cli::Main(argc, argv); }

@@ -1,0 +1,138 @@
+// isonorm verify: the golden digests on every target of this machine.
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <isonorm/thread_pool.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "golden.h"
+#include "golden_run.h"
+#include "progress.h"
+#include "verbs.h"
+
+namespace isonorm_cli {
+namespace {
+
+struct Options {
+  std::vector<std::string> files;    // empty: the shipped one
+  std::vector<std::string> targets;  // empty: all of this machine
+  std::string pattern = "*";         // of case names
+  int threads = 0;                   // 0: one for each CPU, but two at least
+};
+
+struct TargetResult {
+  std::string target;
+  Tally tally;
+};
+
+std::vector<std::string> AllTargets() {
+  std::vector<std::string> targets;
+  for (size_t i = 0; i < isonorm_target_count(); ++i) targets.emplace_back(isonorm_target_name(i));
+  return targets;
+}
+
+void Print(const TargetResult& result) {
+  const Tally& tally = result.tally;
+  fmt::print("{:<12} {:>6} cases {:>8} calls {:>8} digests {:>6} mismatches\n", result.target, tally.cases, tally.calls,
+             tally.outputs, tally.mismatches);
+  for (const Mismatch& m : tally.first) {
+    fmt::print("  case {}: {}: expected {}, got {}\n    {}\n    {}\n", m.id, m.output, m.expected, m.got, m.setup, m.line);
+  }
+  if (tally.mismatches > tally.first.size()) fmt::print("  and {} more\n", tally.mismatches - tally.first.size());
+}
+
+nlohmann::ordered_json ToJson(const TargetResult& result) {
+  nlohmann::ordered_json first = nlohmann::ordered_json::array();
+  for (const Mismatch& m : result.tally.first) {
+    first.push_back(
+        {{"case", m.id}, {"output", m.output}, {"expected", m.expected}, {"got", m.got}, {"setup", m.setup}, {"line", m.line}});
+  }
+  return {{"target", result.target},         {"cases", result.tally.cases},           {"calls", result.tally.calls},
+          {"digests", result.tally.outputs}, {"mismatches", result.tally.mismatches}, {"first", std::move(first)},
+          {"passed", result.tally.passed()}};
+}
+
+// The cases that were asked for. Nothing to check is not a pass.
+std::vector<GoldenCase> LoadCases(const Options& options) {
+  std::vector<GoldenFile> files;
+  for (const std::string& path : options.files) files.push_back(ReadGolden(path));
+  if (files.empty()) files.push_back(ParseGolden("the shipped golden file", ShippedGolden()));
+  std::vector<GoldenCase> cases;
+  for (GoldenFile& file : files) {
+    if (!file.error.empty()) throw Failure(kBadInput, file.error);
+    for (GoldenCase& golden : file.cases) {
+      if (fnmatch(options.pattern.c_str(), golden.id.c_str(), 0) == 0) cases.push_back(std::move(golden));
+    }
+  }
+  if (cases.empty()) {
+    throw Failure(kCheckFailed,
+                  fmt::format("no case in the golden file is named like '{}', so nothing was checked", options.pattern));
+  }
+  return cases;
+}
+
+// The pool has two threads even on one CPU: it is the division of the work that must not show, not the speed.
+std::unique_ptr<isonorm::thread_pool> MakePool(int threads) {
+  if (threads == 1) return nullptr;
+  auto pool = std::make_unique<isonorm::thread_pool>(threads);
+  if (threads == 0 && pool->concurrency() < 2) pool = std::make_unique<isonorm::thread_pool>(2);
+  return pool;
+}
+
+void Verify(const Options& options, Context& context) {
+  setenv("ISONORM_TASK_BYTES", "1", 0);  // golden cases are small: without this none would be cut for the pool
+  const std::vector<GoldenCase> cases = LoadCases(options);
+  const std::vector<std::string> targets = options.targets.empty() ? AllTargets() : options.targets;
+  const std::unique_ptr<isonorm::thread_pool> pool = MakePool(options.threads);
+  const std::vector<Setup> setups = AllSetups(pool ? pool->executor() : nullptr);
+  bool passed = true;
+  nlohmann::ordered_json results = nlohmann::ordered_json::array();
+  for (const std::string& target : targets) {
+    TargetResult result{target, {}};
+    {
+      Progress progress(context, target, static_cast<int64_t>(cases.size()));
+      result.tally = CheckTarget(cases, target, setups, [&progress] {
+        progress.Add(1);
+        if (Interrupted()) throw Failure(kInterrupted, "interrupted");
+      });
+    }
+    passed = passed && result.tally.passed();
+    if (context.json) {
+      results.push_back(ToJson(result));
+    } else {
+      Print(result);
+      std::fflush(stdout);
+    }
+  }
+  if (context.json) {
+    fmt::print("{}\n",
+               nlohmann::ordered_json{{"passed", passed}, {"setups", setups.size()}, {"targets", std::move(results)}}.dump(2));
+  } else {
+    fmt::print("{}\n", passed ? "verified: every digest is as specified" : "FAILED");
+  }
+  context.exit_code = passed ? kOk : kCheckFailed;
+}
+
+}  // namespace
+
+void AddVerify(CLI::App& app, Context& context) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("verify", "Check every target of this machine against golden digests");
+  verb->add_option("--golden", options->files, "Golden file to check instead of the one that ships; may be repeated")
+      ->type_name("FILE");
+  verb->add_option("--target", options->targets, "Target to check instead of all; may be repeated")->type_name("NAME");
+  verb->add_option("--case", options->pattern, "Check only the cases with such a name, such as 'p1*'")->type_name("GLOB");
+  verb->add_option("--threads", options->threads, "Threads beside the calling one alone; 0: one for each CPU, but two at least")
+      ->check(CLI::Range(0, 1024))
+      ->type_name("N");
+  verb->callback([options, &context] { Verify(*options, context); });
+}
+
+}  // namespace isonorm_cli
