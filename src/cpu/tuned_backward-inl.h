@@ -273,7 +273,7 @@ class GradientRows {
       if (want_dx) {
         const auto dx = Map(dy, c, w, [&](V<D> v, V<D> of, V<D> by) HWY_ATTR {
           const auto g = std::is_same_v<Tw, None> ? v : hn::Mul(v, by);
-          return hn::Mul(r, Fma(hn::Neg(of), f, g));
+          return hn::Mul(r, hn::NegMulAdd(of, f, g));
         });
         if constexpr (kPart) {
           StoreDuoPart<kLayout, Nans::kNone>(dx, d, rows.dx[k] + i, count);
