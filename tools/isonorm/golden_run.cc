@@ -202,6 +202,8 @@ std::vector<Setup> AllSetups(const isonorm_executor* executor) {
   return setups;
 }
 
+std::vector<Setup> QuickSetups(const isonorm_executor* executor) { return {{0, 0, nullptr}, {5, 13, executor}}; }
+
 void Tally::Add(Mismatch mismatch) {
   ++mismatches;
   if (first.size() < kKept) first.push_back(std::move(mismatch));

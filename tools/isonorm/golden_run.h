@@ -21,6 +21,10 @@ std::string ToString(const Setup& setup);
 // Aligned, misaligned by 1 to 7 elements, and with strided rows; on the calling thread and, if given, some on the executor.
 std::vector<Setup> AllSetups(const isonorm_executor* executor);
 
+// Two of them for slow machines: aligned with compact rows on the calling thread; misaligned with rows apart, on the executor
+// if given.
+std::vector<Setup> QuickSetups(const isonorm_executor* executor);
+
 struct Mismatch {
   std::string id;        // of the case
   std::string line;      // the case's parameters

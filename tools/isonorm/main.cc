@@ -97,4 +97,11 @@ bool Interrupted() { return g_interrupted != 0; }
 
 }  // namespace isonorm_cli
 
-int main(int argc, char** argv) { return isonorm_cli::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return isonorm_cli::Main(argc, argv);
+  } catch (...) {  // setting the options up, or saying what went wrong, failed itself
+    std::fputs("isonorm: the program could not start or could not print its message\n", stderr);
+    return isonorm_cli::kLibrary;
+  }
+}
