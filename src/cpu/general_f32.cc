@@ -20,17 +20,19 @@ void Rms(const Call& call, const Run& run, const ColumnSums&) { RmsRows<float>(c
 void RmsBackward(const Call& call, const Run& run, const ColumnSums&) { RmsBackwardRows<float>(call, run); }
 void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) { RmsPenaltyRows<float>(call, run); }
 
+template <class Bits>
+Bits LargestMagnitude(const void* data, int64_t count) {
+  constexpr Bits kMagnitude = static_cast<Bits>(~Bits{0}) >> 1;
+  const auto* p = static_cast<const Bits*>(data);
+  Bits largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<Bits>(p[i] & kMagnitude));
+  return largest;
+}
+
 // No exponent of all ones: an integer question, so that it disturbs no floating-point flag.
 bool AllFinite(const void* data, Type type, int64_t count) {
-  uint32_t largest = 0;
-  if (type == Type::kF32) {
-    const auto* p = static_cast<const uint32_t*>(data);
-    for (int64_t i = 0; i < count; ++i) largest = std::max(largest, p[i] & 0x7FFFFFFFu);
-    return largest < 0x7F800000u;
-  }
-  const auto* p = static_cast<const uint16_t*>(data);
-  for (int64_t i = 0; i < count; ++i) largest = std::max<uint32_t>(largest, p[i] & 0x7FFFu);
-  return largest < (type == Type::kBF16 ? 0x7F80u : 0x7C00u);
+  if (type == Type::kF32) return LargestMagnitude<uint32_t>(data, count) < 0x7F800000u;
+  return LargestMagnitude<uint16_t>(data, count) < (type == Type::kBF16 ? 0x7F80u : 0x7C00u);
 }
 
 }  // namespace

@@ -55,12 +55,12 @@ HWY_INLINE float RowSumFetching(const T* x, const T* ahead, size_t quarters, con
 }
 #endif
 
-template <class Tx, class Tw, class Ty>
-void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
+template <class Tx, class Tw, class Ty, bool kOffset>
+HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
   const RowLeaves leaves(call.cols);
   const PlainRange range(call.eps, call.eps_outside);
   const auto eps = static_cast<float>(call.eps);
-  const RowWriter<Tx, Tw, Ty> writer(call, run);
+  const RowWriter<Tx, Tw, Ty, kOffset> writer(call, run);
 #if ISONORM_LEAF_NETWORK
   if (writer.FetchesAhead()) {
     for (int64_t row = 0; row < run.count; ++row) {
@@ -104,6 +104,15 @@ void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
     }
   }
   writer.Finish();
+}
+
+template <class Tx, class Tw, class Ty>
+void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
+  if (!std::is_same_v<Tw, None> && call.weight_offset != 0) {
+    TunedForwardRows<Tx, Tw, Ty, !std::is_same_v<Tw, None>>(call, run);
+  } else {
+    TunedForwardRows<Tx, Tw, Ty, false>(call, run);
+  }
 }
 
 #endif  // ISONORM_TUNED_LOOPS

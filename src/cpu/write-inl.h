@@ -53,7 +53,8 @@ HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
   return in == out || !ISONORM_FIXED_VECTORS ? Flow::kInPlace : Flow::kStreamed;
 }
 
-template <class Tx, class Tw, class Ty>
+// kOffset: the contract adds something to the weight. Those that do not are spared an operation in ten.
+template <class Tx, class Tw, class Ty, bool kOffset>
 class RowWriter {
   using D = Tag<float>;
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
@@ -65,7 +66,7 @@ class RowWriter {
   RowWriter(const Call& call, const Run& run)
       : cols_(static_cast<size_t>(call.cols)),
         weight_(static_cast<const Tw*>(call.weight)),
-        offset_(call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset)),  // w + -0 is w for every w
+        offset_(static_cast<float>(call.weight_offset)),
         round_(kCanRound && call.scaled_type != Type::kNone),
         clean_(call.weight_finite),
         flow_(FlowOf(call, run.data[kX], run.data[kY])),
@@ -125,7 +126,7 @@ class RowWriter {
       if constexpr (std::is_same_v<Tw, None>) {
         return c;
       } else {
-        return hn::Mul(c, hn::Add(by, offset));
+        return hn::Mul(c, kOffset ? hn::Add(by, offset) : by);
       }
     });
   }
