@@ -16,14 +16,16 @@ struct Step {
   int64_t count;  // > 1
 };
 
-// Sorted by falling stride; dimensions of one element do not move.
+// By falling stride; dimensions of one element do not move.
 int StepsOf(const View& view, Step* steps) {
-  const int64_t size = static_cast<int64_t>(SizeOf(view.type));
   int count = 0;
   for (int i = 0; i + 1 < view.ndim(); ++i) {
-    if (view.size(i) > 1) steps[count++] = {std::abs(view.strides[i]) * size, view.size(i)};
+    if (view.size(i) <= 1) continue;
+    const Step step = {std::abs(view.strides[i]) << Log2SizeOf(view.type), view.size(i)};
+    int at = count++;
+    for (; at > 0 && steps[at - 1].bytes < step.bytes; --at) steps[at] = steps[at - 1];
+    steps[at] = step;
   }
-  std::sort(steps, steps + count, [](const Step& a, const Step& b) { return a.bytes > b.bytes; });
   return count;
 }
 

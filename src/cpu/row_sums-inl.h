@@ -223,9 +223,9 @@ HWY_INLINE void RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLea
   }
 }
 
-// Sums of squares of `rows` rows, `stride` bytes apart.
+// Sums of squares of `rows` rows, `stride` bytes apart. Not inlined: it has many loops, and every tuned kernel calls it.
 template <class T>
-HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   switch (row.length) {
     case 2 * kLanes: return RowSumsOf<2>(x, stride, rows, row, sums);
     case 4 * kLanes: return RowSumsOf<4>(x, stride, rows, row, sums);
