@@ -52,8 +52,8 @@ isonorm_status Compute(Make make, Operation operation) noexcept {
     if (id == kKernels) {
       return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", backend->name);
     }
-    call.weight_finite = call.weight_type == Type::kNone ||
-                         (PaysToLook(call) && backend->all_finite(call.weight, call.weight_type, call.cols));
+    call.weight_finite =
+        call.weight_type == Type::kNone || (PaysToLook(call) && backend->all_finite(call.weight, call.weight_type, call.cols));
     if (call.dweight != nullptr || call.dbias != nullptr) {
       RunWithSums(call, backend->kernels[id]);
     } else if (call.rows > 0) {
@@ -102,7 +102,8 @@ const char* isonorm_status_name(isonorm_status status) {
 const char* isonorm_last_error(void) { return isonorm::LastError(); }
 
 const char* isonorm_version(void) {
-  return ISONORM_STRING(ISONORM_VERSION_MAJOR) "." ISONORM_STRING(ISONORM_VERSION_MINOR) "." ISONORM_STRING(ISONORM_VERSION_PATCH);
+  return ISONORM_STRING(ISONORM_VERSION_MAJOR) "." ISONORM_STRING(ISONORM_VERSION_MINOR) "." ISONORM_STRING(
+      ISONORM_VERSION_PATCH);
 }
 
 size_t isonorm_contract_count(void) { return isonorm::NamedContractCount(); }
@@ -138,7 +139,9 @@ isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, doub
 isonorm_status isonorm_rms(const isonorm_tensor* x, const isonorm_tensor* rms, const isonorm_executor* executor) {
   if (rms == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "rms is null, but is required.");
   return isonorm::Compute(
-      [&](isonorm::Call* call) { return isonorm::MakeRms(x, {"rms", rms, true}, nullptr, executor, call); },
+      [&](isonorm::Call* call) {
+        return isonorm::MakeRms(x, {"rms", rms, true}, nullptr, executor, call);
+      },
       isonorm::Operation::k_rms);
 }
 
@@ -146,15 +149,19 @@ isonorm_status isonorm_rms_backward(const isonorm_tensor* x, const isonorm_tenso
                                     const isonorm_executor* executor) {
   if (drms == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "drms is null, but is required.");
   if (dx == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "dx is null, but is required.");
-  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRms(x, {"drms", drms, false}, dx, executor, call); },
-                          isonorm::Operation::k_rms_backward);
+  return isonorm::Compute(
+      [&](isonorm::Call* call) {
+        return isonorm::MakeRms(x, {"drms", drms, false}, dx, executor, call);
+      },
+      isonorm::Operation::k_rms_backward);
 }
 
-isonorm_status isonorm_rms_penalty(const isonorm_tensor* x, double lambda, const isonorm_tensor* penalty, const isonorm_tensor* dx,
-                                   uint32_t flags, const isonorm_executor* executor) {
+isonorm_status isonorm_rms_penalty(const isonorm_tensor* x, double lambda, const isonorm_tensor* penalty,
+                                   const isonorm_tensor* dx, uint32_t flags, const isonorm_executor* executor) {
   if (!std::isfinite(lambda)) return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "lambda is %g, but must be finite.", lambda);
   if (flags > ISONORM_ACCUMULATE) {
-    return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "flags is %u, but must be 0 or ISONORM_ACCUMULATE.", static_cast<unsigned>(flags));
+    return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "flags is %u, but must be 0 or ISONORM_ACCUMULATE.",
+                         static_cast<unsigned>(flags));
   }
   if (penalty == nullptr && dx == nullptr) {
     return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "penalty and dx are both null, but at least one output must be given.");

@@ -37,8 +37,8 @@ bool Passes(const Backend& backend) {
 isonorm_status Choose(const char* name, const char* named_by, const Backend** backend) {
   *backend = FindBackend(name);
   if (*backend == nullptr) {
-    return Fail(ISONORM_ERROR_TARGET, "%s is \"%s\", but must be a target of this CPU as isonorm_target_name() lists them.", named_by,
-                name);
+    return Fail(ISONORM_ERROR_TARGET, "%s is \"%s\", but must be a target of this CPU as isonorm_target_name() lists them.",
+                named_by, name);
   }
   if (!Passes(**backend)) {
     return Fail(ISONORM_ERROR_SELF_TEST, "target %s computes other bits than the specification and is refused.", name);

@@ -9,9 +9,9 @@
 #include "gradient_sums.h"
 
 // The first fault ends the making of a call.
-#define ISONORM_TRY(expression)                                   \
-  do {                                                            \
-    const isonorm_status status_ = (expression);                  \
+#define ISONORM_TRY(expression)                                     \
+  do {                                                              \
+    const isonorm_status status_ = (expression);                    \
     if (__builtin_expect(status_ != ISONORM_OK, 0)) return status_; \
   } while (0)
 
@@ -24,22 +24,25 @@ template <class Args>
 isonorm_status CheckArgs(const Args* args, const char* structure) {
   if (args == nullptr) return Fail(ISONORM_ERROR_NULL, "args is null, but must point to an %s.", structure);
   if (args->struct_size < sizeof(Args)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE, "args.struct_size is %zu, but must be at least %zu; use sizeof(%s).", args->struct_size,
-                sizeof(Args), structure);
+    return Fail(ISONORM_ERROR_STRUCT_SIZE, "args.struct_size is %zu, but must be at least %zu; use sizeof(%s).",
+                args->struct_size, sizeof(Args), structure);
   }
   return ISONORM_OK;
 }
 
 // A gate is given exactly where the contract has a place for it.
-isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, const isonorm_tensor* gate, const isonorm_tensor* residual) {
+isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, const isonorm_tensor* gate,
+                         const isonorm_tensor* residual) {
   if (contract.gate_place == ISONORM_GATE_NONE) {
     if (gate == nullptr) return ISONORM_OK;
     return Fail(ISONORM_ERROR_ARGUMENT, "gate is given, but contract.gate_place is ISONORM_GATE_NONE.");
   }
   if (gate == nullptr) return Fail(ISONORM_ERROR_ARGUMENT, "gate is null, but contract.gate_place asks for one.");
-  if (call.wide) return Fail(ISONORM_ERROR_DTYPE, "gate is given with f64 data, but silu is defined for f32, bf16 and f16 data only.");
+  if (call.wide)
+    return Fail(ISONORM_ERROR_DTYPE, "gate is given with f64 data, but silu is defined for f32, bf16 and f16 data only.");
   if (contract.gate_place == ISONORM_GATE_BEFORE && residual != nullptr) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "a gate before the norm is given together with a residual, but only one of them may be.");
+    return Fail(ISONORM_ERROR_ARGUMENT,
+                "a gate before the norm is given together with a residual, but only one of them may be.");
   }
   return ISONORM_OK;
 }
@@ -55,7 +58,8 @@ void SetRoundings(const isonorm_contract& contract, Type x, Type sum, Call* call
   if (contract.scaled_rounding == ISONORM_ROUND_TO_X && Is16Bit(x)) call->scaled_type = x;
   if (contract.scaled_rounding == ISONORM_ROUND_TO_WEIGHT && Is16Bit(w)) call->scaled_type = w;
   // torch's type promotion: a weight of another type has lifted the product to f32 before the gate.
-  if (call->gate == Gate::kAfter && contract.scaled_rounding == ISONORM_ROUND_TO_X && (w == Type::kNone || w == x) && Is16Bit(x)) {
+  if (call->gate == Gate::kAfter && contract.scaled_rounding == ISONORM_ROUND_TO_X && (w == Type::kNone || w == x) &&
+      Is16Bit(x)) {
     call->gated_type = x;
   }
   if (contract.sum_rounding == ISONORM_SUM_STORED && Is16Bit(sum)) call->sum_type = sum;
@@ -111,17 +115,20 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
     return Fail(ISONORM_ERROR_ARGUMENT,
                 "residual_out is given, but contract.sum_rounding is ISONORM_SUM_KEPT, which needs x and residual instead.");
   }
-  if (args->x == nullptr && !from_sum) return Fail(ISONORM_ERROR_NULL, "x is null, but is required unless residual_out is given.");
+  if (args->x == nullptr && !from_sum)
+    return Fail(ISONORM_ERROR_NULL, "x is null, but is required unless residual_out is given.");
   if (args->x == nullptr && args->dx == nullptr) {
     return Fail(ISONORM_ERROR_NULL, "x and dx are both null, but one of them must give the type of x.");
   }
   CallBuilder builder(call);
-  ISONORM_TRY(args->x != nullptr ? builder.SetShapeFrom(kX, "x", args->x) : builder.SetShapeFrom(kResidualOut, "residual_out", args->residual_out));
+  ISONORM_TRY(args->x != nullptr ? builder.SetShapeFrom(kX, "x", args->x)
+                                 : builder.SetShapeFrom(kResidualOut, "residual_out", args->residual_out));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
   ISONORM_TRY(builder.SetGroups(args->groups, args->window));
   ISONORM_TRY(CheckGate(*contract, *call, args->gate, args->residual));
   if (from_sum && call->gate == Gate::kBefore) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "a gate before the norm is given together with a residual, but only one of them may be.");
+    return Fail(ISONORM_ERROR_ARGUMENT,
+                "a gate before the norm is given together with a residual, but only one of them may be.");
   }
   if (args->dy == nullptr) return Fail(ISONORM_ERROR_NULL, "dy is null, but is required.");
   if (args->dx == nullptr && args->dweight == nullptr && args->dbias == nullptr && args->dgate == nullptr) {
@@ -156,7 +163,8 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   const Type x = args->x != nullptr ? call->type[kX] : call->type[kDx];
   if (args->dx != nullptr) ISONORM_TRY(SameType("dx", call->type[kDx], "x", x));
   if (args->dweight != nullptr) ISONORM_TRY(SameType("dweight", dweight_type, "weight", call->weight_type));
-  if (args->dbias != nullptr && args->bias != nullptr) ISONORM_TRY(SameType("dbias", call->dbias_type, "bias", call->bias_type));
+  if (args->dbias != nullptr && args->bias != nullptr)
+    ISONORM_TRY(SameType("dbias", call->dbias_type, "bias", call->bias_type));
   if (args->dgate != nullptr) ISONORM_TRY(SameType("dgate", call->type[kDgate], "gate", call->type[kGate]));
   SetRoundings(*contract, x, call->type[kResidual], call);
   ISONORM_TRY(builder.SetExecutor(args->executor));
@@ -174,8 +182,8 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   return ISONORM_OK;
 }
 
-isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx, const isonorm_executor* executor,
-                       Call* call) {
+isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,
+                       const isonorm_executor* executor, Call* call) {
   CallBuilder builder(call);
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", x));
   ISONORM_TRY(builder.SetGroups(1, 0));

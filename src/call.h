@@ -32,10 +32,10 @@ enum class Gate : uint8_t { kNone, kBefore, kAfter };
 struct Call {
   // Computation.
   bool backward = false;
-  bool layer = false;        // LayerNorm instead of RMSNorm
-  bool eps_outside = false;  // 1 / (sqrt(m) + eps)
-  bool wide = false;         // compute type f64 instead of f32
-  bool accumulate = false;   // dweight and dbias are added to
+  bool layer = false;             // LayerNorm instead of RMSNorm
+  bool eps_outside = false;       // 1 / (sqrt(m) + eps)
+  bool wide = false;              // compute type f64 instead of f32
+  bool accumulate = false;        // dweight and dbias are added to
   bool accumulates_rows = false;  // so is dx, by the penalty
   Gate gate = Gate::kNone;
   Type scaled_type = Type::kNone;  // what v * rstd is rounded to; kNone: it is not
@@ -86,7 +86,7 @@ struct PerRow {
   const isonorm_tensor* tensor;
   bool output;
 };
-isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx, const isonorm_executor* executor,
-                       Call* call);
+isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,
+                       const isonorm_executor* executor, Call* call);
 
 }  // namespace isonorm

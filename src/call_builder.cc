@@ -46,8 +46,8 @@ isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const
 isonorm_status CallBuilder::CheckType(const View& view, bool output) const {
   if (call_->wide == (view.type == Type::kF64)) return ISONORM_OK;
   if (call_->wide && output && view.type == Type::kF32) return ISONORM_OK;  // y by one rounding; the others are checked by slot
-  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s every tensor must be %s.", view.name, NameOf(view.type), shape().name,
-              NameOf(shape().type), call_->wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s every tensor must be %s.", view.name, NameOf(view.type),
+              shape().name, NameOf(shape().type), call_->wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
 }
 
 isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** out) {
@@ -71,12 +71,13 @@ isonorm_status CallBuilder::AddRows(RowTensor slot, const char* name, const ison
   const isonorm_status status = Check(name, tensor, output, slot, &view);
   if (status != ISONORM_OK) return status;
   if (view->ndim() != shape().ndim()) {
-    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d as that of %s.", name, view->ndim(), shape().ndim(), shape().name);
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d as that of %s.", name, view->ndim(), shape().ndim(),
+                shape().name);
   }
   for (int i = 0; i < view->ndim(); ++i) {
     if (view->size(i) != shape().size(i)) {
-      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 " as that of %s.", name, i, view->size(i),
-                  shape().size(i), shape().name);
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 " as that of %s.", name, i,
+                  view->size(i), shape().size(i), shape().name);
     }
   }
   call_->type[slot] = view->type;
@@ -99,7 +100,8 @@ isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const 
   for (int i = 0; i < view->ndim(); ++i) {
     const int64_t expected = i < leading ? shape().size(i) : call_->groups;
     if (view->size(i) != expected) {
-      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", name, i, view->size(i), expected);
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", name, i, view->size(i),
+                  expected);
     }
   }
   const Type compute = call_->wide ? Type::kF64 : Type::kF32;
@@ -117,8 +119,9 @@ isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* te
   if (status != ISONORM_OK) return status;
   if (view->ndim() != 1) return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be 1.", name, view->ndim());
   if (view->size(0) != call_->cols) {
-    return Fail(ISONORM_ERROR_SHAPE, "%s.shape[0] is %" PRId64 ", but must be %" PRId64 ", the last size of %s; nothing is broadcast.",
-                name, view->size(0), call_->cols, shape().name);
+    return Fail(ISONORM_ERROR_SHAPE,
+                "%s.shape[0] is %" PRId64 ", but must be %" PRId64 ", the last size of %s; nothing is broadcast.", name,
+                view->size(0), call_->cols, shape().name);
   }
   *data = view->data;
   *type = view->type;
@@ -134,8 +137,9 @@ isonorm_status CallBuilder::SetGroups(int64_t groups, int64_t window) {
   }
   call_->group_cols = whole ? call_->cols : call_->cols / call_->groups;
   if (window < 0 || window > call_->group_cols) {
-    return Fail(ISONORM_ERROR_WINDOW, "window is %" PRId64 ", but must be from 1 to %" PRId64 ", the columns of a group, or 0 for all.",
-                window, call_->group_cols);
+    return Fail(ISONORM_ERROR_WINDOW,
+                "window is %" PRId64 ", but must be from 1 to %" PRId64 ", the columns of a group, or 0 for all.", window,
+                call_->group_cols);
   }
   if (window != 0 && call_->layer) {
     return Fail(ISONORM_ERROR_WINDOW, "window is %" PRId64 ", but LayerNorm has no window; pass 0.", window);
@@ -165,11 +169,13 @@ isonorm_status CallBuilder::SetScalars(const isonorm_contract& contract, double 
 isonorm_status CallBuilder::SetExecutor(const isonorm_executor* executor) {
   if (executor == nullptr) return ISONORM_OK;
   if (executor->struct_size < sizeof(isonorm_executor)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE, "executor.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_executor).",
-                executor->struct_size, sizeof(isonorm_executor));
+    return Fail(ISONORM_ERROR_STRUCT_SIZE,
+                "executor.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_executor).", executor->struct_size,
+                sizeof(isonorm_executor));
   }
   if (executor->concurrency < 1) {
-    return Fail(ISONORM_ERROR_EXECUTOR, "executor.concurrency is %d, but must be at least 1.", static_cast<int>(executor->concurrency));
+    return Fail(ISONORM_ERROR_EXECUTOR, "executor.concurrency is %d, but must be at least 1.",
+                static_cast<int>(executor->concurrency));
   }
   if (executor->parallel_for == nullptr) {
     return Fail(ISONORM_ERROR_EXECUTOR, "executor.parallel_for is null, but must run the tasks of a call.");
@@ -186,7 +192,8 @@ isonorm_status CallBuilder::Finish() {
       const Entry& other = entries_[j];
       if (i == j || (other.output && j < i)) continue;
       // A row is read before it is written, element by element; a statistic per row and a vector are not rows.
-      const bool in_place = !call_->accumulates_rows && !other.output && output.slot >= 0 && other.slot >= 0 && output.slot != kRstd && other.slot != kRstd;
+      const bool in_place = !call_->accumulates_rows && !other.output && output.slot >= 0 && other.slot >= 0 &&
+                            output.slot != kRstd && other.slot != kRstd;
       const isonorm_status status = CheckOverlap(output.view, other.view, in_place);
       if (status != ISONORM_OK) return status;
     }

@@ -9,21 +9,17 @@ namespace isonorm {
 namespace {
 
 constexpr NamedContract kContracts[] = {
-    {"torch", ISONORM_CONTRACT_TORCH},
-    {"llama", ISONORM_CONTRACT_LLAMA},
-    {"onnx", ISONORM_CONTRACT_ONNX},
-    {"t5", ISONORM_CONTRACT_T5},
-    {"gemma", ISONORM_CONTRACT_GEMMA},
-    {"paper", ISONORM_CONTRACT_PAPER},
-    {"mamba2", ISONORM_CONTRACT_MAMBA2},
-    {"qwen3_next_gated", ISONORM_CONTRACT_QWEN3_NEXT_GATED},
-    {"microgpt", ISONORM_CONTRACT_MICROGPT},
-    {"layer_norm", ISONORM_CONTRACT_LAYER_NORM},
+    {"torch", ISONORM_CONTRACT_TORCH},       {"llama", ISONORM_CONTRACT_LLAMA},
+    {"onnx", ISONORM_CONTRACT_ONNX},         {"t5", ISONORM_CONTRACT_T5},
+    {"gemma", ISONORM_CONTRACT_GEMMA},       {"paper", ISONORM_CONTRACT_PAPER},
+    {"mamba2", ISONORM_CONTRACT_MAMBA2},     {"qwen3_next_gated", ISONORM_CONTRACT_QWEN3_NEXT_GATED},
+    {"microgpt", ISONORM_CONTRACT_MICROGPT}, {"layer_norm", ISONORM_CONTRACT_LAYER_NORM},
 };
 
 isonorm_status CheckField(const char* name, int32_t value, int32_t last, const char* allowed) {
   if (value >= 1 && value <= last) return ISONORM_OK;
-  return Fail(ISONORM_ERROR_CONTRACT, "contract.%s is %d, but must be set to one of %s.", name, static_cast<int>(value), allowed);
+  return Fail(ISONORM_ERROR_CONTRACT, "contract.%s is %d, but must be set to one of %s.", name, static_cast<int>(value),
+              allowed);
 }
 
 }  // namespace
@@ -40,15 +36,18 @@ isonorm_status ContractByName(const char* name, isonorm_contract* contract) {
       return ISONORM_OK;
     }
   }
-  return Fail(ISONORM_ERROR_CONTRACT,
-              "name is \"%s\", but must be torch, llama, onnx, t5, gemma, paper, mamba2, qwen3_next_gated, microgpt or layer_norm.", name);
+  return Fail(
+      ISONORM_ERROR_CONTRACT,
+      "name is \"%s\", but must be torch, llama, onnx, t5, gemma, paper, mamba2, qwen3_next_gated, microgpt or layer_norm.",
+      name);
 }
 
 isonorm_status CheckContract(const isonorm_contract* contract) {
   if (contract == nullptr) return Fail(ISONORM_ERROR_NULL, "contract is null, but a call must name what it computes.");
   if (contract->struct_size < sizeof(isonorm_contract)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE, "contract.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_contract).",
-                contract->struct_size, sizeof(isonorm_contract));
+    return Fail(ISONORM_ERROR_STRUCT_SIZE,
+                "contract.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_contract).", contract->struct_size,
+                sizeof(isonorm_contract));
   }
   isonorm_status status = CheckField("statistic", contract->statistic, 2, "ISONORM_STATISTIC_RMS, ISONORM_STATISTIC_LAYER");
   if (status == ISONORM_OK) status = CheckField("eps_place", contract->eps_place, 2, "ISONORM_EPS_INSIDE, ISONORM_EPS_OUTSIDE");
@@ -56,7 +55,8 @@ isonorm_status CheckContract(const isonorm_contract* contract) {
     status = CheckField("scaled_rounding", contract->scaled_rounding, 3,
                         "ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X, ISONORM_ROUND_TO_WEIGHT");
   }
-  if (status == ISONORM_OK) status = CheckField("sum_rounding", contract->sum_rounding, 2, "ISONORM_SUM_STORED, ISONORM_SUM_KEPT");
+  if (status == ISONORM_OK)
+    status = CheckField("sum_rounding", contract->sum_rounding, 2, "ISONORM_SUM_STORED, ISONORM_SUM_KEPT");
   if (status == ISONORM_OK) {
     status = CheckField("gate_place", contract->gate_place, 3, "ISONORM_GATE_NONE, ISONORM_GATE_BEFORE, ISONORM_GATE_AFTER");
   }

@@ -59,7 +59,8 @@ class SumTask {
   }
 
   void Run() {
-    RunTasks(call_, plan_.tasks, [](void* self, int64_t index) { static_cast<SumTask*>(self)->RunTask(index); }, this);
+    RunTasks(
+        call_, plan_.tasks, [](void* self, int64_t index) { static_cast<SumTask*>(self)->RunTask(index); }, this);
     for (int64_t step = 1; step < plan_.subtrees; step *= 2) {
       for (int64_t i = 0; i + step < plan_.subtrees; i += 2 * step) Result(i).AddFrom(Result(i + step), width_);
     }

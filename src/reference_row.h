@@ -197,8 +197,8 @@ class Group {
   const int64_t first_, n_;
   int64_t group_;
   char* data_[kRowTensors];
-  int exponent_ = 0;      // of the largest value, where the group is scaled
-  bool constant_ = false;  // a scaled LayerNorm group of equal values
+  int exponent_ = 0;        // of the largest value, where the group is scaled
+  bool constant_ = false;   // a scaled LayerNorm group of equal values
   F mean_ = 0, shift_ = 0;  // LayerNorm: the rounded mean, and what its rounding left over
   F m_ = 0, q_ = 0, r_ = 0;
 };

@@ -17,9 +17,7 @@ namespace isonorm {
 
 enum class Type : uint8_t { kNone = 0, kF32, kBF16, kF16, kF64 };
 
-constexpr size_t SizeOf(Type type) {
-  return type == Type::kNone ? 0 : type == Type::kF64 ? 8 : type == Type::kF32 ? 4 : 2;
-}
+constexpr size_t SizeOf(Type type) { return type == Type::kNone ? 0 : type == Type::kF64 ? 8 : type == Type::kF32 ? 4 : 2; }
 
 constexpr int Log2SizeOf(Type type) { return type == Type::kF64 ? 3 : type == Type::kF32 ? 2 : 1; }
 

@@ -17,7 +17,7 @@ struct Golden {
 };
 constexpr int64_t kRows = 2, kCols = 769;
 constexpr Golden kCases[] = {
-    {Type::kF32, 36600, 0x7ce23ca01520698b, 0xd9cfdc2bfeda91ae},   // p066
+    {Type::kF32, 36600, 0x7ce23ca01520698b, 0xd9cfdc2bfeda91ae},    // p066
     {Type::kBF16, 239526, 0xea808d611938b01e, 0x352c670faa737966},  // p067
 };
 

@@ -74,8 +74,8 @@ isonorm_status SpanCompact(const char* name, const isonorm_tensor& tensor, Type 
   return ISONORM_OK;
 }
 
-isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* before, int64_t* after,
-                           bool* empty) {
+isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* before,
+                           int64_t* after, bool* empty) {
   const int64_t size_of = static_cast<int64_t>(SizeOf(type));
   const int last = tensor.ndim - 1;
   int64_t bytes = size_of;
@@ -94,8 +94,8 @@ isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type 
   }
   if (__builtin_add_overflow(*after, size_of, after)) return TooLarge(name);
   if (tensor.shape[last] > 1 && tensor.strides[last] != 1) {
-    return Fail(ISONORM_ERROR_STRIDE, "%s.strides[%d] is %" PRId64 ", but the last dimension must be contiguous (stride 1).", name,
-                last, tensor.strides[last]);
+    return Fail(ISONORM_ERROR_STRIDE, "%s.strides[%d] is %" PRId64 ", but the last dimension must be contiguous (stride 1).",
+                name, last, tensor.strides[last]);
   }
   return ISONORM_OK;
 }

@@ -89,9 +89,9 @@ typedef struct isonorm_dtype {
   uint16_t lanes; /* 1 */
 } isonorm_dtype;
 
-#define ISONORM_CODE_FLOAT 2   /* kDLFloat: f16, f32, f64 */
-#define ISONORM_CODE_BFLOAT 4  /* kDLBfloat: bf16 */
-#define ISONORM_DEVICE_CPU 1   /* kDLCPU */
+#define ISONORM_CODE_FLOAT 2  /* kDLFloat: f16, f32, f64 */
+#define ISONORM_CODE_BFLOAT 4 /* kDLBfloat: bf16 */
+#define ISONORM_DEVICE_CPU 1  /* kDLCPU */
 
 #ifdef __cplusplus
 #define ISONORM_DTYPE(code, bits) \
@@ -111,13 +111,13 @@ typedef struct isonorm_device {
 
 /* The library never writes to this structure, only to data of those tensors that a call names as outputs. */
 typedef struct isonorm_tensor {
-  void* data;             /* may be null only if the tensor is empty; any alignment to its element */
+  void* data; /* may be null only if the tensor is empty; any alignment to its element */
   isonorm_device device;
-  int32_t ndim;           /* 1 to 7: up to 6 leading dimensions and the normalised one, which is last */
+  int32_t ndim; /* 1 to 7: up to 6 leading dimensions and the normalised one, which is last */
   isonorm_dtype dtype;
-  int64_t* shape;         /* ndim sizes */
-  int64_t* strides;       /* ndim strides in elements, the last one 1; null means compact row-major */
-  uint64_t byte_offset;   /* added to data */
+  int64_t* shape;       /* ndim sizes */
+  int64_t* strides;     /* ndim strides in elements, the last one 1; null means compact row-major */
+  uint64_t byte_offset; /* added to data */
 } isonorm_tensor;
 
 /* ------------------------------------------------------------------------------------------------------- contracts */
@@ -189,7 +189,7 @@ ISONORM_API isonorm_status isonorm_contract_by_name(const char* name, isonorm_co
  * on any threads, in any order, and return when all have returned. It is called at most once by each call of the library,
  * with count <= concurrency, and not at all for work too small to gain. No result depends on it. */
 typedef struct isonorm_executor {
-  size_t struct_size; /* sizeof(isonorm_executor) */
+  size_t struct_size;  /* sizeof(isonorm_executor) */
   int32_t concurrency; /* how many tasks can run at once, at least 1 */
   int32_t reserved;    /* 0 */
   void* context;
@@ -201,13 +201,13 @@ typedef struct isonorm_executor {
 /* All shapes follow x: x has shape [leading..., cols]. f32 is the compute type for f32, bf16 and f16 data, f64 for f64: if
  * x is f64 then every tensor is, but y may be f32. Otherwise each tensor's type is free among f32, bf16 and f16. */
 typedef struct isonorm_forward_args {
-  size_t struct_size;                 /* sizeof(isonorm_forward_args) */
-  const isonorm_tensor* x;            /* [leading..., cols] */
-  const isonorm_tensor* weight;       /* [cols], or null: all ones */
-  const isonorm_tensor* bias;         /* [cols], or null: none */
-  const isonorm_tensor* residual;     /* like x, or null: the row is x + residual */
-  const isonorm_tensor* gate;         /* like x, where the contract has a gate_place; f32 compute only */
-  const isonorm_tensor* y;            /* out: like x, type of its own; may lie exactly over x, residual or gate. Null: not wanted */
+  size_t struct_size;             /* sizeof(isonorm_forward_args) */
+  const isonorm_tensor* x;        /* [leading..., cols] */
+  const isonorm_tensor* weight;   /* [cols], or null: all ones */
+  const isonorm_tensor* bias;     /* [cols], or null: none */
+  const isonorm_tensor* residual; /* like x, or null: the row is x + residual */
+  const isonorm_tensor* gate;     /* like x, where the contract has a gate_place; f32 compute only */
+  const isonorm_tensor* y;        /* out: like x, type of its own; may lie exactly over x, residual or gate. Null: not wanted */
   const isonorm_tensor* residual_out; /* out: x + residual, of residual's type; may lie exactly over x, residual or gate. Null:
                                          not wanted; `stored` rounds to residual's type all the same */
   const isonorm_tensor* rstd;         /* out: [leading...], or [leading..., groups]; compute type. Null: not wanted */

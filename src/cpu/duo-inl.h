@@ -22,7 +22,7 @@ enum class Layout { kRuns, kEvenOdd };
 
 template <class Tx, class Ty>
 constexpr Layout kLayoutOf =
-    ISONORM_PAIRS && std::is_same_v<Tx, Bf16> && std::is_same_v<Ty, Bf16> ? Layout::kEvenOdd : Layout::kRuns;
+    ISONORM_PAIRS&& std::is_same_v<Tx, Bf16>&& std::is_same_v<Ty, Bf16> ? Layout::kEvenOdd : Layout::kRuns;
 
 // How a store treats the cache.
 enum class Store { kCached, kStreamed };

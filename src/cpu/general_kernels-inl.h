@@ -117,7 +117,9 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
             group.LoadSource(j, n, chunk);
             group.SourceToC(n, chunk);
           },
-          [&](const F* v) HWY_ATTR { return Products<F>{g.v, v}; });
+          [&](const F* v) HWY_ATTR {
+            return Products<F>{g.v, v};
+          });
       f = Mean(dot + F(0), call.window);
       if (call.eps_outside) {
         const F qr = group.q() * group.r();

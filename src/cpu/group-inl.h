@@ -186,7 +186,8 @@ class Group {
   HWY_NOINLINE F SumOfSquares() {
     const auto squares = [](const F* v) HWY_ATTR { return Squares<F>{v}; };
     if (!call_.layer) {
-      return Sum(call_.window, [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR { LoadScaled(j, n, h); }, squares);
+      return Sum(
+          call_.window, [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR { LoadScaled(j, n, h); }, squares);
     }
     const int64_t cols = call_.group_cols;
     mean_ = Mean(PlainSum(cols, [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR { LoadScaled(j, n, h); }), cols);

@@ -79,8 +79,7 @@ HWY_INLINE V<D> SiluSlope(D d, V<D> gate) {
     const auto x = TimesPower(p, power, rest);
     const auto denominator = hn::Add(one, x);
     const auto positive = hn::Mul(hn::Div(one, denominator), Fma(z, hn::Div(x, denominator), one));
-    const auto negative =
-        TimesPower(hn::Mul(hn::Div(p, denominator), hn::Add(one, hn::Div(z, denominator))), power, rest);
+    const auto negative = TimesPower(hn::Mul(hn::Div(p, denominator), hn::Add(one, hn::Div(z, denominator))), power, rest);
     return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
   });
 }

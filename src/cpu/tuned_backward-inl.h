@@ -51,7 +51,8 @@ struct GradientProducts {
   }
   template <class D>
   HWY_INLINE void FoldDuoPart(D d, Duo<D>& a, size_t at, size_t n) const {
-    Fold(d, a, LoadDuoPart<kLayout>(d, x + at, n), LoadDuoPart<kLayout>(d, WeightAt(at), n), LoadDuoPart<kLayout>(d, dy + at, n));
+    Fold(d, a, LoadDuoPart<kLayout>(d, x + at, n), LoadDuoPart<kLayout>(d, WeightAt(at), n),
+         LoadDuoPart<kLayout>(d, dy + at, n));
   }
 
  private:
@@ -75,7 +76,8 @@ HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, T
   if constexpr (kLayoutOf<Tx, Ty> == Layout::kEvenOdd) {
     return RowTotal<Bf16>(row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return EvenOddLeaf(d, from(begin), n); }) + 0.0f;
   } else {
-    return RowTotal<float>(row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafInRegisters(d, from(begin), n); }) + 0.0f;
+    return RowTotal<float>(row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafInRegisters(d, from(begin), n); }) +
+           0.0f;
   }
 #else
   LeafTree<float> tree;
@@ -235,8 +237,10 @@ class GradientRows {
     for (; i + step <= cols_; i += step) {
       if (ahead) {
         for (int k = 0; k < kRows; ++k) {
-          PrefetchElements(reinterpret_cast<const Tx*>(reinterpret_cast<const char*>(rows.x[k]) + kRows * run_.stride[kX]) + i, step);
-          PrefetchElements(reinterpret_cast<const Ty*>(reinterpret_cast<const char*>(rows.dy[k]) + kRows * run_.stride[kDy]) + i, step);
+          PrefetchElements(reinterpret_cast<const Tx*>(reinterpret_cast<const char*>(rows.x[k]) + kRows * run_.stride[kX]) + i,
+                           step);
+          PrefetchElements(
+              reinterpret_cast<const Ty*>(reinterpret_cast<const char*>(rows.dy[k]) + kRows * run_.stride[kDy]) + i, step);
         }
       }
       Step<kRows, kRound, kStore, false>(rows, i, step);
@@ -315,10 +319,10 @@ template <class Tx>
 void AddTunedBackward([[maybe_unused]] Backend& backend) {
 #if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_TUNED(operation, x, weight, out)                                                         \
-  if constexpr (Operation::k_##operation == Operation::k_backward && std::is_same_v<storage::x, Tx>) {    \
-    backend.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                                  \
-        TunedBackward<storage::x, storage::weight, storage::out>;                                         \
+#define ISONORM_TUNED(operation, x, weight, out)                                                       \
+  if constexpr (Operation::k_##operation == Operation::k_backward && std::is_same_v<storage::x, Tx>) { \
+    backend.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                               \
+        TunedBackward<storage::x, storage::weight, storage::out>;                                      \
   }
 #include "kernels.inc"
 #endif

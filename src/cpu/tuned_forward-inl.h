@@ -122,10 +122,10 @@ template <class Tx>
 void AddTunedForward([[maybe_unused]] Backend& backend) {
 #if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_TUNED(operation, x, weight, out)                                                                \
-  if constexpr (Operation::k_##operation == Operation::k_forward && std::is_same_v<storage::x, Tx>) {            \
-    backend.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                                         \
-        TunedForward<storage::x, storage::weight, storage::out>;                                                 \
+#define ISONORM_TUNED(operation, x, weight, out)                                                      \
+  if constexpr (Operation::k_##operation == Operation::k_forward && std::is_same_v<storage::x, Tx>) { \
+    backend.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                              \
+        TunedForward<storage::x, storage::weight, storage::out>;                                      \
   }
 #include "kernels.inc"
 #endif

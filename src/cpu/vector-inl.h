@@ -193,9 +193,8 @@ HWY_INLINE V<hn::Rebind<uint16_t, D>> NarrowToF16(D d, V<D> v) {
   const auto bits = hn::BitCast(du, v);
   const auto sign = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 0x8000u));
   const auto magnitude = hn::BitCast(d, hn::And(bits, hn::Set(du, 0x7FFFFFFFu)));
-  const auto select = [&](auto mask, auto yes, auto no) HWY_ATTR {
-    return hn::BitCast(du, hn::IfThenElse(mask, hn::BitCast(d, yes), hn::BitCast(d, no)));
-  };
+  const auto select = [&](auto mask, auto yes, auto no)
+                          HWY_ATTR { return hn::BitCast(du, hn::IfThenElse(mask, hn::BitCast(d, yes), hn::BitCast(d, no))); };
   const auto half = hn::Set(d, 0.5f);
   const auto small = hn::Sub(hn::BitCast(du, hn::Add(magnitude, half)), hn::BitCast(du, half));
   const auto m = hn::BitCast(du, magnitude);

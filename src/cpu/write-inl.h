@@ -179,13 +179,14 @@ class RowWriter {
       Ty* y = Y(first) + i;
       for (int64_t row = 0; row < rows; ++row, x = next(x, x_stride), y = next(y, y_stride)) {
         const auto r = hn::Set(d, r_of_rows[row]);
-        StoreDuo<kLayout, Nans::kNone, Store::kCached>(Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, r, offset), d, y);
+        StoreDuo<kLayout, Nans::kNone, Store::kCached>(Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, r, offset), d,
+                                                       y);
       }
     }
     if (i == cols_) return;
     for (int64_t row = 0; row < rows; ++row) {
-      PartStep<kRound, Nans::kNone>(d, X(first + row) + i, WeightAt(i), Y(first + row) + i, cols_ - i, hn::Set(d, r_of_rows[row]),
-                                    offset);
+      PartStep<kRound, Nans::kNone>(d, X(first + row) + i, WeightAt(i), Y(first + row) + i, cols_ - i,
+                                    hn::Set(d, r_of_rows[row]), offset);
     }
   }
 
@@ -225,7 +226,8 @@ class RowWriter {
       for (size_t k = 0; k < count; k += step) {
         const size_t n = std::min(step - 1, count - k);
         PartStep<kRound, Nans::kNone>(d, x + at + k, WeightAt(at + k), y + at + k, n, r, offset);
-        if (n == step - 1 && n < count - k) PartStep<kRound, Nans::kNone>(d, x + at + k + n, WeightAt(at + k + n), y + at + k + n, 1, r, offset);
+        if (n == step - 1 && n < count - k)
+          PartStep<kRound, Nans::kNone>(d, x + at + k + n, WeightAt(at + k + n), y + at + k + n, 1, r, offset);
       }
     };
     if (i > 0) part(0, i);
@@ -235,7 +237,7 @@ class RowWriter {
       for (; k + step <= count; k += step) {
         FetchAhead(ahead, i + k);
         Step<kRound, Nans::kNone, kStaged ? Store::kCached : Store::kStreamed>(d, x + i + k, WeightAt(i + k),
-                                                                                kStaged ? stage + k : y + i + k, r, offset);
+                                                                               kStaged ? stage + k : y + i + k, r, offset);
       }
       if (k < count) {
         PartStep<kRound, Nans::kNone>(d, x + i + k, WeightAt(i + k), kStaged ? stage + k : y + i + k, count - k, r, offset);

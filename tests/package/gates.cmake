@@ -39,15 +39,25 @@ isonorm_sanitizer(asan "isonorm_cli;test_api;test_api_environment;test_formats;t
   "^(api|cli|formats)\\.|InPlaceTest|LayoutTest|SumsOverRows|RmsTest")
 isonorm_sanitizer(tsan "test_core;core_target_probe;test_thread_pool" "ExecutorTest|EnvironmentTest|ThreadPool")
 
-# ---- aarch64: NEON on a CPU without SVE, and SVE at three vector lengths (given in bytes), with every target that Highway has
+# ---- aarch64: NEON on a CPU without SVE, SVE without SVE2, and SVE at four vector lengths (given in bytes, the last one longer
+# than the 64 bytes that a sum has use for), with every target that Highway has
 isonorm_tree(aarch64 TARGETS isonorm_cli)
+set(check_qemu ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_qemu.py)
+set(aarch64_isonorm ${PROJECT_BINARY_DIR}/aarch64/bin/isonorm)
 foreach(entry IN ITEMS
     "neon cortex-a72 NEON"
+    "sve_alone a64fx SVE"
     "sve128 max,sve-default-vector-length=16 SVE2_128 SVE2 SVE"
     "sve256 max,sve-default-vector-length=32 SVE_256 SVE2 SVE"
-    "sve512 max,sve-default-vector-length=64 SVE2 SVE")
+    "sve512 max,sve-default-vector-length=64 SVE2 SVE"
+    "sve1024 max,sve-default-vector-length=128 SVE2 SVE")
   separate_arguments(words UNIX_COMMAND "${entry}")
   list(POP_FRONT words name cpu)
-  isonorm_in_tree(${name} aarch64 1200
-    ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_qemu.py ${PROJECT_BINARY_DIR}/aarch64/bin/isonorm ${cpu} ${words})
+  isonorm_in_tree(${name} aarch64 600 ${check_qemu} ${aarch64_isonorm} ${cpu} ${words})
 endforeach()
+# A wrong digest must be seen on every target, and a target that is not found must not pass for one that was run.
+isonorm_in_tree(must_fail.digest aarch64 120 ${check_qemu} --wrong-digest ${PROJECT_SOURCE_DIR}/data/golden/public.tsv
+  ${aarch64_isonorm} max,sve-default-vector-length=32 NEON SVE_256 SVE2 SVE)
+isonorm_in_tree(must_fail.target aarch64 120 ${check_qemu} ${aarch64_isonorm} cortex-a72 SVE)
+set_tests_properties(gate.aarch64.must_fail.target PROPERTIES
+  PASS_REGULAR_EXPRESSION "isonorm finds .*; this test expects .'SVE'")
