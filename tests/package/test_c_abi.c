@@ -7,13 +7,13 @@
 
 static int failures = 0;
 
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
-      printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition);        \
-      printf("  last error: %s\n", isonorm_last_error());                    \
-      ++failures;                                                            \
-    }                                                                        \
+#define CHECK(condition)                                              \
+  do {                                                                \
+    if (!(condition)) {                                               \
+      printf("%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
+      printf("  last error: %s\n", isonorm_last_error());             \
+      ++failures;                                                     \
+    }                                                                 \
   } while (0)
 
 /* The layout is a promise: DLPack's for tensors, and members are only ever added at the end of the others. */
@@ -66,8 +66,8 @@ static void test_backward(void) {
   const isonorm_contract contract = ISONORM_CONTRACT_TORCH;
   char workspace[4096];
   size_t bytes = 0;
-  isonorm_backward_args args = {.struct_size = sizeof args, .dy = &tdy, .x = &tx, .weight = &tw,
-                                .dx = &tdx, .dweight = &tdw, .dbias = &tdb};
+  isonorm_backward_args args = {
+      .struct_size = sizeof args, .dy = &tdy, .x = &tx, .weight = &tw, .dx = &tdx, .dweight = &tdw, .dbias = &tdb};
   CHECK(isonorm_backward_workspace(&contract, 0.0, &args, &bytes) == ISONORM_OK);
   CHECK(bytes <= sizeof workspace);
   args.workspace = workspace;
