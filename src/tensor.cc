@@ -100,9 +100,9 @@ isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type 
   return ISONORM_OK;
 }
 
-// Two tensors whose extents meet: in place, interleaved without meeting, or a fault.
 }  // namespace
 
+// In place, interleaved without meeting, or a fault.
 isonorm_status CheckMeeting(const View& output, const View& other, bool in_place) {
   if (in_place && output.data == other.data && SameLayout(output, other)) return ISONORM_OK;
   // Slices of one packed buffer interleave without meeting. Decided exactly if both move by the same strides.
