@@ -54,7 +54,7 @@ typedef enum isonorm_status {
   ISONORM_ERROR_CONTRACT = 3,    /* a contract field is unset or has no such value, or the name is unknown */
   ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
   ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
-  ISONORM_ERROR_RANK = 6,        /* ndim is below 1 or has more than 6 leading dimensions */
+  ISONORM_ERROR_RANK = 6,        /* ndim is not from 1 to 7, or differs from what x asks for */
   ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; nothing is broadcast */
   ISONORM_ERROR_STRIDE = 8,      /* the last dimension is not contiguous, or an output's rows overlap each other */
   ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes does not fit in int64 */
@@ -238,15 +238,15 @@ typedef struct isonorm_backward_args {
   const isonorm_tensor* bias;         /* as in forward; only a gate after the norm needs its values */
   const isonorm_tensor* rstd;         /* in: as forward wrote it; null: computed again, same bits */
   const isonorm_tensor* dresidual;    /* like x: gradient that reached residual_out by other ways; null: none */
-  const isonorm_tensor* dx;           /* out: like x, x's type; may lie exactly over dy, x, dresidual, residual, gate */
+  const isonorm_tensor* dx;           /* out: like x, x's type; exactly over any input of x's shape, or apart */
   const isonorm_tensor* dweight;      /* out: [cols], the weight's type; needs weight */
   const isonorm_tensor* dbias;        /* out: [cols], the bias's type if bias is given, else any */
-  const isonorm_tensor* dgate;        /* out: like x, the gate's type; may lie exactly over dy, x, residual, gate */
+  const isonorm_tensor* dgate;        /* out: like x, the gate's type; may lie as dx may */
   int64_t groups;                     /* as in forward */
   int64_t window;                     /* as in forward */
   uint32_t flags;                     /* 0 or ISONORM_ACCUMULATE */
   uint32_t reserved;                  /* 0 */
-  void* workspace;                    /* any alignment; null if isonorm_backward_workspace() says 0 */
+  void* workspace;                    /* any alignment, apart from every tensor; null if 0 bytes are needed */
   size_t workspace_size;              /* bytes */
   const isonorm_executor* executor;   /* null: the calling thread does it all */
 } isonorm_backward_args;
