@@ -17,9 +17,12 @@
 namespace isonorm {
 namespace {
 
-// What the thread's last computation ran.
-thread_local const Backend* last_backend = nullptr;
-thread_local int last_kernel = kKernels;
+// What the thread's last computation ran: one object, for finding it takes a call in a shared library.
+struct Last {
+  const Backend* backend = nullptr;
+  int kernel = kKernels;
+};
+thread_local Last last;
 
 // No exception crosses the C ABI: an executor of the caller's may throw.
 template <class Body>
@@ -61,8 +64,7 @@ isonorm_status Compute(Make make, Operation operation) noexcept {
     } else if (call.rows > 0) {
       RunAllRows(call, backend->kernels[id]);
     }
-    last_backend = backend;
-    last_kernel = id;
+    last = {backend, id};
     return ISONORM_OK;
   });
 }
@@ -195,8 +197,8 @@ const char* isonorm_kernel_name(size_t index) {
 
 const char* isonorm_last_kernel(void) {
   thread_local char text[96] = "";
-  if (isonorm::last_backend == nullptr) return "";
-  std::snprintf(text, sizeof(text), "%s@%s", isonorm::KernelName(isonorm::last_kernel), isonorm::last_backend->name);
+  if (isonorm::last.backend == nullptr) return "";
+  std::snprintf(text, sizeof(text), "%s@%s", isonorm::KernelName(isonorm::last.kernel), isonorm::last.backend->name);
   return text;
 }
 

@@ -7,6 +7,7 @@
 #include "contract.h"
 #include "error.h"
 #include "gradient_sums.h"
+#include "plain_call.h"
 
 // The first fault ends the making of a call.
 #define ISONORM_TRY(expression)                                     \
@@ -17,8 +18,6 @@
 
 namespace isonorm {
 namespace {
-
-constexpr bool Is16Bit(Type type) { return type == Type::kBF16 || type == Type::kF16; }
 
 template <class Args>
 isonorm_status CheckArgs(const Args* args, const char* structure) {
@@ -52,24 +51,13 @@ isonorm_status SameType(const char* name, Type type, const char* as, Type expect
   return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the type of %s.", name, NameOf(type), NameOf(expected), as);
 }
 
-// What the contract rounds to, given the storage types. Rounding f32 to f32 is none.
-void SetRoundings(const isonorm_contract& contract, Type x, Type sum, Call* call) {
-  const Type w = call->weight_type;
-  if (contract.scaled_rounding == ISONORM_ROUND_TO_X && Is16Bit(x)) call->scaled_type = x;
-  if (contract.scaled_rounding == ISONORM_ROUND_TO_WEIGHT && Is16Bit(w)) call->scaled_type = w;
-  // torch's type promotion: a weight of another type has lifted the product to f32 before the gate.
-  if (call->gate == Gate::kAfter && contract.scaled_rounding == ISONORM_ROUND_TO_X && (w == Type::kNone || w == x) &&
-      Is16Bit(x)) {
-    call->gated_type = x;
-  }
-  if (contract.sum_rounding == ISONORM_SUM_STORED && Is16Bit(sum)) call->sum_type = sum;
-}
-
 }  // namespace
 
-// Flattened: a call for one short row must not spend more time on passing arguments on than on computing.
-[[gnu::flatten]] isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
-                                            Call* call) {
+isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
+  return MakePlainForward(contract, eps, args, call) ? ISONORM_OK : MakeForwardBySteps(contract, eps, args, call);
+}
+
+isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
   ISONORM_TRY(CheckContract(contract));
   ISONORM_TRY(CheckArgs(args, "isonorm_forward_args"));
   CallBuilder builder(call);

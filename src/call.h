@@ -31,6 +31,7 @@ enum class Gate : uint8_t { kNone, kBefore, kAfter };
 // What the rows of the call do; the numbers are defined in docs/numerics.md §2 to §4.
 struct Call {
   // Computation.
+  bool plain = false;  // known to be nothing but x, perhaps a weight, and y
   bool backward = false;
   bool layer = false;             // LayerNorm instead of RMSNorm
   bool eps_outside = false;       // 1 / (sqrt(m) + eps)
@@ -57,7 +58,8 @@ struct Call {
   // Row tensors; data is null for those not given. type of kX is set even if x itself is not given.
   char* data[kRowTensors] = {};
   Type type[kRowTensors] = {};
-  int64_t stride[kMaxLeading][kRowTensors];  // bytes, for dimensions below `leading`; 0 for tensors not given
+  // Bytes, for dimensions below `leading`; 0 for tensors not given. [0] is there in any case, all 0 if there is no dimension.
+  int64_t stride[kMaxLeading][kRowTensors];
 
   // Vectors of cols entries.
   const void* weight = nullptr;
@@ -79,6 +81,9 @@ struct Call {
 isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
 isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
                             Call* call);
+
+// MakeForward without the short cut of plain_call.h.
+isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
 
 // The vector functions use the same Call. What they have per row (rms, drms or penalty) goes where rstd does.
 struct PerRow {

@@ -1,27 +1,12 @@
 #include "call_builder.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cmath>
 
 #include "error.h"
 
 namespace isonorm {
-namespace {
-
-// g++ 12 at -O2 takes the two conversions for none where it makes a vector of two neighbouring members. A value that has been
-// in an assembly statement is one that it knows nothing about.
-double RoundedToF32(double value) {
-#if defined(__x86_64__)
-  float narrow = static_cast<float>(value);
-  __asm__("" : "+x"(narrow));
-#else
-  const volatile float narrow = static_cast<float>(value);
-#endif
-  return static_cast<double>(narrow);
-}
-
-}  // namespace
-
 isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x) {
   if (x == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
   Entry& entry = entries_[0];
@@ -190,11 +175,12 @@ isonorm_status CallBuilder::Finish() {
     if (!output.output) continue;
     for (int j = 0; j < count_; ++j) {
       const Entry& other = entries_[j];
-      if (i == j || (other.output && j < i)) continue;
+      if (other.view.low >= output.view.high || output.view.low >= other.view.high || i == j) continue;
+      if (other.output && j < i) continue;
       // A row is read before it is written, element by element; a statistic per row and a vector are not rows.
       const bool in_place = !call_->accumulates_rows && !other.output && output.slot >= 0 && other.slot >= 0 &&
                             output.slot != kRstd && other.slot != kRstd;
-      const isonorm_status status = CheckOverlap(output.view, other.view, in_place);
+      const isonorm_status status = CheckMeeting(output.view, other.view, in_place);
       if (status != ISONORM_OK) return status;
     }
   }
@@ -215,13 +201,16 @@ bool CallBuilder::Merges(int dimension, int outer) const {
 
 void CallBuilder::Collapse() {
   int leading = 0;
+  for (int64_t& stride : call_->stride[0]) stride = 0;  // also where there is nothing to step along
   for (int dimension = 0; dimension + 1 < shape().ndim(); ++dimension) {
     const int64_t size = shape().size(dimension);
     if (size == 1) continue;
     const bool merge = leading > 0 && Merges(dimension, leading - 1);
     const int at = merge ? leading - 1 : leading++;
     call_->shape[at] = merge ? call_->shape[at] * size : size;
-    for (int64_t& stride : call_->stride[at]) stride = 0;
+    if (at > 0) {
+      for (int64_t& stride : call_->stride[at]) stride = 0;
+    }
     for (int i = 0; i < count_; ++i) {
       const Entry& entry = entries_[i];
       if (entry.slot >= 0) call_->stride[at][entry.slot] = entry.view.strides[dimension] << Log2SizeOf(entry.view.type);
@@ -235,7 +224,7 @@ void CallBuilder::Collapse() {
   if (read_x_from_ != kX) {
     call_->data[kX] = call_->data[read_x_from_];
     call_->type[kX] = call_->type[read_x_from_];
-    for (int i = 0; i < leading; ++i) call_->stride[i][kX] = call_->stride[i][read_x_from_];
+    for (int i = 0; i < std::max(leading, 1); ++i) call_->stride[i][kX] = call_->stride[i][read_x_from_];
     call_->data[read_x_from_] = nullptr;
   }
 }

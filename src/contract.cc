@@ -16,11 +16,33 @@ constexpr NamedContract kContracts[] = {
     {"microgpt", ISONORM_CONTRACT_MICROGPT}, {"layer_norm", ISONORM_CONTRACT_LAYER_NORM},
 };
 
-isonorm_status CheckField(const char* name, int32_t value, int32_t last, const char* allowed) {
-  if (value >= 1 && value <= last) return ISONORM_OK;
-  return Fail(ISONORM_ERROR_CONTRACT, "contract.%s is %d, but must be set to one of %s.", name, static_cast<int>(value),
-              allowed);
+// Fields count from 1, so that one that was forgotten is not taken for a choice.
+bool Known(int32_t value, int32_t last) { return value >= 1 && value <= last; }
+
+[[gnu::cold]] isonorm_status BadField(const isonorm_contract& contract) {
+  const struct {
+    const char* name;
+    int32_t value, last;
+    const char* allowed;
+  } fields[] = {
+      {"statistic", contract.statistic, 2, "ISONORM_STATISTIC_RMS, ISONORM_STATISTIC_LAYER"},
+      {"eps_place", contract.eps_place, 2, "ISONORM_EPS_INSIDE, ISONORM_EPS_OUTSIDE"},
+      {"scaled_rounding", contract.scaled_rounding, 3, "ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X, ISONORM_ROUND_TO_WEIGHT"},
+      {"sum_rounding", contract.sum_rounding, 2, "ISONORM_SUM_STORED, ISONORM_SUM_KEPT"},
+      {"gate_place", contract.gate_place, 3, "ISONORM_GATE_NONE, ISONORM_GATE_BEFORE, ISONORM_GATE_AFTER"},
+  };
+  for (const auto& field : fields) {
+    if (Known(field.value, field.last)) continue;
+    return Fail(ISONORM_ERROR_CONTRACT, "contract.%s is %d, but must be set to one of %s.", field.name,
+                static_cast<int>(field.value), field.allowed);
+  }
+  if (contract.reserved != 0) {
+    return Fail(ISONORM_ERROR_CONTRACT, "contract.reserved is %d, but must be 0.", static_cast<int>(contract.reserved));
+  }
+  return Fail(ISONORM_ERROR_CONTRACT, "contract.weight_offset is %g, but must be finite.", contract.weight_offset);
 }
+
+constexpr bool Is16Bit(Type type) { return type == Type::kBF16 || type == Type::kF16; }
 
 }  // namespace
 
@@ -49,25 +71,24 @@ isonorm_status CheckContract(const isonorm_contract* contract) {
                 "contract.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_contract).", contract->struct_size,
                 sizeof(isonorm_contract));
   }
-  isonorm_status status = CheckField("statistic", contract->statistic, 2, "ISONORM_STATISTIC_RMS, ISONORM_STATISTIC_LAYER");
-  if (status == ISONORM_OK) status = CheckField("eps_place", contract->eps_place, 2, "ISONORM_EPS_INSIDE, ISONORM_EPS_OUTSIDE");
-  if (status == ISONORM_OK) {
-    status = CheckField("scaled_rounding", contract->scaled_rounding, 3,
-                        "ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X, ISONORM_ROUND_TO_WEIGHT");
-  }
-  if (status == ISONORM_OK)
-    status = CheckField("sum_rounding", contract->sum_rounding, 2, "ISONORM_SUM_STORED, ISONORM_SUM_KEPT");
-  if (status == ISONORM_OK) {
-    status = CheckField("gate_place", contract->gate_place, 3, "ISONORM_GATE_NONE, ISONORM_GATE_BEFORE, ISONORM_GATE_AFTER");
-  }
-  if (status != ISONORM_OK) return status;
-  if (contract->reserved != 0) {
-    return Fail(ISONORM_ERROR_CONTRACT, "contract.reserved is %d, but must be 0.", static_cast<int>(contract->reserved));
-  }
-  if (!std::isfinite(contract->weight_offset)) {
-    return Fail(ISONORM_ERROR_CONTRACT, "contract.weight_offset is %g, but must be finite.", contract->weight_offset);
+  if (!Known(contract->statistic, 2) || !Known(contract->eps_place, 2) || !Known(contract->scaled_rounding, 3) ||
+      !Known(contract->sum_rounding, 2) || !Known(contract->gate_place, 3) || contract->reserved != 0 ||
+      !std::isfinite(contract->weight_offset)) {
+    return BadField(*contract);
   }
   return ISONORM_OK;
+}
+
+void SetRoundings(const isonorm_contract& contract, Type x, Type sum, Call* call) {
+  const Type w = call->weight_type;
+  if (contract.scaled_rounding == ISONORM_ROUND_TO_X && Is16Bit(x)) call->scaled_type = x;
+  if (contract.scaled_rounding == ISONORM_ROUND_TO_WEIGHT && Is16Bit(w)) call->scaled_type = w;
+  // torch's type promotion: a weight of another type has lifted the product to f32 before the gate.
+  if (call->gate == Gate::kAfter && contract.scaled_rounding == ISONORM_ROUND_TO_X && (w == Type::kNone || w == x) &&
+      Is16Bit(x)) {
+    call->gated_type = x;
+  }
+  if (contract.sum_rounding == ISONORM_SUM_STORED && Is16Bit(sum)) call->sum_type = sum;
 }
 
 }  // namespace isonorm

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "call.h"
 #include "isonorm/isonorm.h"
 
 namespace isonorm {
@@ -18,5 +19,9 @@ isonorm_status ContractByName(const char* name, isonorm_contract* contract);
 
 // ISONORM_OK, or the status and message of the first field that has no such value.
 isonorm_status CheckContract(const isonorm_contract* contract);
+
+// What the contract rounds to, given the types of x, of the sum x + residual (kNone: there is none) and of the call's weight
+// and gate. Rounding f32 to f32 is none.
+void SetRoundings(const isonorm_contract& contract, Type x, Type sum, Call* call);
 
 }  // namespace isonorm

@@ -7,7 +7,7 @@
 namespace isonorm {
 
 // printf's format; the sentence is cut at the end of the storage.
-[[gnu::format(printf, 2, 3)]] isonorm_status Fail(isonorm_status status, const char* format, ...);
+[[gnu::cold, gnu::format(printf, 2, 3)]] isonorm_status Fail(isonorm_status status, const char* format, ...);
 
 const char* LastError();
 

@@ -16,12 +16,10 @@ namespace isonorm {
 class FpGuard {
  public:
   FpGuard() : saved_(_mm_getcsr()) {
-    // Reading is cheap, writing drains the pipeline: a host with the default modes pays for reading alone.
     if ((saved_ & ~kFlags) != kDefault) _mm_setcsr(kDefault);
   }
-  ~FpGuard() {
-    if (_mm_getcsr() != saved_) _mm_setcsr(saved_);
-  }
+  // Writing takes less time than reading, which would wait for every flag, to see whether there is anything to write.
+  ~FpGuard() { _mm_setcsr(saved_); }
   FpGuard(const FpGuard&) = delete;
   FpGuard& operator=(const FpGuard&) = delete;
 

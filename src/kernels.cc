@@ -47,12 +47,14 @@ struct TunedIds {
 };
 constexpr TunedIds kTuned;
 
+bool HasMore(const Call& call) {
+  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
+         call.gate != Gate::kNone || call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr;
+}
+
 // A tuned loop has no residual, gate, bias, groups, window or LayerNorm, and at most one rounding of x * rstd.
-bool IsPlain(const Call& call) {
-  if (call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone || call.gate != Gate::kNone ||
-      call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr) {
-    return false;
-  }
+bool FitsTuned(const Call& call) {
+  if (!call.plain && HasMore(call)) return false;
   // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
   if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
@@ -64,7 +66,7 @@ const char* KernelName(int id) { return kNames[id]; }
 
 int FindKernel(const Backend& backend, Operation operation, const Call& call) {
   const bool forward = operation == Operation::k_forward;
-  if ((forward ? call.has(kY) : operation == Operation::k_backward) && IsPlain(call)) {
+  if ((forward ? call.has(kY) : operation == Operation::k_backward) && FitsTuned(call)) {
     const Type out = call.type[forward ? kY : kDy];
     const int id = kTuned.Of(operation, call.type[kX], call.weight_type, out);
     const bool same_dx = forward || !call.has(kDx) || call.type[kDx] == out;

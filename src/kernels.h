@@ -17,13 +17,20 @@ enum KernelId : int {
   kKernels
 };
 
-// Neighbouring rows at constant strides: where a Call's leading dimensions collapse, all of them are one run.
+// Neighbouring rows at constant strides: where a Call's leading dimensions collapse, all of them are one run. Both arrays have
+// an entry for each RowTensor and outlive the run.
 struct Run {
   int64_t first;  // index of the first row in the call
   int64_t count;
-  char* data[kRowTensors];      // of the first row; null where the call has none
-  int64_t stride[kRowTensors];  // bytes from row to row
+  char* const* data;      // of the first row; null where the call has none
+  const int64_t* stride;  // bytes from row to row; 0 where the call has none
 };
+
+// A run of one of another's rows; `data` holds its addresses.
+inline Run OneRow(const Run& run, int64_t row, char** data) {
+  for (int t = 0; t < kRowTensors; ++t) data[t] = run.data[t] == nullptr ? nullptr : run.data[t] + row * run.stride[t];
+  return {run.first + row, 1, data, run.stride};
+}
 
 // Sums over the rows of a block, in the compute type, `cols` each; null where not wanted. A kernel adds its rows in order.
 struct ColumnSums {

@@ -34,7 +34,7 @@ struct Leaves {
   }
 
   // Every leaf has the same length, a multiple of 8.
-  ISONORM_HD bool equal() const { return depth == 0 || cols % (8 * count()) == 0; }
+  ISONORM_HD bool equal() const { return depth == 0 || (cols & (8 * count() - 1)) == 0; }
 };
 
 // At least 8 leaves above 512 elements, so that up to 8 ranks or threads own whole subtrees.

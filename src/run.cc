@@ -31,39 +31,25 @@ void RunRowTask(void* context, int64_t) {
 
 }  // namespace
 
-void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end, const ColumnSums& sums) {
-  Run run;
-  if (call.leading <= 1) {
-    run.first = begin;
-    run.count = end - begin;
-    for (int t = 0; t < kRowTensors; ++t) {
-      run.stride[t] = call.leading == 1 ? call.stride[0][t] : 0;
-      run.data[t] = begin == 0 ? call.data[t] : call.has(RowTensor(t)) ? call.data[t] + begin * run.stride[t] : nullptr;
-    }
-    if (run.count > 0) kernel(call, run, sums);
-    return;
-  }
-  // One run for each line along the innermost dimension.
-  const int inner = call.leading - 1;
-  for (int64_t row = begin; row < end; row += run.count) {
-    const int64_t at = row % call.shape[inner];
-    run.first = row;
-    run.count = std::min(call.shape[inner] - at, end - row);
+void RunLines(const Call& call, Kernel kernel, int64_t begin, int64_t end, const ColumnSums& sums) {
+  const int inner = std::max(call.leading - 1, 0);
+  const int64_t line = call.leading == 0 ? call.rows : call.shape[inner];
+  char* data[kRowTensors];
+  for (int64_t row = begin, count = 0; row < end; row += count) {
+    const int64_t at = row % line;
+    count = std::min(line - at, end - row);
     int64_t index[kMaxLeading];
     int64_t rest = row;
     for (int d = inner; d >= 0; --d) {
-      index[d] = rest % call.shape[d];
-      rest /= call.shape[d];
+      index[d] = d == 0 ? rest : rest % call.shape[d];
+      rest = d == 0 ? 0 : rest / call.shape[d];
     }
     for (int t = 0; t < kRowTensors; ++t) {
-      run.data[t] = nullptr;
-      if (!call.has(RowTensor(t))) continue;
-      int64_t offset = 0;
-      for (int d = 0; d <= inner; ++d) offset += index[d] * call.stride[d][t];
-      run.data[t] = call.data[t] + offset;
-      run.stride[t] = call.stride[inner][t];
+      data[t] = call.data[t];
+      if (data[t] == nullptr) continue;
+      for (int d = 0; d <= inner; ++d) data[t] += index[d] * call.stride[d][t];
     }
-    kernel(call, run, sums);
+    kernel(call, {row, count, data, call.stride[inner]}, sums);
   }
 }
 
@@ -91,7 +77,7 @@ void RunTasks(const Call& call, int count, void (*task)(void* context, int64_t i
   }
 }
 
-void RunAllRows(const Call& call, Kernel kernel) {
+void RunRowTasks(const Call& call, Kernel kernel) {
   const int tasks = TaskCount(call);
   if (tasks == 1) {
     RunRows(call, kernel, 0, call.rows, ColumnSums{});

@@ -9,11 +9,25 @@
 
 namespace isonorm {
 
-// Rows [begin, end) of the call, run by run, on the calling thread.
-void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end, const ColumnSums& sums);
+// RunRows in general: one run for each line along the innermost dimension.
+void RunLines(const Call& call, Kernel kernel, int64_t begin, int64_t end, const ColumnSums& sums);
 
-// All rows, where each row stands alone: forward, backward without sums, the vector functions.
-void RunAllRows(const Call& call, Kernel kernel);
+// Rows [begin, end) of the call, run by run, on the calling thread. Nothing is copied where one run from the first row on does
+// it: a call for one short row would wait for that.
+inline void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end, const ColumnSums& sums) {
+  if (begin == 0 && end > 0 && call.leading <= 1) {
+    kernel(call, {0, end, call.data, call.stride[0]}, sums);
+  } else {
+    RunLines(call, kernel, begin, end, sums);
+  }
+}
+
+// All rows in tasks, where each row stands alone: forward, backward without sums, the vector functions.
+void RunRowTasks(const Call& call, Kernel kernel);
+
+inline void RunAllRows(const Call& call, Kernel kernel) {
+  call.executor == nullptr ? RunRows(call, kernel, 0, call.rows, ColumnSums{}) : RunRowTasks(call, kernel);
+}
 
 // How many tasks the call is worth: 1 means the calling thread does it all.
 int TaskCount(const Call& call);

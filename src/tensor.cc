@@ -57,23 +57,26 @@ bool SameLayout(const View& a, const View& b) {
               tensor.shape[dimension]);
 }
 
-// Strides, and the bytes that the elements reach from the first one. A size of 0 must not hide the overflow of the other sizes,
-// so it counts as 1.
+// The elements of a tensor without strides, and the strides that it has. A size of 0 must not hide that the other sizes
+// overflow, so it counts as 1 then.
 isonorm_status SpanCompact(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* after, bool* empty) {
-  int64_t bytes = static_cast<int64_t>(SizeOf(type)), elements = 1;
+  int64_t elements = 1;
   for (int i = tensor.ndim - 1; i >= 0; --i) {
-    const int64_t size = tensor.shape[i];
-    if (size < 0) return NegativeSize(name, tensor, i);
+    int64_t size = tensor.shape[i];
+    if (__builtin_expect(size <= 0, 0)) {
+      if (size < 0) return NegativeSize(name, tensor, i);
+      *empty = true;
+      size = 1;
+    }
     view->strides[i] = elements;
-    *empty |= size == 0;
-    const int64_t counted = size == 0 ? 1 : size;
-    if (__builtin_mul_overflow(bytes, counted, &bytes)) return TooLarge(name);
-    elements *= counted;
+    if (__builtin_mul_overflow(elements, size, &elements)) return TooLarge(name);
   }
-  *after = bytes;
+  if (elements > INT64_MAX >> Log2SizeOf(type)) return TooLarge(name);
+  *after = elements << Log2SizeOf(type);
   return ISONORM_OK;
 }
 
+// Strides, and the bytes that the elements reach before and after the first one.
 isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* before,
                            int64_t* after, bool* empty) {
   const int64_t size_of = static_cast<int64_t>(SizeOf(type));
@@ -153,20 +156,26 @@ const char* NameOf(Type type) {
   return "none";
 }
 
-isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View* view) {
-  if (tensor->ndim < 1 || tensor->ndim > 7) {
+// What is wrong with a tensor before its sizes are looked at.
+[[gnu::cold]] static isonorm_status BadTensor(const char* name, const isonorm_tensor& tensor) {
+  if (tensor.ndim < 1 || tensor.ndim > 7) {
     return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be from 1 to 7 (up to 6 leading dimensions).", name,
-                static_cast<int>(tensor->ndim));
+                static_cast<int>(tensor.ndim));
   }
-  if (tensor->shape == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.shape is null, but must hold ndim sizes.", name);
-  const Type type = TypeOf(tensor->dtype);
-  if (type == Type::kNone) {
+  if (tensor.shape == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.shape is null, but must hold ndim sizes.", name);
+  if (TypeOf(tensor.dtype) == Type::kNone) {
     return Fail(ISONORM_ERROR_DTYPE, "%s.dtype is {code %d, bits %d, lanes %d}, but must be f32, bf16, f16 or f64.", name,
-                tensor->dtype.code, tensor->dtype.bits, tensor->dtype.lanes);
+                tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
   }
-  if (tensor->device.device_type != ISONORM_DEVICE_CPU) {
-    return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
-                static_cast<int>(tensor->device.device_type));
+  return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
+              static_cast<int>(tensor.device.device_type));
+}
+
+isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View* view) {
+  const Type type = TypeOf(tensor->dtype);
+  if (tensor->ndim < 1 || tensor->ndim > 7 || tensor->shape == nullptr || type == Type::kNone ||
+      tensor->device.device_type != ISONORM_DEVICE_CPU) {
+    return BadTensor(name, *tensor);
   }
   view->name = name;
   view->tensor = tensor;

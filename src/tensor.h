@@ -36,10 +36,4 @@ isonorm_status CheckOutput(const View& view);
 // other and `in_place` allows that.
 isonorm_status CheckMeeting(const View& output, const View& other, bool in_place);
 
-// The same for any two.
-inline isonorm_status CheckOverlap(const View& output, const View& other, bool in_place) {
-  if (output.high <= other.low || other.high <= output.low) return ISONORM_OK;
-  return CheckMeeting(output, other, in_place);
-}
-
 }  // namespace isonorm

@@ -1,4 +1,6 @@
 // General kernels for f32, bf16 and f16 data, and the name of the target.
+#include <limits>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/general_f32.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -20,19 +22,32 @@ void Rms(const Call& call, const Run& run, const ColumnSums&) { RmsRows<float>(c
 void RmsBackward(const Call& call, const Run& run, const ColumnSums&) { RmsBackwardRows<float>(call, run); }
 void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) { RmsPenaltyRows<float>(call, run); }
 
+// Whether every magnitude is below that of infinity, as integers: no floating-point flag is disturbed. Four maxima, so that
+// none waits for the one before it: a call of one row waits for all of this.
 template <class Bits>
-Bits LargestMagnitude(const void* data, int64_t count) {
-  constexpr Bits kMagnitude = static_cast<Bits>(~Bits{0}) >> 1;
+bool AllBelow(Bits infinity, const void* data, int64_t count) {
+  const Tag<Bits> d;
+  const size_t width = hn::Lanes(d), size = static_cast<size_t>(count);
   const auto* p = static_cast<const Bits*>(data);
-  Bits largest = 0;
-  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<Bits>(p[i] & kMagnitude));
-  return largest;
+  const auto magnitude = hn::Set(d, std::numeric_limits<Bits>::max());
+  auto m0 = hn::Zero(d), m1 = m0, m2 = m0, m3 = m0;
+  size_t i = 0;
+  for (; i + 4 * width <= size; i += 4 * width) {
+    m0 = hn::Max(m0, hn::And(hn::LoadU(d, p + i), magnitude));
+    m1 = hn::Max(m1, hn::And(hn::LoadU(d, p + i + width), magnitude));
+    m2 = hn::Max(m2, hn::And(hn::LoadU(d, p + i + 2 * width), magnitude));
+    m3 = hn::Max(m3, hn::And(hn::LoadU(d, p + i + 3 * width), magnitude));
+  }
+  for (; i < size; i += width) {
+    const size_t rest = size - i;
+    m0 = hn::Max(m0, hn::And(rest >= width ? hn::LoadU(d, p + i) : LoadPart(d, p + i, rest), magnitude));
+  }
+  return hn::AllTrue(d, hn::Lt(hn::Max(hn::Max(m0, m1), hn::Max(m2, m3)), hn::Set(d, infinity)));
 }
 
-// No exponent of all ones: an integer question, so that it disturbs no floating-point flag.
 bool AllFinite(const void* data, Type type, int64_t count) {
-  if (type == Type::kF32) return LargestMagnitude<uint32_t>(data, count) < 0x7F800000u;
-  return LargestMagnitude<uint16_t>(data, count) < (type == Type::kBF16 ? 0x7F80u : 0x7C00u);
+  if (type == Type::kF32) return AllBelow<int32_t>(0x7F800000, data, count);
+  return AllBelow<int16_t>(type == Type::kBF16 ? 0x7F80 : 0x7C00, data, count);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #define ISONORM_CPU_RSTD_INL_H_
 #endif
 
+#include <limits>
+
 #include "cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,9 +25,14 @@ constexpr int64_t kExactCols = int64_t{1} << 24;
 HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t cols, float eps, bool eps_outside,
                            float* HWY_RESTRICT r) {
   const bool exact = cols < kExactCols;
-  if (rows == 1) {  // a division of one number takes less time than one of eight
-    const float mean = exact ? sums[0] / static_cast<float>(cols) : Mean(sums[0], cols);
-    r[0] = eps_outside ? 1.0f / (std::sqrt(mean) + eps) : InvSqrt(mean + eps);
+  if (rows == 1) {  // a division of one number takes less time than one of eight, and a multiplication even less
+    const float mean = !exact                     ? Mean(sums[0], cols)
+                       : (cols & (cols - 1)) != 0 ? sums[0] / static_cast<float>(cols)
+                                                  : sums[0] * (1.0f / static_cast<float>(cols));  // a power of two: the same
+    const float v = mean + eps;
+    r[0] = eps_outside                                       ? 1.0f / (std::sqrt(mean) + eps)
+           : v > 0 && v <= std::numeric_limits<float>::max() ? SoonerInvSqrt(v)
+                                                             : InvSqrt(v);
     return;
   }
   const hn::CappedTag<double, 8> dd;

@@ -173,13 +173,8 @@ class GradientRows {
   }
 
   void GeneralRow(int64_t row) const {
-    isonorm::Run one = run_;
-    one.first += row;
-    one.count = 1;
-    for (int t = 0; t < kRowTensors; ++t) {
-      if (one.data[t] != nullptr) one.data[t] += row * one.stride[t];
-    }
-    GeneralBackward(call_, one, ColumnSums{sums_, nullptr});
+    char* data[kRowTensors];
+    GeneralBackward(call_, OneRow(run_, row, data), ColumnSums{sums_, nullptr});
   }
 
   template <int kRows>
@@ -295,7 +290,7 @@ class GradientRows {
   }
 
   const Call& call_;
-  const isonorm::Run& run_;
+  const isonorm::Run run_;
   const RowLeaves leaves_;
   const PlainRange range_;
   const size_t cols_;

@@ -23,21 +23,17 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// Rows whose statistics are taken before the first of them is written: half of a first-level cache, for the other half is for
-// weight and y. Between memory and streaming stores the turns are shorter.
+// Rows whose statistics are taken before the first of them is written: a quarter of a first-level cache, for weight and y want
+// the rest, and with half of it the addresses decide whether the call takes a third longer. Between memory and streaming stores
+// the turns are shorter.
 HWY_INLINE int64_t RowsPerBlock(int64_t row_bytes, bool from_memory) {
-  return std::clamp<int64_t>((from_memory ? 4 << 10 : 16 << 10) / row_bytes, 1, kBlockRows);
+  return std::clamp<int64_t>((from_memory ? 4 << 10 : 8 << 10) / row_bytes, 1, kBlockRows);
 }
 
 // One row by the general path.
-HWY_INLINE void RunGeneralRow(const Call& call, const Run& run, int64_t row) {
-  Run one = run;
-  one.first += row;
-  one.count = 1;
-  for (int t = 0; t < kRowTensors; ++t) {
-    if (one.data[t] != nullptr) one.data[t] += row * one.stride[t];
-  }
-  GeneralForward(call, one, ColumnSums{});
+HWY_NOINLINE inline void RunGeneralRow(const Call& call, const Run& run, int64_t row) {
+  char* data[kRowTensors];
+  GeneralForward(call, OneRow(run, row, data), ColumnSums{});
 }
 
 #if ISONORM_LEAF_NETWORK
@@ -54,6 +50,18 @@ HWY_INLINE float RowSumFetching(const T* x, const T* ahead, size_t quarters, con
   });
 }
 #endif
+
+// A call of one short row, which must not spend more time on plans than on the row.
+template <class Tx, class Tw, class Ty, bool kOffset>
+HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
+  HWY_ALIGN float sum[kBlockRows];
+  RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sum);
+  if (HWY_UNLIKELY(!PlainRange(call.eps, call.eps_outside).Holds(sum[0]))) return RunGeneralRow(call, run, 0);
+  float r;
+  RstdOfSums(sum, 1, call.cols, static_cast<float>(call.eps), call.eps_outside, &r);
+  RowWriter<Tx, Tw, Ty, kOffset>::WriteOne(call, run, r);
+  if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd]) = r;
+}
 
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
@@ -108,8 +116,12 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
 
 template <class Tx, class Tw, class Ty>
 void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
-  if (!std::is_same_v<Tw, None> && call.weight_offset != 0) {
-    TunedForwardRows<Tx, Tw, Ty, !std::is_same_v<Tw, None>>(call, run);
+  constexpr bool kWeighted = !std::is_same_v<Tw, None>;
+  const bool offset = kWeighted && call.weight_offset != 0;
+  if (call.rows == 1 && call.cols < kNearBytes / int64_t{sizeof(Tx) + sizeof(Ty)}) {
+    offset ? TunedForwardRow<Tx, Tw, Ty, kWeighted>(call, run) : TunedForwardRow<Tx, Tw, Ty, false>(call, run);
+  } else if (offset) {
+    TunedForwardRows<Tx, Tw, Ty, kWeighted>(call, run);
   } else {
     TunedForwardRows<Tx, Tw, Ty, false>(call, run);
   }

@@ -71,7 +71,11 @@ class RowWriter {
         clean_(call.weight_finite),
         flow_(FlowOf(call, run.data[kX], run.data[kY])),
         plan_(call.cols * static_cast<int64_t>(sizeof(Tx)), flow_),
-        run_(run) {}
+        count_(run.count),
+        x_(run.data[kX]),
+        y_(run.data[kY]),
+        x_stride_(run.stride[kX]),
+        y_stride_(run.stride[kY]) {}
 
   // Writes `rows` rows from `first` on with the reciprocals r.
   HWY_INLINE void Write(int64_t first, int64_t rows, const float* r) const {
@@ -79,6 +83,22 @@ class RowWriter {
       if (round_) return WriteRounded<true>(first, rows, r);
     }
     WriteRounded<false>(first, rows, r);
+  }
+
+  // The only row of a small call.
+  static HWY_INLINE void WriteOne(const Call& call, const Run& run, float r) {
+    const auto write = [&](auto kRound, auto kNans) HWY_ATTR {
+      Cached<kRound(), kNans()>(reinterpret_cast<const Tx*>(run.data[kX]), static_cast<const Tw*>(call.weight),
+                                reinterpret_cast<Ty*>(run.data[kY]), static_cast<size_t>(call.cols), r,
+                                static_cast<float>(call.weight_offset), true);
+    };
+    const std::integral_constant<Nans, Nans::kPossible> possible;
+    const std::integral_constant<Nans, Nans::kNone> none;
+    if constexpr (kCanRound) {
+      if (call.scaled_type != Type::kNone)
+        return call.weight_finite ? write(std::true_type(), none) : write(std::true_type(), possible);
+    }
+    call.weight_finite ? write(std::false_type(), none) : write(std::false_type(), possible);
   }
 
   // Whether rows come from memory and are long enough to be fetched ahead; shorter ones the hardware fetches better alone.
@@ -92,17 +112,24 @@ class RowWriter {
   }
 
  private:
-  const Tx* X(int64_t row) const { return reinterpret_cast<const Tx*>(run_.data[kX] + row * run_.stride[kX]); }
-  Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(run_.data[kY] + row * run_.stride[kY]); }
+  const Tx* X(int64_t row) const { return reinterpret_cast<const Tx*>(x_ + row * x_stride_); }
+  template <class T>
+  static HWY_INLINE T* Next(T* p, int64_t bytes) {
+    using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+    return reinterpret_cast<T*>(reinterpret_cast<Byte*>(p) + bytes);
+  }
+  Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(y_ + row * y_stride_); }
 
   template <bool kRound>
   HWY_INLINE void WriteRounded(int64_t first, int64_t rows, const float* r) const {
     if (!clean_) {
-      for (int64_t i = 0; i < rows; ++i) Cached<kRound, Nans::kPossible>(X(first + i), Y(first + i), r[i]);
+      for (int64_t i = 0; i < rows; ++i) {
+        Cached<kRound, Nans::kPossible>(X(first + i), weight_, Y(first + i), cols_, r[i], offset_, false);
+      }
     } else if (flow_ > Flow::kCached) {
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t row = first + i;
-        const Tx* ahead = plan_.distance > 0 && row + plan_.distance < run_.count ? X(row + plan_.distance) : nullptr;
+        const Tx* ahead = plan_.distance > 0 && row + plan_.distance < count_ ? X(row + plan_.distance) : nullptr;
         if (flow_ == Flow::kInPlace) {
           InPlace<kRound>(X(row), ahead, Y(row), r[i]);
         } else if (plan_.distance != 2) {
@@ -112,9 +139,12 @@ class RowWriter {
         }
       }
     } else if (rows > 1) {
+      constexpr size_t kStep = 2 * hn::MaxLanes(D());
+      if (cols_ == 4 * kStep) return ByRows<kRound, 4>(first, rows, r);
+      if (cols_ == 2 * kStep) return ByRows<kRound, 2>(first, rows, r);
       ByColumns<kRound>(first, rows, r);
     } else {
-      Cached<kRound, Nans::kNone>(X(first), Y(first), r[0]);
+      Cached<kRound, Nans::kNone>(X(first), weight_, Y(first), cols_, r[0], offset_, false);
     }
   }
 
@@ -146,19 +176,44 @@ class RowWriter {
     StoreDuoPart<kLayout, kNans>(Scale<kRound, kNans>(d, LoadDuoPart<kLayout>(d, x, count), w_of, r, offset), d, y, count);
   }
 
+  // One row by itself; `back` from its end, which the sum has just left in the first-level cache.
   template <bool kRound, Nans kNans>
-  HWY_INLINE void Cached(const Tx* x, Ty* y, float r_of_row) const {
+  static HWY_NOINLINE void Cached(const Tx* x, const Tw* w, Ty* y, size_t cols, float r_of_row, float offset_of_call,
+                                  bool back) {
     const D d;
-    const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
-    const size_t step = 2 * hn::Lanes(d), turns = cols_ / step, rest = cols_ % step;
-    if (rest != 0) {
-      const size_t i = cols_ - rest;
-      PartStep<kRound, kNans>(d, x + i, WeightAt(i), y + i, rest, r, offset);
+    const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_of_call);
+    const size_t step = 2 * hn::Lanes(d), rest = cols % step, whole = cols - rest;
+    const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
+    if (rest != 0) PartStep<kRound, kNans>(d, x + whole, weight_at(whole), y + whole, rest, r, offset);
+    if (back) {
+      for (size_t i = whole; i != 0; i -= step) {
+        Step<kRound, kNans>(d, x + i - step, weight_at(i - step), y + i - step, r, offset);
+      }
+    } else {
+      for (size_t i = 0; i != whole; i += step) Step<kRound, kNans>(d, x + i, weight_at(i), y + i, r, offset);
     }
-    const bool back = flow_ == Flow::kNear && run_.count == 1;
-    size_t i = back ? (turns - 1) * step : 0;
-    const size_t move = back ? 0 - step : step;  // wraps around, as unsigned numbers may
-    for (size_t turn = 0; turn < turns; ++turn, i += move) Step<kRound, kNans>(d, x + i, WeightAt(i), y + i, r, offset);
+  }
+
+  // Several rows of so few columns that their weight stays in registers.
+  template <bool kRound, size_t kDuos>
+  HWY_INLINE void ByRows(int64_t first, int64_t rows, const float* r_of_rows) const {
+    const D d;
+    const auto offset = hn::Set(d, offset_);
+    const size_t step = 2 * hn::Lanes(d);
+    Duo<D> w[kDuos];
+    HWY_UNROLL(8)
+    for (size_t k = 0; k < kDuos; ++k) w[k] = LoadDuo<kLayout>(d, WeightAt(k * step));
+    const Tx* x = X(first);
+    Ty* y = Y(first);
+    HWY_UNROLL(1)
+    for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride_), y = Next(y, y_stride_)) {
+      const auto r = hn::Set(d, r_of_rows[row]);
+      HWY_UNROLL(8)
+      for (size_t k = 0; k < kDuos; ++k) {
+        StoreDuo<kLayout, Nans::kNone, Store::kCached>(
+            Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x + k * step), w[k], r, offset), d, y + k * step);
+      }
+    }
   }
 
   // Several short rows: column by column, so that the weight is read once for all of them.
@@ -167,17 +222,14 @@ class RowWriter {
     const D d;
     const auto offset = hn::Set(d, offset_);
     const size_t step = 2 * hn::Lanes(d);
-    const int64_t x_stride = run_.stride[kX], y_stride = run_.stride[kY];
-    const auto next = [](auto* p, int64_t bytes) HWY_ATTR {
-      using Byte = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(p)>>, const char, char>;
-      return reinterpret_cast<decltype(p)>(reinterpret_cast<Byte*>(p) + bytes);
-    };
+    const int64_t x_stride = x_stride_, y_stride = y_stride_;
     size_t i = 0;
     for (; i + step <= cols_; i += step) {
       const auto w = LoadDuo<kLayout>(d, WeightAt(i));
       const Tx* x = X(first) + i;
       Ty* y = Y(first) + i;
-      for (int64_t row = 0; row < rows; ++row, x = next(x, x_stride), y = next(y, y_stride)) {
+      HWY_UNROLL(1)
+      for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride), y = Next(y, y_stride)) {
         const auto r = hn::Set(d, r_of_rows[row]);
         StoreDuo<kLayout, Nans::kNone, Store::kCached>(Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, r, offset), d,
                                                        y);
@@ -255,7 +307,10 @@ class RowWriter {
   const bool clean_;
   const Flow flow_;
   const AheadPlan plan_;
-  const Run& run_;
+  const int64_t count_;
+  const char* const x_;
+  char* const y_;
+  const int64_t x_stride_, y_stride_;
 };
 
 #endif  // ISONORM_TUNED_LOOPS

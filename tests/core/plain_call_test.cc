@@ -1,0 +1,226 @@
+// The short cut that usual forward calls take through their checks: it must make the very call that the long way makes, take no
+// call that the long way refuses, and be taken by the calls it is there for.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "call.h"
+#include "plain_call.h"
+
+namespace isonorm {
+namespace {
+
+void NoTasks(void*, int64_t, void (*)(void*, int64_t), void*) {}
+
+// One forward call with everything it points to.
+struct Scene {
+  explicit Scene(int ndim = 2) {
+    args.struct_size = sizeof args;
+    args.x = &x;
+    args.y = &y;
+    args.weight = &weight;
+    shape.assign(static_cast<size_t>(ndim), 3);
+    shape.back() = 24;
+    y_shape = shape;
+    weight_shape = shape.back();
+    for (isonorm_tensor* tensor : {&x, &y, &weight}) {
+      *tensor = {memory.data() + 64, {ISONORM_DEVICE_CPU, 0}, ndim, ISONORM_F32, shape.data(), nullptr, 0};
+    }
+    y.shape = y_shape.data();
+    y.data = memory.data() + (1 << 20);
+    weight.data = memory.data() + (2 << 20);
+    weight.ndim = 1;
+    weight.shape = &weight_shape;
+  }
+  Scene(const Scene&) = delete;
+  Scene& operator=(const Scene&) = delete;
+
+  isonorm_contract contract = ISONORM_CONTRACT_TORCH;
+  double eps = 1e-6;
+  isonorm_executor executor = {sizeof(isonorm_executor), 2, 0, nullptr, NoTasks};
+  std::vector<int64_t> shape, y_shape, x_strides, y_strides;
+  int64_t weight_shape = 0, weight_stride = 1;
+  isonorm_tensor x = {}, y = {}, weight = {}, other = {};
+  isonorm_forward_args args = {};
+  static inline std::vector<char> memory = std::vector<char>(3 << 20);
+};
+
+std::vector<int64_t> CompactStrides(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> strides(shape.size(), 1);
+  for (size_t i = shape.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * shape[i];
+  return strides;
+}
+
+void ExpectSame(const Call& a, const Call& b) {
+  EXPECT_EQ(a.backward, b.backward);
+  EXPECT_EQ(a.layer, b.layer);
+  EXPECT_EQ(a.eps_outside, b.eps_outside);
+  EXPECT_EQ(a.wide, b.wide);
+  EXPECT_EQ(a.accumulate, b.accumulate);
+  EXPECT_EQ(a.accumulates_rows, b.accumulates_rows);
+  EXPECT_EQ(a.gate, b.gate);
+  EXPECT_EQ(a.scaled_type, b.scaled_type);
+  EXPECT_EQ(a.gated_type, b.gated_type);
+  EXPECT_EQ(a.sum_type, b.sum_type);
+  EXPECT_EQ(std::memcmp(&a.eps, &b.eps, sizeof a.eps), 0) << a.eps << " and " << b.eps;
+  EXPECT_EQ(std::memcmp(&a.weight_offset, &b.weight_offset, sizeof a.weight_offset), 0);
+  EXPECT_EQ(a.lambda, b.lambda);
+  EXPECT_EQ(a.rows, b.rows);
+  EXPECT_EQ(a.cols, b.cols);
+  EXPECT_EQ(a.groups, b.groups);
+  EXPECT_EQ(a.group_cols, b.group_cols);
+  EXPECT_EQ(a.window, b.window);
+  ASSERT_EQ(a.leading, b.leading);
+  for (int i = 0; i < a.leading; ++i) EXPECT_EQ(a.shape[i], b.shape[i]);
+  for (int t = 0; t < kRowTensors; ++t) {
+    EXPECT_EQ(static_cast<void*>(a.data[t]), static_cast<void*>(b.data[t])) << "tensor " << t;
+    EXPECT_EQ(a.type[t], b.type[t]) << "tensor " << t;
+  }
+  EXPECT_EQ(a.weight, b.weight);
+  EXPECT_EQ(a.bias, b.bias);
+  EXPECT_EQ(a.dweight, b.dweight);
+  EXPECT_EQ(a.dbias, b.dbias);
+  EXPECT_EQ(a.weight_finite, b.weight_finite);
+  EXPECT_EQ(a.weight_type, b.weight_type);
+  EXPECT_EQ(a.bias_type, b.bias_type);
+  EXPECT_EQ(a.dbias_type, b.dbias_type);
+  EXPECT_EQ(a.workspace, b.workspace);
+  EXPECT_EQ(a.executor, b.executor);
+}
+
+void ExpectSameStrides(const Call& a, const Call& b) {
+  for (int i = 0; i < std::max(a.leading, 1); ++i) {
+    for (int t = 0; t < kRowTensors; ++t) EXPECT_EQ(a.stride[i][t], b.stride[i][t]) << "dimension " << i << ", tensor " << t;
+  }
+}
+
+// Whether the short cut took the call; if it did, the long way must agree.
+bool Takes(const Scene& scene) {
+  Call plain, by_steps;
+  const bool taken = MakePlainForward(&scene.contract, scene.eps, &scene.args, &plain);
+  const isonorm_status status = MakeForwardBySteps(&scene.contract, scene.eps, &scene.args, &by_steps);
+  if (taken) {
+    EXPECT_EQ(status, ISONORM_OK) << isonorm_last_error();
+    if (status == ISONORM_OK) {
+      ExpectSame(plain, by_steps);
+      ExpectSameStrides(plain, by_steps);
+    }
+    EXPECT_TRUE(plain.plain);
+  } else {
+    ExpectSame(plain, Call());  // untouched
+  }
+  return taken;
+}
+
+TEST(PlainCallTest, TakesUsualCalls) {
+  for (int ndim = 1; ndim <= 7; ++ndim) EXPECT_TRUE(Takes(Scene(ndim))) << ndim;
+  {
+    Scene scene;
+    scene.args.weight = nullptr;
+    EXPECT_TRUE(Takes(scene));
+  }
+  {
+    Scene scene;
+    scene.y.data = scene.x.data;  // in place
+    EXPECT_TRUE(Takes(scene));
+  }
+  {
+    Scene scene(3);
+    scene.x_strides = scene.y_strides = CompactStrides(scene.shape);
+    scene.x.strides = scene.x_strides.data();
+    scene.y.strides = scene.y_strides.data();
+    scene.weight.strides = &scene.weight_stride;
+    EXPECT_TRUE(Takes(scene));
+  }
+  {
+    Scene scene;
+    scene.args.executor = &scene.executor;
+    scene.args.groups = 1;
+    scene.x.byte_offset = 4;
+    EXPECT_TRUE(Takes(scene));
+  }
+  for (size_t i = 0; i < isonorm_contract_count(); ++i) {
+    Scene scene;
+    ASSERT_EQ(isonorm_contract_by_name(isonorm_contract_name(i), &scene.contract), ISONORM_OK);
+    scene.x.dtype = scene.y.dtype = scene.weight.dtype = ISONORM_BF16;
+    const bool usual = scene.contract.statistic == ISONORM_STATISTIC_RMS && scene.contract.gate_place == ISONORM_GATE_NONE;
+    EXPECT_EQ(Takes(scene), usual) << isonorm_contract_name(i);
+  }
+}
+
+// Calls with one, two or three things changed in them, right and wrong: whatever the short cut takes, the long way makes alike.
+TEST(PlainCallTest, AgreesWithTheLongWay) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  std::mt19937 random(7);
+  const auto pick = [&random](auto... values) {
+    const std::common_type_t<decltype(values)...> all[] = {values...};
+    return all[random() % sizeof...(values)];
+  };
+  int taken = 0, refused = 0;
+  for (int round = 0; round < 200000; ++round) {
+    Scene scene(static_cast<int>(random() % 7) + 1);
+    isonorm_tensor* tensor = pick(&scene.x, &scene.y, &scene.weight);
+    const size_t dimension = random() % scene.shape.size();
+    for (unsigned changes = random() % 4; changes > 0; --changes) {
+      switch (random() % 24) {
+        case 0: scene.eps = pick(0.0, -0.0, 1e-5, 0.1, 1e-60, -1e-60, -1.0, 1e39, kInfinity, std::nan("")); break;
+        case 1: scene.contract.weight_offset = pick(1.0, -0.0, 0.1, 1e39, -kInfinity, std::nan("")); break;
+        case 2: scene.contract.eps_place = pick(0, 1, 2, 3); break;
+        case 3: scene.contract.scaled_rounding = pick(0, 1, 2, 3, 4); break;
+        case 4: scene.contract.sum_rounding = pick(0, 1, 2, 3); break;
+        case 5: scene.contract.gate_place = pick(0, 1, 2, 3, 4); break;
+        case 6: scene.contract.statistic = pick(0, 1, 2, 3); break;
+        case 7: scene.contract.reserved = pick(0, 1); break;
+        case 8: scene.contract.struct_size = pick(size_t{0}, sizeof scene.contract, sizeof scene.contract + 8); break;
+        case 9: scene.args.struct_size = pick(size_t{8}, sizeof scene.args, sizeof scene.args + 8); break;
+        case 10: tensor->dtype = pick(ISONORM_F32, ISONORM_BF16, ISONORM_F16, ISONORM_F64, isonorm_dtype{1, 32, 1}); break;
+        case 11: tensor->device.device_type = pick(0, 1, 2); break;
+        case 12: tensor->ndim = pick(-1, 0, 1, 2, 8); break;
+        case 13: tensor->data = pick(static_cast<void*>(nullptr), scene.x.data, scene.y.data, scene.weight.data); break;
+        case 14: tensor->byte_offset = pick(uint64_t{0}, uint64_t{2}, uint64_t{4}, uint64_t{1} << 20, ~uint64_t{0} << 2); break;
+        case 15: tensor->data = reinterpret_cast<void*>(pick(intptr_t{64}, INTPTR_MAX - 63, intptr_t{-64})); break;
+        case 16: scene.shape[dimension] = scene.y_shape[dimension] = pick(0, 1, 2, 5, -1); break;
+        case 17: scene.shape[dimension] = scene.y_shape[dimension] = pick(int64_t{1} << 41, INT64_MAX / 2); break;
+        case 18: scene.y_shape[dimension] = pick(1, 2, 3); break;
+        case 19: scene.weight_shape = pick(1, 23, 24, 25); break;
+        case 20:
+          scene.x_strides = scene.y_strides = CompactStrides(scene.shape);
+          (random() % 2 != 0 ? scene.x_strides : scene.y_strides)[dimension] += pick(0, 0, 1, 8, -8);
+          scene.x.strides = scene.x_strides.data();
+          scene.y.strides = scene.y_strides.data();
+          break;
+        case 21:
+          scene.weight_stride = pick(0, 1, 2);
+          scene.weight.strides = &scene.weight_stride;
+          break;
+        case 22:
+          scene.args.executor = &scene.executor;
+          scene.executor.concurrency = pick(-1, 0, 1, 2);
+          scene.executor.struct_size = pick(size_t{0}, sizeof scene.executor);
+          if (random() % 4 == 0) scene.executor.parallel_for = nullptr;
+          break;
+        default:
+          scene.other = scene.x;
+          *pick(&scene.args.residual, &scene.args.gate, &scene.args.bias, &scene.args.residual_out, &scene.args.rstd,
+                &scene.args.weight) = pick(&scene.other, static_cast<isonorm_tensor*>(nullptr));
+          scene.args.groups = pick(0, 1, 2, -1);
+          scene.args.window = pick(0, 0, 8);
+      }
+    }
+    if (Takes(scene)) {
+      ++taken;
+    } else {
+      ++refused;
+    }
+    ASSERT_FALSE(HasFailure()) << "in round " << round;
+  }
+  EXPECT_GT(taken, 40000);
+  EXPECT_GT(refused, 40000);
+}
+
+}  // namespace
+}  // namespace isonorm
