@@ -51,7 +51,7 @@ struct EvenOddSquares {
 };
 
 template <bool kConstant = false, class D, class Term, class Beside = Nothing>
-HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, const Beside& beside = {}) {
+HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, Beside&& beside = {}) {
   constexpr size_t kWidth = hn::MaxLanes(D()), kPairs = kLanes / (2 * kWidth);
   Duo<D> sum[kPairs];
   HWY_UNROLL(4)
@@ -62,12 +62,13 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, const Beside& 
     for (; at < length; at += kLanes) {
       HWY_UNROLL(4)
       for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
+      beside();
     }
   } else {
     for (; at + kLanes <= length; at += kLanes) {
       HWY_UNROLL(4)
       for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
-      beside(at, kLanes);
+      beside();
     }
   }
   if (at < length) {
@@ -84,7 +85,7 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, const Beside& 
       term.FoldDuoPart(d, sum[j], from, std::min(2 * kWidth, length - std::min(from, length)));
 #endif
     }
-    beside(at, length - at);
+    beside();
   }
   HWY_UNROLL(2)
   for (size_t half = kPairs / 2; half >= 1; half /= 2) {
@@ -99,7 +100,7 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, const Beside& 
 // What is left of a leaf's 64 lanes after the additions of whole vectors. kTurns: the leaf has 64 * kTurns elements, a
 // constant, so that no loop is left; 0: it has `length`.
 template <int kTurns, class D, class T, class Beside = Nothing>
-HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length, const Beside& beside = {}) {
+HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length, Beside&& beside = {}) {
   if constexpr (kTurns != 0) length = kTurns * kLanes;
   if constexpr (kEvenOdd<T>) {
     return EvenOddLeaf<kTurns != 0>(d, EvenOddSquares{p}, length, beside);
@@ -236,6 +237,26 @@ HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLea
     case 8 * kLanes: return RowSumsOf<8>(x, stride, rows, row, sums);
     default: return RowSumsOf<0>(x, stride, rows, row, sums);
   }
+}
+
+// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements the line at `ahead`, which then
+// moves on by `bytes`. Nothing is read there, so it may lie past the last row.
+struct Fetch {
+  const char* ahead;
+  size_t bytes;
+  HWY_INLINE void operator()() {
+    PrefetchFar(ahead);
+    ahead += bytes;
+  }
+};
+
+template <class T>
+HWY_NOINLINE float RowSumFetching(const T* x, const RowLeaves& row, Fetch fetch) {
+  if (row.length == kMaxLeaf) {
+    constexpr int kTurns = kMaxLeaf / kLanes;
+    return RowTotal<T>(row, [&](auto d, int64_t at, size_t n) HWY_ATTR { return LeafVector<kTurns>(d, x + at, n, fetch); });
+  }
+  return RowTotal<T>(row, [&](auto d, int64_t at, size_t n) HWY_ATTR { return LeafVector<0>(d, x + at, n, fetch); });
 }
 
 #else

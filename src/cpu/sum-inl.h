@@ -126,15 +126,15 @@ HWY_INLINE hn::TFromD<D> FoldAll(D d, V<D> v) {
 template <class D>
 constexpr bool kLanesFit = kLanes / hn::MaxLanes(D()) <= (HWY_ARCH_ARM ? 16 : 8);
 
-// What else happens while a leaf of no constant length is summed: called with every 64 elements, and with what is left.
+// What else happens while a leaf is summed: called with every 64 elements, and with what is left.
 struct Nothing {
-  HWY_INLINE void operator()(size_t, size_t) const {}
+  HWY_INLINE void operator()() const {}
 };
 
 // Loops over the vectors of a leaf are unrolled, or the compiler would keep the array in memory. kConstant: the length is a
 // constant of whole turns, 8 at most, and the loop over them is unrolled too.
 template <bool kConstant = false, class D, class Term, class Beside = Nothing>
-HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length, const Beside& beside = {}) {
+HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length, Beside&& beside = {}) {
   constexpr size_t kWidth = hn::MaxLanes(D()), kVectors = kLanes / kWidth;
   V<D> a[kVectors];
   HWY_UNROLL(16)
@@ -145,12 +145,13 @@ HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length, const Besi
     for (; at < length; at += kLanes) {
       HWY_UNROLL(16)
       for (size_t j = 0; j < kVectors; ++j) a[j] = term.Full(d, a[j], at + j * kWidth);
+      beside();
     }
   } else {
     for (; at + kLanes <= length; at += kLanes) {
       HWY_UNROLL(16)
       for (size_t j = 0; j < kVectors; ++j) a[j] = term.Full(d, a[j], at + j * kWidth);
-      beside(at, kLanes);
+      beside();
     }
   }
   if (at < length) {
@@ -167,7 +168,7 @@ HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length, const Besi
       a[j] = term.Part(d, a[j], from, std::min(kWidth, length - std::min(from, length)));
 #endif
     }
-    beside(at, length - at);
+    beside();
   }
   HWY_UNROLL(4)
   for (size_t half = kVectors / 2; half >= 1; half /= 2) {

@@ -20,7 +20,7 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-constexpr int kTogether = 4;
+constexpr int kTogether = 2;
 
 // g * c, with g = dy * (weight + offset) and c = x * r, each rounded.
 template <Layout kLayout, class Tx, class Tw, class Ty>
@@ -63,8 +63,22 @@ struct GradientProducts {
   }
 };
 
-template <class Tx, class Tw, class Ty>
-HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, Ty>& products, const RowLeaves& row) {
+// What is fetched while a row's dot product is taken: the first halves of a later row of x and of dy.
+struct FetchTwo {
+  const char* x;
+  const char* dy;
+  size_t bytes;
+  HWY_INLINE void operator()() {
+    PrefetchFar(x);
+    PrefetchFar(dy);
+    x += bytes;
+    dy += bytes;
+  }
+};
+
+template <class Tx, class Tw, class Ty, class Beside>
+HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, Ty>& products, const RowLeaves& row,
+                             Beside beside) {
   const auto from = [&products](int64_t begin) HWY_ATTR {
     auto leaf = products;
     leaf.x += begin;
@@ -74,9 +88,12 @@ HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, T
   };
 #if ISONORM_LEAF_NETWORK
   if constexpr (kLayoutOf<Tx, Ty> == Layout::kEvenOdd) {
-    return RowTotal<Bf16>(row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return EvenOddLeaf(d, from(begin), n); }) + 0.0f;
+    return RowTotal<Bf16>(row,
+                          [&](auto d, int64_t begin, size_t n) HWY_ATTR { return EvenOddLeaf(d, from(begin), n, beside); }) +
+           0.0f;
   } else {
-    return RowTotal<float>(row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafInRegisters(d, from(begin), n); }) +
+    return RowTotal<float>(
+               row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafInRegisters(d, from(begin), n, beside); }) +
            0.0f;
   }
 #else
@@ -137,6 +154,9 @@ class GradientRows {
     return reinterpret_cast<T*>(run_.data[tensor] + row * run_.stride[tensor]);
   }
 
+  // The row of the next turn that takes this one's place.
+  const char* Ahead(RowTensor tensor, int64_t row) const { return At<const char>(tensor, row + kTogether); }
+
   // r and f of some rows; plain[i]: neither these nor anything that follows from them is NaN.
   void Prepare(int64_t first, int count, bool* plain) {
     const bool saved = run_.data[kRstd] != nullptr && !call_.eps_outside;
@@ -160,8 +180,13 @@ class GradientRows {
     }
     if (run_.data[kDx] == nullptr && !round_) return;  // the roundings of c must not meet a NaN either
     for (int i = 0; i < count; ++i) {
-      const float dot = GradientDot<Tx, Tw, Ty>(
-          {At<const Tx>(kX, first + i), weight_, At<const Ty>(kDy, first + i), r_[i], offset_}, leaves_);
+      const GradientProducts<kLayout, Tx, Tw, Ty> products = {At<const Tx>(kX, first + i), weight_,
+                                                              At<const Ty>(kDy, first + i), r_[i], offset_};
+      const float dot =
+          flow_ < Flow::kInPlace
+              ? GradientDot<Tx, Tw, Ty>(products, leaves_, Nothing())
+              : GradientDot<Tx, Tw, Ty>(products, leaves_,
+                                        FetchTwo{Ahead(kX, first + i), Ahead(kDy, first + i), kLanes * sizeof(Tx) / 2});
       // A finite sum has finite terms, so every dy, weight and x of the row is finite too.
       plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
       f_[i] = Mean(dot, call_.cols);
@@ -180,18 +205,9 @@ class GradientRows {
   template <int kRows>
   HWY_INLINE void ColumnsOf(int64_t row, int first) const {
     if constexpr (kCanRound) {
-      if (round_) return Columns<kRows, true>(row, first);
+      if (round_) return Loop<kRows, true>(row, first);
     }
-    Columns<kRows, false>(row, first);
-  }
-
-  template <int kRows, bool kRound>
-  HWY_INLINE void Columns(int64_t row, int first) const {
-    if (flow_ == Flow::kStreamed) {
-      Loop<kRows, kRound, Store::kStreamed>(row, first);
-    } else {
-      Loop<kRows, kRound, Store::kCached>(row, first);
-    }
+    Loop<kRows, false>(row, first);
   }
 
   // What a turn over the columns needs of each row.
@@ -203,7 +219,7 @@ class GradientRows {
     float r[kRows], f[kRows];
   };
 
-  template <int kRows, bool kRound, Store kStore>
+  template <int kRows, bool kRound>
   HWY_NOINLINE void Loop(int64_t row, int first) const {
     Rows<kRows> rows;
     for (int i = 0; i < kRows; ++i) {
@@ -213,38 +229,63 @@ class GradientRows {
       rows.r[i] = r_[first + i];
       rows.f[i] = f_[first + i];
     }
-    const D d;
-    const size_t step = 2 * hn::Lanes(d);
-    size_t i = 0;
-    if constexpr (kStore == Store::kStreamed) {
+    if (flow_ == Flow::kStreamed && rows.dx[0] != nullptr) {
       // Rows that do not share their place in a line cannot all stream: ordinary stores then.
-      const size_t head = rows.dx[0] == nullptr ? 0 : ElementsToLine(rows.dx[0]);
-      bool same = rows.dx[0] != nullptr;
+      const size_t head = ElementsToLine(rows.dx[0]);
+      bool same = true;
       for (int k = 1; k < kRows && same; ++k) same = ElementsToLine(rows.dx[k]) == head;
-      if (!same) return Loop<kRows, kRound, Store::kCached>(row, first);
-      for (const size_t end = std::min(head, cols_); i < end;) {
-        const size_t count = std::min(step - 1, end - i);
-        Step<kRows, kRound, Store::kCached, true>(rows, i, count);
-        i += count;
-      }
+      if (same) return Streamed<kRows, kRound>(rows, row, std::min(head, cols_));
     }
-    const bool ahead = flow_ >= Flow::kInPlace && row + 2 * kRows <= run_.count;
-    for (; i + step <= cols_; i += step) {
-      if (ahead) {
-        for (int k = 0; k < kRows; ++k) {
-          PrefetchElements(reinterpret_cast<const Tx*>(reinterpret_cast<const char*>(rows.x[k]) + kRows * run_.stride[kX]) + i,
-                           step);
-          PrefetchElements(
-              reinterpret_cast<const Ty*>(reinterpret_cast<const char*>(rows.dy[k]) + kRows * run_.stride[kDy]) + i, step);
-        }
-      }
-      Step<kRows, kRound, kStore, false>(rows, i, step);
-    }
-    if (i < cols_) Step<kRows, kRound, Store::kCached, true>(rows, i, cols_ - i);
+    Columns<kRows, kRound>(rows, row, 0, 0, cols_);
   }
 
-  template <int kRows, bool kRound, Store kStore, bool kPart>
-  HWY_INLINE void Step(const Rows<kRows>& rows, size_t i, size_t count) const {
+  // Columns [begin, begin + count), which dx has at `out`.
+  template <int kRows, bool kRound>
+  HWY_INLINE void Columns(const Rows<kRows>& rows, int64_t row, size_t begin, size_t out, size_t count) const {
+    const size_t step = 2 * hn::Lanes(D());
+    const bool ahead = flow_ >= Flow::kInPlace;
+    size_t i = 0;
+    for (; i + step <= count; i += step) {
+      if (ahead) {
+        const size_t half = (cols_ + begin + i) / 2 * sizeof(Tx);
+        for (int k = 0; k < kRows; ++k) {
+          for (size_t line = 0; line < step * sizeof(Tx); line += kLine) {
+            PrefetchFar(Ahead(kX, row + k) + half + line / 2);
+            PrefetchFar(Ahead(kDy, row + k) + half + line / 2);
+          }
+        }
+      }
+      Step<kRows, kRound, false>(rows, begin + i, out + i, step);
+    }
+    if (i < count) Step<kRows, kRound, true>(rows, begin + i, out + i, count - i);
+  }
+
+  // dx bypasses the cache by whole lines, by way of a buffer as in RowWriter.
+  template <int kRows, bool kRound>
+  HWY_INLINE void Streamed(Rows<kRows> rows, int64_t row, size_t head) const {
+    constexpr size_t kBytes = (4 << 10) / kRows, kPerLine = kLine / sizeof(Ty);
+    Columns<kRows, kRound>(rows, row, 0, 0, head);
+    alignas(kLine) char room[kRows * kBytes + kBytes];
+    const auto from_room = reinterpret_cast<uintptr_t>(rows.x[0] + head) + kBytes / 2 - reinterpret_cast<uintptr_t>(room);
+    char* const stage = room + from_room % kBytes / kLine * kLine;
+    Ty* dx[kRows];
+    for (int k = 0; k < kRows; ++k) {
+      dx[k] = rows.dx[k];
+      rows.dx[k] = reinterpret_cast<Ty*>(stage + k * kBytes);
+    }
+    size_t i = head;
+    while (cols_ - i >= kPerLine) {
+      const size_t count = std::min(kBytes / sizeof(Ty), (cols_ - i) / kPerLine * kPerLine);
+      Columns<kRows, kRound>(rows, row, i, 0, count);
+      for (int k = 0; k < kRows; ++k) StreamLines(rows.dx[k], dx[k] + i, count * sizeof(Ty));
+      i += count;
+    }
+    for (int k = 0; k < kRows; ++k) rows.dx[k] = dx[k];
+    Columns<kRows, kRound>(rows, row, i, i, cols_ - i);
+  }
+
+  template <int kRows, bool kRound, bool kPart>
+  HWY_INLINE void Step(const Rows<kRows>& rows, size_t i, size_t out, size_t count) const {
     const D d;
     const auto load = [&](auto* p) HWY_ATTR {
       if constexpr (kPart) {
@@ -275,9 +316,9 @@ class GradientRows {
           return hn::Mul(r, hn::NegMulAdd(of, f, g));
         });
         if constexpr (kPart) {
-          StoreDuoPart<kLayout, Nans::kNone>(dx, d, rows.dx[k] + i, count);
+          StoreDuoPart<kLayout, Nans::kNone>(dx, d, rows.dx[k] + out, count);
         } else {
-          StoreDuo<kLayout, Nans::kNone, kStore>(dx, d, rows.dx[k] + i);
+          StoreDuo<kLayout, Nans::kNone, Store::kCached>(dx, d, rows.dx[k] + out);
         }
       }
     }

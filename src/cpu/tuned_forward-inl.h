@@ -36,21 +36,6 @@ HWY_NOINLINE inline void RunGeneralRow(const Call& call, const Run& run, int64_t
   GeneralForward(call, OneRow(run, row, data), ColumnSums{});
 }
 
-#if ISONORM_LEAF_NETWORK
-// The sum of squares of a row, while the first quarters of a later row are fetched.
-template <class T>
-HWY_INLINE float RowSumFetching(const T* x, const T* ahead, size_t quarters, const RowLeaves& leaves) {
-  return RowTotal<T>(leaves, [=](auto d, int64_t begin, size_t n) HWY_ATTR {
-    return LeafVector<0>(d, x + begin, n, [=](size_t at, size_t) HWY_ATTR {
-      if (quarters == 0 || ahead == nullptr) return;
-      const char* to = reinterpret_cast<const char*>(ahead + (static_cast<size_t>(begin) + at) / 4 * quarters);
-      PrefetchFar(to);
-      if (sizeof(T) * quarters > 4) PrefetchFar(to + kLine);
-    });
-  });
-}
-#endif
-
 // A call of one short row, which must not spend more time on plans than on the row.
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
@@ -73,9 +58,7 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
   if (writer.FetchesAhead()) {
     for (int64_t row = 0; row < run.count; ++row) {
       const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
-      const bool more = row + writer.plan().distance < run.count;
-      const char* ahead = more ? reinterpret_cast<const char*>(x) + writer.plan().distance * run.stride[kX] : nullptr;
-      const float sum = RowSumFetching(x, reinterpret_cast<const Tx*>(ahead), writer.plan().quarters_in_sum, leaves);
+      const float sum = RowSumFetching(x, leaves, {writer.Ahead(row), kLanes * sizeof(Tx) / kLine * writer.plan().in_sum});
       float r;
       RstdOfSums(&sum, 1, call.cols, eps, call.eps_outside, &r);
       if (HWY_UNLIKELY(!range.Holds(sum))) {

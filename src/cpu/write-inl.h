@@ -27,21 +27,16 @@ enum class Flow {
   kStreamed,  // y bypasses the cache, and the row that comes next is fetched meanwhile
 };
 
-// Which part of a row that comes later is fetched meanwhile, into the second-level cache. Measured on a CPU with 32 KB of
-// first-level cache: what fits it needs no help; from 8 KB on two rows ahead is best, a quarter of it during the sum.
-struct AheadPlan {
-  explicit AheadPlan(int64_t row_bytes, Flow flow) {
-    if (row_bytes <= 4 << 10) return;
-    if (flow == Flow::kInPlace || row_bytes > 24 << 10) {
-      distance = 1;
-      quarters_in_sum = flow == Flow::kInPlace ? 2 : 0;
-    } else {
-      distance = 2;
-      quarters_in_sum = row_bytes > 8 << 10 ? 1 : 0;
-    }
+// How a row that comes later is fetched meanwhile, into the second-level cache. Measured on a CPU with 32 KB of first-level
+// cache: what fits it needs no help; from 8 KB on two rows ahead is best, a quarter of it during the sum.
+struct FetchPlan {
+  explicit FetchPlan(int64_t row_bytes, Flow flow) {
+    if (row_bytes <= 4 << 10 || flow <= Flow::kCached) return;
+    distance = flow == Flow::kInPlace || row_bytes > 24 << 10 ? 1 : 2;
+    in_sum = flow == Flow::kInPlace ? 32 : distance == 2 && row_bytes > 8 << 10 ? 16 : 0;
   }
   int64_t distance = 0;  // rows; 0: nothing is fetched
-  size_t quarters_in_sum = 0;
+  size_t in_sum = 0;     // bytes, with each line that the sum reads; the others with those that are written
 };
 
 constexpr int64_t kNearBytes = 512 << 10;
@@ -104,7 +99,10 @@ class RowWriter {
   // Whether rows come from memory and are long enough to be fetched ahead; shorter ones the hardware fetches better alone.
   bool FetchesAhead() const { return clean_ && from_memory() && plan_.distance > 0; }
   bool from_memory() const { return flow_ > Flow::kCached; }
-  const AheadPlan& plan() const { return plan_; }
+  const FetchPlan& plan() const { return plan_; }
+
+  // Where the row lies that is fetched while this one is worked on. Only fetched, so it may lie past the last row.
+  const char* Ahead(int64_t row) const { return x_ + (row + plan_.distance) * x_stride_; }
 
   // Streamed stores are ordered before whatever the caller does next.
   void Finish() const {
@@ -126,16 +124,16 @@ class RowWriter {
       for (int64_t i = 0; i < rows; ++i) {
         Cached<kRound, Nans::kPossible>(X(first + i), weight_, Y(first + i), cols_, r[i], offset_, false);
       }
-    } else if (flow_ > Flow::kCached) {
+    } else if (from_memory()) {
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t row = first + i;
-        const Tx* ahead = plan_.distance > 0 && row + plan_.distance < count_ ? X(row + plan_.distance) : nullptr;
+        const char* ahead = Ahead(row) + cols_ * sizeof(Tx) / kLine * plan_.in_sum;
         if (flow_ == Flow::kInPlace) {
-          InPlace<kRound>(X(row), ahead, Y(row), r[i]);
-        } else if (plan_.distance != 2) {
-          Streamed<kRound, false>(X(row), ahead, Y(row), r[i]);
+          InPlace<kRound>(X(row), Y(row), r[i], ahead);
+        } else if (plan_.in_sum != 0) {
+          Streamed<kRound, 3>(X(row), Y(row), r[i], ahead);
         } else {
-          Streamed<kRound, true>(X(row), ahead, Y(row), r[i]);
+          Streamed<kRound, 4>(X(row), Y(row), r[i], ahead);
         }
       }
     } else if (rows > 1) {
@@ -164,10 +162,10 @@ class RowWriter {
   HWY_INLINE const Tw* WeightAt(size_t i) const { return std::is_same_v<Tw, None> ? weight_ : weight_ + i; }
 
   // x, w and y at the same column.
-  template <bool kRound, Nans kNans, Store kStore = Store::kCached>
+  template <bool kRound, Nans kNans>
   static HWY_INLINE void Step(D d, const Tx* x, const Tw* w, Ty* y, V<D> r, V<D> offset) {
     const auto w_of = LoadDuo<kLayout>(d, w);
-    StoreDuo<kLayout, kNans, kStore>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
+    StoreDuo<kLayout, kNans, Store::kCached>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
   }
 
   template <bool kRound, Nans kNans>
@@ -242,62 +240,66 @@ class RowWriter {
     }
   }
 
-  // Fetches the part of the row ahead that belongs to the line of x at column i.
-  HWY_INLINE void FetchAhead(const Tx* ahead, size_t i) const {
-    if (ahead == nullptr) return;
-    const size_t done = cols_ / 4 * plan_.quarters_in_sum;
-    const size_t share = 4 - plan_.quarters_in_sum, step = 2 * hn::Lanes(D());
-    for (size_t k = 0; k < step; k += kLine / sizeof(Tx)) PrefetchFar(ahead + done + (i + k) / 4 * share);
+  // The steps over `count` elements, a multiple of a step. With every four lines of x, kFetched are fetched; returns how far
+  // `ahead` has come.
+  template <bool kRound, int kFetched>
+  static HWY_INLINE const char* Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset,
+                                         const char* ahead) {
+    const D d;
+    constexpr size_t kFour = 4 * kLine / sizeof(Tx), kStep = 2 * hn::MaxLanes(D());
+    const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
+    size_t i = 0;
+    for (; i + kFour <= count; i += kFour) {
+      HWY_UNROLL(4)
+      for (int line = 0; line < kFetched; ++line) PrefetchFar(ahead + line * kLine);
+      ahead += kFetched * kLine;
+      HWY_UNROLL(8)
+      for (size_t k = i; k < i + kFour; k += kStep) Step<kRound, Nans::kNone>(d, x + k, weight_at(k), y + k, r, offset);
+    }
+    for (; i < count; i += kStep) Step<kRound, Nans::kNone>(d, x + i, weight_at(i), y + i, r, offset);
+    return ahead;
   }
 
   // Lines that were just read are written.
   template <bool kRound>
-  HWY_INLINE void InPlace(const Tx* x, const Tx* ahead, Ty* y, float r_of_row) const {
+  HWY_INLINE void InPlace(const Tx* x, Ty* y, float r_of_row, const char* ahead) const {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
-    const size_t step = 2 * hn::Lanes(d);
-    size_t i = 0;
-    for (; i + step <= cols_; i += step) {
-      FetchAhead(ahead, i);
-      Step<kRound, Nans::kNone>(d, x + i, WeightAt(i), y + i, r, offset);
-    }
-    if (i < cols_) PartStep<kRound, Nans::kNone>(d, x + i, WeightAt(i), y + i, cols_ - i, r, offset);
+    const size_t rest = cols_ % (2 * hn::Lanes(d)), whole = cols_ - rest;
+    Fetching<kRound, 2>(x, weight_, y, whole, r, offset, ahead);
+    if (rest != 0) PartStep<kRound, Nans::kNone>(d, x + whole, WeightAt(whole), y + whole, rest, r, offset);
   }
 
-  // y bypasses the cache by whole lines. kStaged: by way of a buffer, because streaming stores are slow while loads miss the
-  // first-level cache; rows that are longer than that cache gain nothing by it.
-  template <bool kRound, bool kStaged>
-  HWY_INLINE void Streamed(const Tx* x, const Tx* ahead, Ty* y, float r_of_row) const {
-    constexpr size_t kPerLine = kLine / sizeof(Ty), kStage = (4 << 10) / sizeof(Ty);
+  // y bypasses the cache by whole lines, by way of a buffer, because streaming stores are slow while loads miss the first-level
+  // cache. The buffer lies half a page from x: a load waits for an older store whose address has the same last 12 bits.
+  template <bool kRound, int kFetched>
+  HWY_INLINE void Streamed(const Tx* x, Ty* y, float r_of_row, const char* ahead) const {
+    constexpr size_t kPage = 4 << 10, kPerLine = kLine / sizeof(Ty), kStage = kPage / sizeof(Ty);
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t step = 2 * hn::Lanes(d);
-    HWY_ALIGN Ty stage[kStage];
-    size_t i = std::min(ElementsToLine(y), cols_);
-    const auto part = [&](size_t at, size_t count) HWY_ATTR {
-      for (size_t k = 0; k < count; k += step) {
-        const size_t n = std::min(step - 1, count - k);
-        PartStep<kRound, Nans::kNone>(d, x + at + k, WeightAt(at + k), y + at + k, n, r, offset);
-        if (n == step - 1 && n < count - k)
-          PartStep<kRound, Nans::kNone>(d, x + at + k + n, WeightAt(at + k + n), y + at + k + n, 1, r, offset);
+    const auto part = [&](size_t i, Ty* to, size_t count) HWY_ATTR {
+      while (count != 0) {
+        const size_t n = std::min(step - 1, count);
+        PartStep<kRound, Nans::kNone>(d, x + i, WeightAt(i), to, n, r, offset);
+        i += n;
+        to += n;
+        count -= n;
       }
     };
-    if (i > 0) part(0, i);
+    size_t i = std::min(ElementsToLine(y), cols_);
+    part(0, y, i);
+    alignas(kLine) char room[2 * kPage];
+    const auto from_room = reinterpret_cast<uintptr_t>(x + i) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
+    Ty* const stage = reinterpret_cast<Ty*>(room + from_room % kPage / kLine * kLine);
     while (cols_ - i >= kPerLine) {
-      const size_t count = std::min(kStage, (cols_ - i) / kPerLine * kPerLine);
-      size_t k = 0;
-      for (; k + step <= count; k += step) {
-        FetchAhead(ahead, i + k);
-        Step<kRound, Nans::kNone, kStaged ? Store::kCached : Store::kStreamed>(d, x + i + k, WeightAt(i + k),
-                                                                               kStaged ? stage + k : y + i + k, r, offset);
-      }
-      if (k < count) {
-        PartStep<kRound, Nans::kNone>(d, x + i + k, WeightAt(i + k), kStaged ? stage + k : y + i + k, count - k, r, offset);
-      }
-      if constexpr (kStaged) StreamLines(stage, y + i, count * sizeof(Ty));
+      const size_t count = std::min(kStage, (cols_ - i) / kPerLine * kPerLine), whole = count / step * step;
+      ahead = Fetching<kRound, kFetched>(x + i, WeightAt(i), stage, whole, r, offset, ahead);
+      if (whole != count) part(i + whole, stage + whole, count - whole);
+      StreamLines(stage, y + i, count * sizeof(Ty));
       i += count;
     }
-    if (i < cols_) part(i, cols_ - i);
+    part(i, y + i, cols_ - i);
   }
 
   const size_t cols_;
@@ -306,7 +308,7 @@ class RowWriter {
   const bool round_;
   const bool clean_;
   const Flow flow_;
-  const AheadPlan plan_;
+  const FetchPlan plan_;
   const int64_t count_;
   const char* const x_;
   char* const y_;
