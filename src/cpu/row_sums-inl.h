@@ -97,15 +97,57 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, Beside&& besid
   return FoldAt<kWidth / 2>(d, sum[0].a, sum[0].b);
 }
 
+// The leaves of rows of 257 to 1024 elements have from 64 to 128: a whole turn and a tail.
+constexpr int kTurnAndTail = -1;
+
+#if HWY_CAP_GE512
+// LeafVector for those. Vectors have names, for an array that is written behind a branch would lie in memory; the branches are
+// the same for every row.
+template <class D, class T>
+HWY_INLINE V<D> ShortLeaf(D d, const T* p, size_t length) {
+  const auto square = [](V<D> v) HWY_ATTR { return hn::Mul(v, v); };
+  const auto add_square = [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); };
+  const size_t tail = length - kLanes;
+  const T* q = p + kLanes;
+  if constexpr (kEvenOdd<T>) {
+    constexpr size_t kPair = 2 * hn::MaxLanes(D());
+    const hn::Repartition<uint16_t, D> d16;
+    const auto part = [&](size_t at) HWY_ATTR {
+      return SplitPairs(d, hn::MaskedLoad(hn::FirstN(d16, tail - at), d16, reinterpret_cast<const uint16_t*>(q + at)));
+    };
+    auto sum0 = Map(LoadDuo<Layout::kEvenOdd>(d, p), square), sum1 = Map(LoadDuo<Layout::kEvenOdd>(d, p + kPair), square);
+    if (tail > 0) sum0 = Map(part(0), sum0, add_square);
+    if (tail > kPair) sum1 = Map(part(kPair), sum1, add_square);
+    return FoldAt<hn::MaxLanes(D()) / 2>(d, hn::Add(sum0.a, sum1.a), hn::Add(sum0.b, sum1.b));
+  } else {
+    constexpr size_t kWidth = hn::MaxLanes(D());
+    const hn::Rebind<Raw<T>, D> ds;
+    const auto part = [&](size_t at) HWY_ATTR {
+      return WidenRaw<D, T>(d, hn::MaskedLoad(hn::FirstN(ds, tail - at), ds, reinterpret_cast<const Raw<T>*>(q + at)));
+    };
+    auto sum0 = square(LoadAs(d, p)), sum1 = square(LoadAs(d, p + kWidth));
+    auto sum2 = square(LoadAs(d, p + 2 * kWidth)), sum3 = square(LoadAs(d, p + 3 * kWidth));
+    if (tail > 0) sum0 = add_square(part(0), sum0);
+    if (tail > kWidth) sum1 = add_square(part(kWidth), sum1);
+    if (tail > 2 * kWidth) sum2 = add_square(part(2 * kWidth), sum2);
+    if (tail > 3 * kWidth) sum3 = add_square(part(3 * kWidth), sum3);
+    return hn::Add(hn::Add(sum0, sum2), hn::Add(sum1, sum3));
+  }
+}
+#endif
+
 // What is left of a leaf's 64 lanes after the additions of whole vectors. kTurns: the leaf has 64 * kTurns elements, a
-// constant, so that no loop is left; 0: it has `length`.
+// constant, so that no loop is left; 0: it has `length`; kTurnAndTail: so it has, from 64 to 128.
 template <int kTurns, class D, class T, class Beside = Nothing>
 HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length, Beside&& beside = {}) {
-  if constexpr (kTurns != 0) length = kTurns * kLanes;
+  if constexpr (kTurns > 0) length = kTurns * kLanes;
+#if HWY_CAP_GE512
+  if constexpr (kTurns == kTurnAndTail) return ShortLeaf(d, p, length);
+#endif
   if constexpr (kEvenOdd<T>) {
-    return EvenOddLeaf<kTurns != 0>(d, EvenOddSquares{p}, length, beside);
+    return EvenOddLeaf<(kTurns > 0)>(d, EvenOddSquares{p}, length, beside);
   } else {
-    return LeafInRegisters<kTurns != 0>(d, Squares<T>{p}, length, beside);
+    return LeafInRegisters<(kTurns > 0)>(d, Squares<T>{p}, length, beside);
   }
 }
 
@@ -235,8 +277,12 @@ HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLea
     case 6 * kLanes: return RowSumsOf<6>(x, stride, rows, row, sums);
     case 7 * kLanes: return RowSumsOf<7>(x, stride, rows, row, sums);
     case 8 * kLanes: return RowSumsOf<8>(x, stride, rows, row, sums);
-    default: return RowSumsOf<0>(x, stride, rows, row, sums);
+    default: break;
   }
+#if HWY_CAP_GE512
+  if (row.count > 1 && row.leaves.cols <= 8 * 128) return RowSumsOf<kTurnAndTail>(x, stride, rows, row, sums);
+#endif
+  return RowSumsOf<0>(x, stride, rows, row, sums);
 }
 
 // The sum of squares of one row, while a row that comes later is fetched: with every 64 elements the line at `ahead`, which then
