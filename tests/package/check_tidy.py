@@ -2,6 +2,7 @@
 """clang-tidy on the library, the tools and the fuzzers, several files at once.
 
   check_tidy.py ROOT BUILD CLANG_TIDY CACHE
+  check_tidy.py --self-test ROOT BUILD CLANG_TIDY   puts a fault into a copy of a kernel's header, which must be found
 
 A file whose preprocessed text, flags and .clang-tidy passed before is not read again: that is what CACHE remembers.
 """
@@ -13,14 +14,19 @@ import pathlib
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 
 # g++ flags that clang does not know, and outputs that are not wanted here.
 DROP = re.compile(r"^(-fno-trapping-math|-fno-math-errno|-march=native|-fdiagnostics-color.*|-W.*|-M.*)$")
 
-# Kernels are the same text for every instruction set: one of them is read.
-ONE_TARGET = ["-DHWY_COMPILE_ONLY_STATIC"] + (["-march=haswell"] if platform.machine() == "x86_64" else [])
+# Kernels are the same text for every instruction set: one that has the tuned loops is read. Highway asks for AES, which clang
+# does not count to Haswell; without it the target would be SSSE3, which has no tuned loops to read.
+X86 = platform.machine() == "x86_64"
+ONE_TARGET = ["-DHWY_COMPILE_ONLY_STATIC"] + (["-march=haswell", "-maes", "-mpclmul"] if X86 else [])
+TUNED_NAMESPACE = b"namespace N_AVX2" if X86 else b"namespace N_NEON"
 
 
 def command_of(entry):
@@ -42,6 +48,8 @@ def check(entry, root, clang_tidy, cache):
   text = subprocess.run([clang, "-E", "-P", *flags, entry["file"]], cwd=entry["directory"], capture_output=True, check=False)
   if text.returncode != 0:
     return entry["file"], False, text.stderr.decode()
+  if b"AddTuned" in text.stdout and TUNED_NAMESPACE not in text.stdout:
+    return entry["file"], False, "its tuned loops were not compiled, so they would not be read"
   key = hashlib.sha256(text.stdout + " ".join(flags).encode() + (root / ".clang-tidy").read_bytes()).hexdigest()
   if (cache / key).exists():
     return entry["file"], True, ""
@@ -52,9 +60,7 @@ def check(entry, root, clang_tidy, cache):
   return entry["file"], result.returncode == 0, result.stdout + result.stderr
 
 
-def main():
-  root, build, clang_tidy, cache = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]), sys.argv[3], pathlib.Path(sys.argv[4])
-  cache.mkdir(parents=True, exist_ok=True)
+def entries_of(root, build):
   entries = {}
   for entry in json.loads((build / "compile_commands.json").read_text(encoding="utf-8")):
     path = pathlib.Path(entry["file"])
@@ -62,6 +68,34 @@ def main():
       entries[entry["file"]] = entry
   if not entries:
     raise SystemExit(f"{build}/compile_commands.json names no file of {root}, so nothing was checked")
+  return entries
+
+
+def self_test(root, build, clang_tidy):
+  with tempfile.TemporaryDirectory() as folder:
+    copy, end = pathlib.Path(folder), "}  // namespace HWY_NAMESPACE"
+    for part in ("src", "include"):
+      shutil.copytree(root / part, copy / part)
+    shutil.copy(root / ".clang-tidy", copy)
+    header = copy / "src/cpu/tuned_forward-inl.h"
+    text = header.read_text(encoding="utf-8")
+    header.write_text(text.replace(end, f"inline double Fault(int n) {{ return 1.0 * (n / 2); }}\n{end}"), encoding="utf-8")
+    entry = json.dumps(entries_of(root, build)[str(root / "src/cpu/forward_f32.cc")])
+    for part in ("src", "include"):
+      entry = entry.replace(str(root / part), str(copy / part))
+    _, passed, output = check(json.loads(entry), root, clang_tidy, copy)
+  if passed or "tuned_forward-inl.h" not in output or "bugprone-integer-division" not in output:
+    raise SystemExit(f"the fault in a kernel's header was not found:\n{output}")
+  print("the fault was found")
+
+
+def main():
+  if sys.argv[1] == "--self-test":
+    self_test(pathlib.Path(sys.argv[2]).resolve(), pathlib.Path(sys.argv[3]), sys.argv[4])
+    return 0
+  root, build, clang_tidy, cache = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]), sys.argv[3], pathlib.Path(sys.argv[4])
+  cache.mkdir(parents=True, exist_ok=True)
+  entries = entries_of(root, build)
   failed = 0
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for name, passed, output in pool.map(lambda e: check(e, root, clang_tidy, cache), entries.values()):

@@ -15,7 +15,11 @@ if(ISONORM_TEST_LONG_GATES)
 add_test(NAME gate.tidy
   COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_tidy.py ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}
     ${CLANG_TIDY} ${CMAKE_CURRENT_BINARY_DIR}/tidy-cache)
+add_test(NAME gate.tidy.must_fail
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_tidy.py --self-test ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}
+    ${CLANG_TIDY})
 set_tests_properties(gate.tidy PROPERTIES TIMEOUT 1500 PROCESSORS 2 LABELS slow)
+set_tests_properties(gate.tidy.must_fail PROPERTIES TIMEOUT 120 LABELS slow)
 endif()
 
 # isonorm_tree(PRESET [SETTINGS ...] TARGETS ...): a test that configures and builds a tree, as the fixture tree.PRESET.
