@@ -191,6 +191,7 @@ std::string ToString(const Setup& setup) {
 
 std::vector<Setup> AllSetups(const isonorm_executor* executor) {
   std::vector<Setup> setups;
+  setups.reserve(16);
   for (int offset = 0; offset < 8; ++offset) setups.push_back({offset, 0, nullptr});
   setups.push_back({0, 64, nullptr});  // aligned rows with space between them
   setups.push_back({0, 3, nullptr});   // every row aligned in another way
