@@ -30,7 +30,8 @@ class thread_pool {
   // Where the system refuses a thread the pool is smaller, which no result can show.
   explicit thread_pool(int threads = 0) {
     const int wanted = std::max(threads > 0 ? threads : available_cpus(), 1) - 1;
-    workers_ = std::make_unique<worker[]>(static_cast<std::size_t>(wanted));
+    // An array of none would be memory to which no pointer leads, and LeakSanitizer would report the shared pool.
+    if (wanted > 0) workers_ = std::make_unique<worker[]>(static_cast<std::size_t>(wanted));
     for (; worker_count_ < wanted; ++worker_count_) {
       worker& w = workers_[static_cast<std::size_t>(worker_count_)];
       try {

@@ -1,10 +1,12 @@
 // The pool: every task exactly once, from many callers at once, from inside tasks, and in a forked child.
 #include <gtest/gtest.h>
 #include <isonorm/isonorm.hpp>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -87,6 +89,23 @@ TEST(ThreadPool, WorksInAForkedChild) {
   int status = -1;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+}
+#endif
+
+#if defined(__linux__)
+// On one CPU the shared pool has no workers. It is never destroyed, and must not be taken for a leak by LeakSanitizer, which
+// looks when the child exits.
+TEST(ThreadPool, TheSharedExecutorOnOneCpu) {
+  const auto exit_on_one_cpu = [] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    const bool done = sched_setaffinity(0, sizeof one, &one) == 0 && isonorm::shared_executor()->concurrency == 1 &&
+                      EachOnce(isonorm::shared_executor(), 20);
+    std::exit(done ? 0 : 1);
+  };
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";  // a new process, in which no other test has made the pool
+  EXPECT_EXIT(exit_on_one_cpu(), testing::ExitedWithCode(0), "");
 }
 #endif
 
