@@ -8,8 +8,8 @@ set(launchers -DCMAKE_C_COMPILER_LAUNCHER=${CMAKE_C_COMPILER_LAUNCHER} -DCMAKE_C
 
 add_test(NAME gate.format
   COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_format.py ${PROJECT_SOURCE_DIR} ${CLANG_FORMAT})
-# The longest two, AddressSanitizer and clang-tidy over every source, run with `scripts/test --all`.
-option(ISONORM_TEST_LONG_GATES "Also the gates that take longer than all other tests together" OFF)
+# The longest one, clang-tidy over every source, runs with `scripts/test --all`.
+option(ISONORM_TEST_LONG_GATES "Also clang-tidy, the longest of the gates" OFF)
 
 if(ISONORM_TEST_LONG_GATES)
 add_test(NAME gate.tidy
@@ -44,10 +44,8 @@ function(isonorm_sanitizer preset targets tests)
   isonorm_in_tree(tests ${preset} 1200
     ${CMAKE_CTEST_COMMAND} --test-dir ${PROJECT_BINARY_DIR}/${preset} --output-on-failure --no-tests=error -R ${tests} -LE slow)
 endfunction()
-if(ISONORM_TEST_LONG_GATES)
 isonorm_sanitizer(asan "test_api;test_api_environment;test_formats;test_thread_pool;test_core;core_target_probe"
   "^(api|formats)\\.|ThreadPool|InPlaceTest|LayoutTest|SumsOverRows|RmsTest")
-endif()
 isonorm_sanitizer(tsan "test_core;core_target_probe;test_thread_pool" "ExecutorTest|EnvironmentTest|ThreadPool")
 
 # ---- aarch64: NEON on a CPU without SVE, SVE without SVE2, and SVE at four vector lengths (given in bytes, the last one longer
