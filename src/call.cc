@@ -167,7 +167,7 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   if (args->workspace_size < needed) {
     return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", args->workspace_size, needed);
   }
-  return ISONORM_OK;
+  return needed == 0 ? ISONORM_OK : builder.CheckWorkspace(args->workspace, args->workspace_size);
 }
 
 isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,

@@ -188,6 +188,19 @@ isonorm_status CallBuilder::Finish() {
   return ISONORM_OK;
 }
 
+isonorm_status CallBuilder::CheckWorkspace(const void* workspace, size_t bytes) const {
+  const auto low = reinterpret_cast<intptr_t>(workspace);
+  intptr_t high = 0;
+  if (__builtin_add_overflow(low, bytes, &high)) high = INTPTR_MAX;  // a size that says "enough"
+  for (int i = 0; i < count_; ++i) {
+    const View& view = entries_[i].view;
+    if (high <= view.low || view.high <= low) continue;
+    return Fail(ISONORM_ERROR_OVERLAP, "workspace overlaps %s; its %zu bytes must be apart from every tensor of the call.",
+                view.name, bytes);
+  }
+  return ISONORM_OK;
+}
+
 // Every tensor goes from one index of the outer dimension to the next as if it went on along this one.
 bool CallBuilder::Merges(int dimension, int outer) const {
   for (int i = 0; i < count_; ++i) {

@@ -1,6 +1,8 @@
 // The steps by which call.cc turns arguments into a Call. Each returns the first fault it meets.
 #pragma once
 
+#include <cstddef>
+
 #include "call.h"
 #include "tensor.h"
 
@@ -24,6 +26,9 @@ class CallBuilder {
 
   // Every output against every other tensor, then strides into the call.
   isonorm_status Finish();
+
+  // The workspace against every tensor that was added.
+  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
 
   // The tensor to read in place of x, given under another name.
   void ReadInsteadOfX(RowTensor slot) { read_x_from_ = slot; }

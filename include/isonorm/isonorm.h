@@ -60,7 +60,7 @@ typedef enum isonorm_status {
   ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes does not fit in int64 */
   ISONORM_ERROR_WINDOW = 10,     /* window is negative, larger than the group, or given with LayerNorm */
   ISONORM_ERROR_GROUPS = 11,     /* groups is below 1 or does not divide cols */
-  ISONORM_ERROR_OVERLAP = 12,    /* an output overlaps another tensor other than exactly in place */
+  ISONORM_ERROR_OVERLAP = 12,    /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
   ISONORM_ERROR_DEVICE = 13,     /* a tensor is not in memory of this CPU */
   ISONORM_ERROR_WORKSPACE = 14,  /* workspace is null or smaller than isonorm_backward_workspace() says */
   ISONORM_ERROR_TARGET = 15,     /* no such target, or this CPU does not have it */
@@ -246,8 +246,8 @@ typedef struct isonorm_backward_args {
   int64_t window;                     /* as in forward */
   uint32_t flags;                     /* 0 or ISONORM_ACCUMULATE */
   uint32_t reserved;                  /* 0 */
-  void* workspace;                    /* any alignment, apart from every tensor; null if 0 bytes are needed */
-  size_t workspace_size;              /* bytes */
+  void* workspace;                    /* any alignment; null if 0 bytes are needed */
+  size_t workspace_size;              /* bytes; they must be apart from every tensor, and not lie between the rows of one */
   const isonorm_executor* executor;   /* null: the calling thread does it all */
 } isonorm_backward_args;
 

@@ -95,6 +95,118 @@ TEST(Overlap, BackwardRstd) {
                           [](BackwardScene& s) { s.args.residual = s.args.dresidual = s.args.dbias = s.args.bias = nullptr; });
 }
 
+// dx over residual_out, which is read in place of x, whether x is given as well or not.
+TEST(Overlap, BackwardFromResidualOut) {
+  const auto without_x = [](BackwardScene& s) {
+    s.args.residual = s.args.x = s.args.rstd = nullptr;
+    s.args.residual_out = &s.residual_out.tensor;
+  };
+  TryPairs<BackwardScene>({"dy", "weight", "bias", "residual_out", "dresidual"}, {"dx", "dweight", "dbias"},
+                          {{"dx", "dy"}, {"dx", "residual_out"}, {"dx", "dresidual"}}, without_x);
+  TryPairs<BackwardScene>({"dy", "x", "weight", "residual_out"}, {"dx", "dweight"},
+                          {{"dx", "dy"}, {"dx", "x"}, {"dx", "residual_out"}}, [](BackwardScene& s) {
+                            s.args.residual = s.args.dresidual = s.args.bias = s.args.dbias = s.args.rstd = nullptr;
+                            s.args.residual_out = &s.residual_out.tensor;
+                          });
+}
+
+// A gate after the norm is the one that goes together with a residual.
+TEST(Overlap, BackwardGateAndResidual) {
+  const std::set<Pair> in_place = {{"dx", "dy"},          {"dx", "x"},           {"dx", "gate"}, {"dx", "residual"},
+                                   {"dx", "dresidual"},   {"dgate", "dy"},       {"dgate", "x"}, {"dgate", "gate"},
+                                   {"dgate", "residual"}, {"dgate", "dresidual"}};
+  TryPairs<BackwardScene>({"dy", "x", "weight", "bias", "gate", "residual", "dresidual"}, {"dx", "dweight", "dbias", "dgate"},
+                          in_place, [](BackwardScene& s) {
+                            s.UseGate(ISONORM_GATE_AFTER);
+                            s.args.residual = &s.residual.tensor;
+                            s.args.dresidual = &s.dresidual.tensor;
+                            s.args.rstd = nullptr;
+                          });
+  TryPairs<BackwardScene>({"dy", "weight", "bias", "gate", "residual_out", "dresidual"}, {"dx", "dweight", "dbias", "dgate"},
+                          {{"dx", "dy"},
+                           {"dx", "gate"},
+                           {"dx", "residual_out"},
+                           {"dx", "dresidual"},
+                           {"dgate", "dy"},
+                           {"dgate", "gate"},
+                           {"dgate", "residual_out"},
+                           {"dgate", "dresidual"}},
+                          [](BackwardScene& s) {
+                            s.UseGate(ISONORM_GATE_AFTER);
+                            s.args.residual_out = &s.residual_out.tensor;
+                            s.args.dresidual = &s.dresidual.tensor;
+                            s.args.x = s.args.rstd = nullptr;
+                          });
+}
+
+// The workspace over every tensor of the call: by its first byte, its last one and in full. Side by side is fine.
+void TryWorkspace(const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
+                  void (*prepare)(BackwardScene&)) {
+  const auto make = [&](BackwardScene& scene) {
+    Prepare(scene, prepare, inputs);
+    ASSERT_EQ(scene.Measure(), ISONORM_OK) << isonorm_last_error();
+    ASSERT_GT(scene.args.workspace_size, 0u);
+    ASSERT_LE(scene.args.workspace_size, Slot::kMargin) << "the tests' tensors have no such room around them";
+  };
+  BackwardScene apart;
+  make(apart);
+  ASSERT_EQ(apart.Run(), ISONORM_OK) << isonorm_last_error();
+  std::vector<const char*> all = inputs;
+  all.insert(all.end(), outputs.begin(), outputs.end());
+  for (const char* name : all) {
+    const int64_t tensor = SizeOf(apart.slot(name)), workspace = static_cast<int64_t>(apart.args.workspace_size);
+    for (const int64_t shift : {-workspace, 1 - workspace, int64_t{-1}, int64_t{0}, tensor - 1, tensor}) {
+      BackwardScene scene;
+      make(scene);
+      scene.args.workspace = scene.slot(name).data() + shift;
+      if (shift != -workspace && shift != tensor) {
+        EXPECT_EQ(Judge(scene, ISONORM_ERROR_OVERLAP, {"workspace", name, "overlap"}), "") << name << " " << shift;
+        continue;
+      }
+      ASSERT_EQ(scene.Run(), ISONORM_OK) << name << " " << shift << ": " << isonorm_last_error();
+      for (const char* output : outputs) {
+        const size_t size = static_cast<size_t>(SizeOf(apart.slot(output)));
+        EXPECT_EQ(std::memcmp(scene.slot(output).data(), apart.slot(output).data(), size), 0) << output << " beside " << name;
+      }
+    }
+  }
+}
+
+TEST(Overlap, Workspace) {
+  TryWorkspace({"dy", "x", "weight", "residual", "bias", "rstd", "dresidual"}, {"dx", "dweight", "dbias"},
+               [](BackwardScene&) {});
+  TryWorkspace({"dy", "x", "weight", "gate", "bias", "rstd"}, {"dx", "dweight", "dbias", "dgate"},
+               [](BackwardScene& s) { s.UseGate(ISONORM_GATE_AFTER); });
+  TryWorkspace({"dy", "weight", "residual_out"}, {"dx", "dweight"}, [](BackwardScene& s) {
+    s.args.x = s.args.residual = s.args.dresidual = s.args.rstd = s.args.bias = s.args.dbias = nullptr;
+    s.args.residual_out = &s.residual_out.tensor;
+  });
+}
+
+TEST(Overlap, WorkspaceCountsInFullAndBetweenRows) {
+  BackwardScene longer;  // what the call needs is apart, what it was given is not
+  longer.args.workspace = longer.dx.data() - longer.args.workspace_size;
+  EXPECT_EQ(longer.Run(), ISONORM_OK) << isonorm_last_error();
+  for (const size_t size : {longer.args.workspace_size + 1, SIZE_MAX}) {
+    longer.args.workspace_size = size;
+    EXPECT_EQ(Judge(longer, ISONORM_ERROR_OVERLAP, {"workspace"}), "") << size;
+  }
+  BackwardScene between;
+  between.x.Set(kInputByte, ISONORM_F32, {kRows, 16 * kCols});
+  between.x.shape[1] = kCols;
+  between.args.workspace = between.x.data() + 4 * kCols * 4;
+  EXPECT_EQ(Judge(between, ISONORM_ERROR_OVERLAP, {"workspace", "x"}), "");
+}
+
+TEST(Overlap, WorkspaceThatIsNotUsedMayLieAnywhere) {
+  BackwardScene scene;
+  scene.args.workspace = scene.dx.data();
+  size_t bytes = 0;
+  EXPECT_EQ(isonorm_backward_workspace(&scene.contract, scene.eps, &scene.args, &bytes), ISONORM_OK) << isonorm_last_error();
+  scene.args.dweight = scene.args.dbias = nullptr;
+  EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+}
+
 TEST(Overlap, Rms) {
   TryPairs<RmsScene>({"x"}, {"rms"}, {}, [](RmsScene& s) { s.function = RmsScene::kRms; });
   TryPairs<RmsScene>({"x", "drms"}, {"dx"}, {{"dx", "x"}}, [](RmsScene& s) { s.function = RmsScene::kBackward; });
