@@ -75,6 +75,7 @@ TEST_P(InPlaceTest, Backward) {
                                   {{kDgate, kX}},
                                   {{kDgate, kResidual}},
                                   {{kDgate, kGate}},
+                                  {{kDgate, kDresidual}},
                                   {{kDx, kDy}, {kDgate, kGate}},
                                   {{kDx, kX}, {kDgate, kDy}},
                                   {{kDx, kGate}, {kDgate, kX}}};
@@ -84,6 +85,31 @@ TEST_P(InPlaceTest, Backward) {
       const Problem problem = OfOneType(seed * 5 + static_cast<uint64_t>(cols), 35, cols);
       const Expected expected = Reference(problem);
       const Problem backward = BackwardOf(problem, seed % 2 == 0 ? Rstd::kSaved : Rstd::kRecomputed);
+      for (size_t i = 0; i < all.size(); ++i) {
+        tried[i] += Check(backward, expected.inputs, expected.backward, all[i], static_cast<int64_t>(seed % 3)) ? 1 : 0;
+      }
+    }
+  }
+  for (size_t i = 0; i < all.size(); ++i) EXPECT_GT(tried[i], 0) << "pairs " << i << " never came up";
+}
+
+// residual_out in place of x and residual.
+TEST_P(InPlaceTest, BackwardFromResidualOut) {
+  const std::vector<Pairs> all = {{{kDx, kResidualOut}},
+                                  {{kDx, kDy}},
+                                  {{kDx, kDresidual}},
+                                  {{kDx, kGate}},
+                                  {{kDgate, kResidualOut}},
+                                  {{kDgate, kDresidual}},
+                                  {{kDx, kResidualOut}, {kDgate, kDy}},
+                                  {{kDx, kDresidual}, {kDgate, kResidualOut}}};
+  std::vector<int> tried(all.size(), 0);
+  for (const int64_t cols : {1, 40, 129, 800}) {
+    for (uint64_t seed = 1; seed <= 60; ++seed) {
+      const Problem problem = OfOneType(seed * 7 + static_cast<uint64_t>(cols), 35, cols);
+      if (!MayUseStoredSum(problem)) continue;
+      const Expected expected = Reference(problem);
+      const Problem backward = BackwardOf(problem, seed % 2 == 0 ? Rstd::kSaved : Rstd::kRecomputed, Sum::kFromStored);
       for (size_t i = 0; i < all.size(); ++i) {
         tried[i] += Check(backward, expected.inputs, expected.backward, all[i], static_cast<int64_t>(seed % 3)) ? 1 : 0;
       }
