@@ -162,7 +162,6 @@ isonorm_status isonorm_rms_backward(const isonorm_tensor* x, const isonorm_tenso
 
 isonorm_status isonorm_rms_penalty(const isonorm_tensor* x, double lambda, const isonorm_tensor* penalty,
                                    const isonorm_tensor* dx, uint32_t flags, const isonorm_executor* executor) {
-  if (!std::isfinite(lambda)) return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "lambda is %g, but must be finite.", lambda);
   if (flags > ISONORM_ACCUMULATE) {
     return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "flags is %u, but must be 0 or ISONORM_ACCUMULATE.",
                          static_cast<unsigned>(flags));
@@ -172,6 +171,8 @@ isonorm_status isonorm_rms_penalty(const isonorm_tensor* x, double lambda, const
   }
   return isonorm::Compute(
       [&](isonorm::Call* call) {
+        // Here, where the environment is guarded: a comparison of a subnormal or signalling number sets an exception flag.
+        if (!std::isfinite(lambda)) return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "lambda is %g, but must be finite.", lambda);
         call->lambda = lambda;
         call->accumulates_rows = flags == ISONORM_ACCUMULATE;
         return isonorm::MakeRms(x, {"penalty", penalty, true}, dx, executor, call);

@@ -2,59 +2,24 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cfenv>
 
+#include "environment.h"
 #include "executors.h"
 #include "run.h"
-
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-#endif
 
 namespace core_test {
 namespace {
 
-#if defined(__SSE2__)
-constexpr const char* kModes[] = {"round down", "round up", "toward zero", "flush to zero, denormals are zero",
-                                  "all of it, every exception trapped"};
-constexpr unsigned kBits[] = {0x3F80, 0x5F80, 0x7F80, 0x9FC0, 0xE040};  // MXCSR
-uint64_t Environment() { return _mm_getcsr(); }
-void SetEnvironment(int mode) { _mm_setcsr(mode < 0 ? 0x1F80u : kBits[mode]); }
-#elif defined(__aarch64__)
-constexpr const char* kModes[] = {"round up", "round down", "toward zero", "flush to zero",
-                                  "default NaN, flush to zero and toward zero"};
-constexpr uint64_t kBits[] = {1u << 22, 2u << 22, 3u << 22, 1u << 24, (1u << 25) | (1u << 24) | (3u << 22)};  // FPCR
-uint64_t Environment() {
-  uint64_t control, status;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(control));
-  __asm__ volatile("mrs %0, fpsr" : "=r"(status));
-  return control << 32 | (status & 0xFFFFFFFFu);
-}
-void SetEnvironment(int mode) {
-  const uint64_t control = mode < 0 ? 0 : kBits[mode];
-  __asm__ volatile("msr fpcr, %0" : : "r"(control));
-}
-#else
-constexpr const char* kModes[] = {"round down", "round up", "toward zero", "round up", "round down"};
-constexpr int kBits[] = {FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO, FE_UPWARD, FE_DOWNWARD};
-uint64_t Environment() {
-  return static_cast<uint64_t>(std::fegetround()) << 8 | static_cast<uint64_t>(std::fetestexcept(FE_ALL_EXCEPT));
-}
-void SetEnvironment(int mode) {
-  std::fesetenv(FE_DFL_ENV);
-  std::fesetround(mode < 0 ? FE_TONEAREST : kBits[mode]);
-}
-#endif
-
-std::atomic<int> g_mode = -1, g_changed = 0;
+std::atomic<size_t> g_mode = 0;
+std::atomic<int> g_changed = 0;
 thread_local uint64_t t_before = 0;
 
 void EnterTask() {
-  SetEnvironment(g_mode);
-  t_before = Environment();
+  SetEnvironment(kHostile[g_mode].bits);
+  t_before = EnvironmentNow();
 }
 void LeaveTask() {
-  if (Environment() != t_before) ++g_changed;
+  if (EnvironmentNow() != t_before) ++g_changed;
 }
 
 class EnvironmentTest : public testing::TestWithParam<std::string> {};
@@ -75,19 +40,19 @@ TEST_P(EnvironmentTest, OfTheCallingThread) {
     const Expected expected = Reference(problem);
     const ScopedTarget target(GetParam());
     for (const Problem& call : {ForwardOf(problem), BackwardOf(problem, Rstd::kRecomputed)}) {
-      for (int mode = 0; mode < 5; ++mode) {
+      for (const Environment& mode : kHostile) {
         How how;
         uint64_t before = 0, after = 0;
-        how.before = [mode, &before] {
-          SetEnvironment(mode);
-          before = Environment();
+        how.before = [&mode, &before] {
+          SetEnvironment(mode.bits);
+          before = EnvironmentNow();
         };
         how.after = [&after] {
-          after = Environment();
-          SetEnvironment(-1);
+          after = EnvironmentNow();
+          SetEnvironment(kDefaultEnvironment);
         };
-        Same(call, IsBackward(call) ? expected.backward : expected.forward, Compute(call, expected.inputs, how), kModes[mode]);
-        EXPECT_EQ(before, after) << "the call left another environment: " << kModes[mode] << ", " << ToString(call);
+        Same(call, IsBackward(call) ? expected.backward : expected.forward, Compute(call, expected.inputs, how), mode.name);
+        EXPECT_EQ(before, after) << "the call left another environment: " << mode.name << ", " << ToString(call);
       }
     }
   }
@@ -100,12 +65,12 @@ TEST_P(EnvironmentTest, OfTheExecutorsThreads) {
     const Problem problem = Sensitive(seed);
     const Expected expected = Reference(problem);
     const ScopedTarget target(GetParam());
-    for (g_mode = 0; g_mode < 5; ++g_mode) {
+    for (g_mode = 0; g_mode < kHostile.size(); ++g_mode) {
       How how;
       how.executor = hostile.executor();
       const Problem forward = ForwardOf(problem), backward = BackwardOf(problem, Rstd::kSaved);
-      Same(forward, expected.forward, Compute(forward, expected.inputs, how), kModes[g_mode]);
-      Same(backward, expected.backward, Compute(backward, expected.inputs, how), kModes[g_mode]);
+      Same(forward, expected.forward, Compute(forward, expected.inputs, how), kHostile[g_mode].name);
+      Same(backward, expected.backward, Compute(backward, expected.inputs, how), kHostile[g_mode].name);
     }
   }
   EXPECT_GT(hostile.largest(), 1) << "the executor was not used";
@@ -120,13 +85,13 @@ TEST(EnvironmentGate, TheModesChangeArithmetic) {
     down = -one / third;
     half = least / 2.0f;
   };
-  for (int mode = 0; mode < 4; ++mode) {
+  for (size_t mode = 0; mode < 4; ++mode) {
     compute();
     const float before[3] = {up, down, half};
-    SetEnvironment(mode);
+    SetEnvironment(kHostile[mode].bits);
     compute();
-    SetEnvironment(-1);
-    EXPECT_TRUE(up != before[0] || down != before[1] || half != before[2]) << kModes[mode];
+    SetEnvironment(kDefaultEnvironment);
+    EXPECT_TRUE(up != before[0] || down != before[1] || half != before[2]) << kHostile[mode].name;
   }
 }
 
