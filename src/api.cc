@@ -136,7 +136,7 @@ isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, doub
   const isonorm::FpGuard guard;
   isonorm::Call call;
   const isonorm_status status = isonorm::MakeBackward(contract, eps, args, true, &call);
-  if (status == ISONORM_OK) *bytes = isonorm::GradientWorkspace(call);
+  if (status == ISONORM_OK) *bytes = call.workspace_needed;
   return status;
 }
 

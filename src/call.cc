@@ -159,15 +159,21 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);
   ISONORM_TRY(builder.Finish());
   call->workspace = args->workspace;
-  if (measure || (call->dweight == nullptr && call->dbias == nullptr)) return ISONORM_OK;
-  const size_t needed = GradientWorkspace(*call);
-  if (needed > 0 && args->workspace == nullptr) {
+  if (call->dweight == nullptr && call->dbias == nullptr) return ISONORM_OK;
+  if (!GradientWorkspace(*call, &call->workspace_needed)) {
+    return Fail(ISONORM_ERROR_OVERFLOW,
+                "the workspace for dweight and dbias spans more bytes than int64_t can count; the sizes of %s must fit.",
+                args->x != nullptr ? "x" : "residual_out");
+  }
+  const size_t needed = call->workspace_needed;
+  if (measure || needed == 0) return ISONORM_OK;
+  if (args->workspace == nullptr) {
     return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
   }
   if (args->workspace_size < needed) {
     return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", args->workspace_size, needed);
   }
-  return needed == 0 ? ISONORM_OK : builder.CheckWorkspace(args->workspace, args->workspace_size);
+  return builder.CheckWorkspace(args->workspace, args->workspace_size);
 }
 
 isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,

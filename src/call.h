@@ -2,6 +2,7 @@
 // wrong with a call is found while it is made; whoever holds a Call may compute without asking again.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "isonorm/isonorm.h"
@@ -70,6 +71,7 @@ struct Call {
   Type weight_type = Type::kNone, bias_type = Type::kNone, dbias_type = Type::kNone;
 
   void* workspace = nullptr;
+  size_t workspace_needed = 0;  // bytes
   const isonorm_executor* executor = nullptr;
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }

@@ -30,7 +30,8 @@ Plan PlanOf(const Call& call) {
   Plan plan;
   plan.blocks = (call.rows + kRowBlock - 1) / kRowBlock;
   plan.tasks = static_cast<int>(std::clamp<int64_t>(TaskCount(call), 1, std::max<int64_t>(plan.blocks, 1)));
-  plan.level = plan.tasks == 1 ? Log2Ceil(plan.blocks) : Log2Ceil((plan.blocks + 2 * plan.tasks - 1) / (2 * plan.tasks));
+  const int64_t wanted = int64_t{2} * plan.tasks;
+  plan.level = plan.tasks == 1 ? Log2Ceil(plan.blocks) : Log2Ceil((plan.blocks + wanted - 1) / wanted);
   plan.subtrees = (plan.blocks + (int64_t{1} << plan.level) - 1) >> plan.level;
   const int64_t longest = std::min(plan.blocks, int64_t{1} << plan.level);
   plan.depth = std::bit_width(static_cast<uint64_t>(std::max<int64_t>(longest, 1)));
@@ -38,7 +39,6 @@ Plan PlanOf(const Call& call) {
 }
 
 int SumsWanted(const Call& call) { return (call.dweight != nullptr) + (call.dbias != nullptr); }
-size_t SumBytes(const Call& call) { return static_cast<size_t>(call.cols) * (call.wide ? sizeof(double) : sizeof(float)); }
 
 // One sum for each gradient, side by side: dweight first.
 template <class F>
@@ -123,11 +123,19 @@ class SumTask {
 
 }  // namespace
 
-size_t GradientWorkspace(const Call& call) {
-  if (SumsWanted(call) == 0 || call.rows == 0) return 0;
+bool GradientWorkspace(const Call& call, size_t* bytes) {
+  *bytes = 0;
+  if (SumsWanted(call) == 0 || call.rows == 0) return true;
   const Plan plan = PlanOf(call);
   const int64_t slots = int64_t{plan.tasks} * plan.depth + (plan.tasks == 1 ? 0 : plan.subtrees);
-  return static_cast<size_t>(slots * SumsWanted(call)) * SumBytes(call) + kAlignment;
+  int64_t total = 0;
+  if (__builtin_mul_overflow(slots * SumsWanted(call), call.cols, &total) ||
+      __builtin_mul_overflow(total, call.wide ? sizeof(double) : sizeof(float), &total) ||
+      __builtin_add_overflow(total, kAlignment, &total)) {
+    return false;
+  }
+  *bytes = static_cast<size_t>(total);
+  return true;
 }
 
 void RunWithSums(const Call& call, Kernel kernel) {

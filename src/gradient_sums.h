@@ -10,8 +10,8 @@
 
 namespace isonorm {
 
-// Bytes that RunWithSums needs in call.workspace, 0 if the call wants neither sum.
-size_t GradientWorkspace(const Call& call);
+// Bytes that RunWithSums needs in call.workspace, 0 if the call wants neither sum; false where int64_t cannot count them.
+bool GradientWorkspace(const Call& call, size_t* bytes);
 
 // Runs the backward kernel over all rows and stores dweight and dbias.
 void RunWithSums(const Call& call, Kernel kernel);

@@ -111,9 +111,10 @@ isonorm_status CheckMeeting(const View& output, const View& other, bool in_place
   // Slices of one packed buffer interleave without meeting. Decided exactly if both move by the same strides.
   bool same_steps = output.ndim() == other.ndim();
   for (int i = 0; same_steps && i + 1 < output.ndim(); ++i) {
-    const int64_t a = output.strides[i] * static_cast<int64_t>(SizeOf(output.type));
-    const int64_t b = other.strides[i] * static_cast<int64_t>(SizeOf(other.type));
-    same_steps = output.size(i) == other.size(i) && (output.size(i) <= 1 || a == b);
+    // Of a single element the stride may be any number, even one that overflows in bytes.
+    const bool moves = output.size(i) > 1;
+    same_steps = output.size(i) == other.size(i) &&
+                 (!moves || output.strides[i] << Log2SizeOf(output.type) == other.strides[i] << Log2SizeOf(other.type));
   }
   if (same_steps) {
     Step steps[7];
@@ -189,8 +190,12 @@ isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View*
   view->low = view->high = 0;
   if (empty) return ISONORM_OK;
   if (tensor->data == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.data is null, but the tensor is not empty.", name);
+  intptr_t address = 0;
+  if (__builtin_add_overflow(reinterpret_cast<intptr_t>(tensor->data), tensor->byte_offset, &address)) {
+    return Fail(ISONORM_ERROR_OVERFLOW, "%s.byte_offset is %" PRIu64 ", which leads from data out of the address space.", name,
+                tensor->byte_offset);
+  }
   view->data = static_cast<char*>(tensor->data) + tensor->byte_offset;
-  const auto address = reinterpret_cast<intptr_t>(view->data);
   if (__builtin_add_overflow(address, before, &view->low) || __builtin_add_overflow(address, after, &view->high)) {
     return TooLarge(name);
   }

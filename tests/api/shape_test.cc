@@ -62,6 +62,10 @@ TEST(Shapes, RowsMustBeLikeX) {
   RowsMustBeLikeX<F>({"gate"}, [](F& s) { s.UseGate(ISONORM_GATE_AFTER); });
   RowsMustBeLikeX<B>({"dy", "residual", "dresidual", "dx"}, [](B&) {});
   RowsMustBeLikeX<B>({"gate", "dgate"}, [](B& s) { s.UseGate(ISONORM_GATE_BEFORE); });
+  RowsMustBeLikeX<B>({"residual_out"}, [](B& s) {
+    s.args.residual = nullptr;
+    s.args.residual_out = &s.residual_out.tensor;
+  });
 }
 
 TEST(Shapes, RstdHasOneEntryPerGroup) {
@@ -115,6 +119,30 @@ TEST(Shapes, GradientsHaveTheTypeOfWhatTheyDerive) {
          s.dgate.Retype(ISONORM_F16);
        }},
   });
+}
+
+TEST(Shapes, ResidualOutHasTheTypeOfTheResidual) {
+  RunFaults<F>({
+      {"bf16 for f32",
+       ISONORM_ERROR_DTYPE,
+       {"residual_out is bf16", "f32", "the type of residual"},
+       [](F& s) { s.residual_out.Retype(ISONORM_BF16); }},
+      {"f32 for f16, although x is f32",
+       ISONORM_ERROR_DTYPE,
+       {"residual_out is f32", "f16", "the type of residual"},
+       [](F& s) { s.residual.Retype(ISONORM_F16); }},
+      {"f16 for bf16",
+       ISONORM_ERROR_DTYPE,
+       {"residual_out is f16", "bf16", "the type of residual"},
+       [](F& s) {
+         s.residual.Retype(ISONORM_BF16);
+         s.residual_out.Retype(ISONORM_F16);
+       }},
+  });
+  F both;
+  both.residual.Retype(ISONORM_BF16);
+  both.residual_out.Retype(ISONORM_BF16);
+  EXPECT_EQ(both.Run(), ISONORM_OK) << isonorm_last_error();
 }
 
 TEST(Shapes, F64MixesWithNothing) {
