@@ -114,8 +114,9 @@ void Verify(const Options& options, Context& context) {
     }
   }
   if (context.json) {
-    fmt::print("{}\n",
-               nlohmann::ordered_json{{"passed", passed}, {"setups", setups.size()}, {"targets", std::move(results)}}.dump(2));
+    const nlohmann::ordered_json result = {{"passed", passed}, {"setups", setups.size()}, {"targets", std::move(results)}};
+    // A name from a golden file may be no UTF-8.
+    fmt::print("{}\n", result.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   } else {
     fmt::print("{}\n", passed ? "verified: every digest is as specified" : "FAILED");
   }
