@@ -96,6 +96,7 @@ Result RunTwoThreads(const Row& row, const Settings& settings, Arena& arena) {
   if (isonorm::thread_pool::available_cpus() < 2) {
     return Unjudged(row, {{"isonorm", [&] { one.Run(); }, {}}}, settings, "this process has one CPU");
   }
+  const PinPair pinned(pool);
   const LimitLoops& limit = BestLoops().limits;
   // Stores that bypass the cache are the faster copy only beyond it.
   const auto copy = Large(row) ? limit.copy_stream : limit.copy;

@@ -1,9 +1,12 @@
 #include "bench_timing.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <new>
+#include <thread>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -47,6 +50,35 @@ void Repeat(void* data, size_t done, size_t bytes) {
   }
 }
 
+#if defined(__linux__)
+// Of the calling thread.
+void MoveTo(int cpu) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<size_t>(cpu), &one);
+  sched_setaffinity(0, sizeof one, &one);
+}
+
+// "0,8" for two threads of one core; "" where the system does not say.
+std::string SiblingsOf(int cpu) {
+  std::string siblings;
+  std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+  std::getline(file, siblings);
+  return siblings;
+}
+
+// A CPU of this process beside `cpu`, on another core if there is one; -1 if this is the only one.
+int AnotherCore(int cpu, const cpu_set_t& mask) {
+  int other = -1;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (i == cpu || !CPU_ISSET(static_cast<size_t>(i), &mask)) continue;
+    if (SiblingsOf(i).empty() || SiblingsOf(i) != SiblingsOf(cpu)) return i;
+    other = other < 0 ? i : other;
+  }
+  return other;
+}
+#endif
+
 }  // namespace
 
 #if defined(__linux__)
@@ -63,13 +95,31 @@ Pin::Pin(int cpu) {
   before_.resize(sizeof(cpu_set_t));
   auto* before = reinterpret_cast<cpu_set_t*>(before_.data());
   if (sched_getaffinity(0, sizeof(cpu_set_t), before) != 0) before_.clear();
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(static_cast<size_t>(cpu), &one);
-  sched_setaffinity(0, sizeof one, &one);
+  MoveTo(cpu);
 }
 Pin::~Pin() {
   if (!before_.empty()) sched_setaffinity(0, sizeof(cpu_set_t), reinterpret_cast<const cpu_set_t*>(before_.data()));
+}
+
+PinPair::PinPair(isonorm::thread_pool& pool) {
+  cpu_set_t mask;
+  if (pool.concurrency() != 2 || sched_getaffinity(0, sizeof mask, &mask) != 0) return;
+  const int cpu = sched_getcpu(), other = AnotherCore(cpu, mask);
+  if (other < 0) return;
+  caller_.emplace(cpu);
+  struct Meeting {
+    int worker_cpu;
+    std::thread::id caller;
+    std::atomic<int> arrived;
+  };
+  Meeting meeting = {other, std::this_thread::get_id(), {0}};
+  const auto task = [](void* context, int64_t) {
+    Meeting& m = *static_cast<Meeting*>(context);
+    ++m.arrived;
+    while (m.arrived < 2) std::this_thread::yield();  // so that each thread has one of the two tasks
+    if (std::this_thread::get_id() != m.caller) MoveTo(m.worker_cpu);
+  };
+  pool.parallel_for(2, task, &meeting);
 }
 #else
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
@@ -79,6 +129,7 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
 Buffer::~Buffer() { ::operator delete(data_, std::align_val_t(4096)); }
 Pin::Pin(int) {}
 Pin::~Pin() = default;
+PinPair::PinPair(isonorm::thread_pool&) {}
 #endif
 
 void Buffer::FillPlain(isonorm::dtype type, size_t bytes) {
