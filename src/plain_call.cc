@@ -14,6 +14,7 @@ namespace {
 constexpr double kMax = std::numeric_limits<float>::max();
 constexpr int64_t kMostElements = int64_t{1} << 40;
 constexpr intptr_t kLastAddress = intptr_t{1} << 62;  // no sum of an address and so many elements overflows
+constexpr int kOffsetBits = 62;                       // nor does that of an address and a byte_offset of so many bits
 
 bool IsKnown(const isonorm_contract& contract) {
   return contract.struct_size >= sizeof(contract) && contract.statistic == ISONORM_STATISTIC_RMS &&
@@ -73,7 +74,7 @@ bool MakePlainForward(const isonorm_contract* contract, double eps, const isonor
   }
   const intptr_t x_at = AddressOf(x), x_bytes = elements << Log2SizeOf(x_type);
   const intptr_t y_at = AddressOf(y), y_bytes = elements << Log2SizeOf(y_type);
-  if (!IsKnown(x_at) || !IsKnown(y_at)) return false;
+  if (!IsKnown(x_at) || !IsKnown(y_at) || ((x.byte_offset | y.byte_offset) >> kOffsetBits) != 0) return false;
   if (!Apart(x_at, x_bytes, y_at, y_bytes) && !(x_at == y_at && x_type == y_type)) return false;
 
   if (args->weight != nullptr) {
@@ -81,7 +82,8 @@ bool MakePlainForward(const isonorm_contract* contract, double eps, const isonor
     const Type type = NarrowTypeOf(weight);
     if (type == Type::kNone || weight.ndim != 1 || weight.shape[0] != cols || !IsCompactAt(weight, 0, 1)) return false;
     const intptr_t at = AddressOf(weight);
-    if (!IsKnown(at) || !Apart(at, cols << Log2SizeOf(type), y_at, y_bytes)) return false;
+    if (!IsKnown(at) || weight.byte_offset >> kOffsetBits != 0 || !Apart(at, cols << Log2SizeOf(type), y_at, y_bytes))
+      return false;
     call->weight = reinterpret_cast<const void*>(at);
     call->weight_type = type;
   }

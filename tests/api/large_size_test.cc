@@ -22,6 +22,19 @@ TEST(LargeSizes, TheStrideOfOneElementCountsNowhere) {
   }
 }
 
+// Calls of nothing but x, weight and y are made on a shorter path, which the faults of single tensors do not come along.
+TEST(LargeSizes, ByteOffsetOfAPlainCall) {
+  for (const char* name : {"x", "weight", "y"}) {
+    for (const uint64_t offset : {UINT64_MAX, UINT64_MAX - 3, uint64_t{INT64_MAX}, uint64_t{1} << 63}) {
+      ForwardScene scene;
+      scene.args.bias = scene.args.residual = scene.args.residual_out = scene.args.rstd = nullptr;
+      ASSERT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+      scene.slot(name).tensor.byte_offset = offset;
+      EXPECT_EQ(Judge(scene, ISONORM_ERROR_OVERFLOW, {name, "byte_offset", std::to_string(offset)}), "") << name;
+    }
+  }
+}
+
 // A question about the workspace computes nothing, so it can be asked about any sizes. Inputs are expanded, outputs are vectors.
 class WorkspaceQuestion {
  public:

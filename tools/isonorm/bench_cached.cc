@@ -110,7 +110,8 @@ Result RunCached(const Row& row, const Settings& settings, Arena& arena) {
   const size_t bytes = static_cast<size_t>(row.rows * row.cols * isonorm::size_of(row.type));
   arena.Prepare(row.type, bytes, row.rows, row.cols);
   const LimitLoops& limit = BestLoops().limits;
-  return Run(row, settings, {arena.x(), arena.y(), arena.weight()}, {{"copy", [&arena, &limit, bytes] { limit.copy(arena.x(), arena.y(), bytes); }, {}}});
+  return Run(row, settings, {arena.x(), arena.y(), arena.weight()},
+             {{"copy", [&arena, &limit, bytes] { limit.copy(arena.x(), arena.y(), bytes); }, {}}});
 }
 
 // What a call costs over the work itself. A kernel cannot be called without its call, so the best loop on the same row stands
