@@ -84,6 +84,12 @@ TEST_F(Atomic, AFolderThatIsNotThere) {
   EXPECT_NE(run.err.find("cannot be created: No such file or directory"), std::string::npos) << run.err;
 }
 
+TEST_F(Atomic, AFolderThatTakesNoFiles) {  // not even from root
+  const Outcome run = RunCli(Apply(folder_ / "in.npy", "/proc/out.npy"));
+  EXPECT_EQ(run.exit_code, 4);
+  EXPECT_NE(run.err.find("/proc/out.npy: cannot be created"), std::string::npos) << run.err;
+}
+
 TEST_F(Atomic, RespectsTheUmask) {
   const mode_t old = umask(027);
   EXPECT_EQ(RunCli(Apply(folder_ / "in.npy", folder_ / "out.npy")).exit_code, 0);

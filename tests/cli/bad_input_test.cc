@@ -32,6 +32,11 @@ TEST(BadInput, DamagedFiles) {
       {"scalar.npy", NpyFile(NpyDictionary("<f4", "()"), data.substr(0, 4)), "no tensor that can be normalised"},
       {"header", std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10), "does not fit in 10"},
       {"outside", SafetensorsFile("{" + Entry("t", "F32", "[2,4]", 4, 36) + "}", data), "ends at byte 36"},
+      {"overlapping",
+       SafetensorsFile("{" + Entry("t", "F32", "[2,2]", 0, 16) + "," + Entry("u", "F32", "[2,3]", 8, 32) + "}", data),
+       "starts at byte 8 of the data"},
+      {"metadata", SafetensorsFile("{\"__metadata__\":{\"k\":\"\xff\"}," + Entry("t", "F32", "[2,4]", 0, 32) + "}", data),
+       "not UTF-8"},
       {"utf8", SafetensorsFile("{" + Entry("\xff\xfe", "F32", "[2,4]", 0, 32) + "}", data), "not UTF-8"},
       {"twice", SafetensorsFile("{" + Entry("t", "F32", "[2,4]", 0, 32) + "," + Entry("t", "F32", "[2,4]", 0, 32) + "}", data),
        "twice"},
@@ -78,6 +83,17 @@ TEST(BadInput, RowTooLargeForTheMemoryBound) {
   EXPECT_EQ(run.exit_code, 3);
   EXPECT_NE(run.err.find("needs more than the 96 MB"), std::string::npos) << run.err;
   EXPECT_EQ(folder.Names(), std::vector<std::string>{"in"});
+}
+
+TEST(BadInput, AnAbsentTargetInTheEnvironment) {
+  const Folder folder;
+  WriteAll(folder / "in.npy", NpyFile(NpyDictionary("<f4", "(2, 4)"), Bytes(Values(8, 1))));
+  const Outcome run = RunCli({"apply", folder / "in.npy", "-o", folder / "out.npy", "--contract", "torch", "--eps", "1e-6"},
+                             {.environment = {"ISONORM_TARGET=NO_SUCH"}});
+  EXPECT_EQ(run.exit_code, 5);
+  EXPECT_NE(run.err.find("ISONORM_TARGET is \"NO_SUCH\""), std::string::npos) << run.err;
+  EXPECT_EQ(run.out, "");
+  EXPECT_EQ(folder.Names(), std::vector<std::string>{"in.npy"});
 }
 
 TEST(BadInput, CommandLines) {
