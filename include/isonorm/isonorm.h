@@ -57,7 +57,7 @@ typedef enum isonorm_status {
   ISONORM_ERROR_RANK = 6,        /* ndim is not from 1 to 7, or differs from what x asks for */
   ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; nothing is broadcast */
   ISONORM_ERROR_STRIDE = 8,      /* the last dimension is not contiguous, or an output's rows overlap each other */
-  ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes does not fit in int64 */
+  ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
   ISONORM_ERROR_WINDOW = 10,     /* window is negative, larger than the group, or given with LayerNorm */
   ISONORM_ERROR_GROUPS = 11,     /* groups is below 1 or does not divide cols */
   ISONORM_ERROR_OVERLAP = 12,    /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
