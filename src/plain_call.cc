@@ -24,9 +24,11 @@ bool IsKnown(const isonorm_contract& contract) {
 }
 
 bool IsKnown(const isonorm_forward_args& args) {
-  return args.struct_size >= sizeof(args) && args.x != nullptr && args.y != nullptr && args.residual == nullptr &&
-         args.gate == nullptr && args.bias == nullptr && args.residual_out == nullptr && args.rstd == nullptr &&
-         args.groups >= 0 && args.groups <= 1 && args.window == 0;
+  if (args.struct_size < sizeof(args) || args.x == nullptr || args.y == nullptr) return false;
+  const auto bits = [](const isonorm_tensor* tensor) { return reinterpret_cast<uintptr_t>(tensor); };
+  const uintptr_t unusual = bits(args.residual) | bits(args.gate) | bits(args.bias) | bits(args.residual_out) | bits(args.rstd) |
+                            static_cast<uintptr_t>(args.window) | (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
+  return unusual == 0;
 }
 
 bool IsKnown(const isonorm_executor& executor) {

@@ -250,26 +250,32 @@ HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const Ro
 
 // kTurns: as for LeafVector, for every leaf.
 template <int kTurns, class T>
-HWY_INLINE void RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+HWY_INLINE float RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   if (row.count == 1 && rows == 1) {
     const Tag<float> d;
-    sums[0] = FoldLevels<T>(d, LeafVector<kTurns>(d, x, static_cast<size_t>(row.leaves.cols)));
-    return;
+    return sums[0] = FoldLevels<T>(d, LeafVector<kTurns>(d, x, static_cast<size_t>(row.leaves.cols)));
   }
   if constexpr (kTurns <= 2) {  // longer leaves come in eights
-    if (row.count == 1) return NarrowRowSums<1, kTurns>(x, stride, rows, row, sums);
-    if (row.count == 2) return NarrowRowSums<2, kTurns>(x, stride, rows, row, sums);
-    if (row.count == 4) return NarrowRowSums<4, kTurns>(x, stride, rows, row, sums);
+    if (row.count <= 4) {
+      if (row.count == 1) NarrowRowSums<1, kTurns>(x, stride, rows, row, sums);
+      if (row.count == 2) NarrowRowSums<2, kTurns>(x, stride, rows, row, sums);
+      if (row.count == 4) NarrowRowSums<4, kTurns>(x, stride, rows, row, sums);
+      return sums[rows - 1];
+    }
   }
+  float sum = 0;
   for (int64_t r = 0; r < rows; ++r) {
     const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
-    sums[r] = RowTotal<T>(row, [p](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafVector<kTurns>(d, p + begin, n); });
+    sum = RowTotal<T>(row, [p](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafVector<kTurns>(d, p + begin, n); });
+    sums[r] = sum;
   }
+  return sum;
 }
 
-// Sums of squares of `rows` rows, `stride` bytes apart. Not inlined: it has many loops, and every tuned kernel calls it.
+// Sums of squares of `rows` rows, `stride` bytes apart; the last one is returned too, for a call of one row would wait for it
+// to come back from memory. Not inlined: it has many loops, and every tuned kernel calls it.
 template <class T>
-HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+HWY_NOINLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   switch (row.length) {
     case 2 * kLanes: return RowSumsOf<2>(x, stride, rows, row, sums);
     case 4 * kLanes: return RowSumsOf<4>(x, stride, rows, row, sums);
@@ -308,7 +314,7 @@ HWY_NOINLINE float RowSumFetching(const T* x, const RowLeaves& row, Fetch fetch)
 #else
 
 template <class T>
-HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+HWY_INLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
     LeafTree<float> tree;
@@ -318,6 +324,7 @@ HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeave
     }
     sums[r] = tree.Total();
   }
+  return sums[rows - 1];
 }
 
 #endif  // ISONORM_LEAF_NETWORK

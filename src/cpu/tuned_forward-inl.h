@@ -39,11 +39,11 @@ HWY_NOINLINE inline void RunGeneralRow(const Call& call, const Run& run, int64_t
 // A call of one short row, which must not spend more time on plans than on the row.
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
-  HWY_ALIGN float sum[kBlockRows];
-  RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sum);
-  if (HWY_UNLIKELY(!PlainRange(call.eps, call.eps_outside).Holds(sum[0]))) return RunGeneralRow(call, run, 0);
+  HWY_ALIGN float sums[kBlockRows];  // whole vectors are written
+  const float sum = RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sums);
+  if (HWY_UNLIKELY(!PlainRange(call.eps, call.eps_outside).Holds(sum))) return RunGeneralRow(call, run, 0);
   float r;
-  RstdOfSums(sum, 1, call.cols, static_cast<float>(call.eps), call.eps_outside, &r);
+  RstdOfSums(&sum, 1, call.cols, static_cast<float>(call.eps), call.eps_outside, &r);
   RowWriter<Tx, Tw, Ty, kOffset>::WriteOne(call, run, r);
   if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd]) = r;
 }

@@ -133,6 +133,12 @@ HWY_INLINE W Fma(W a, W b, W c) {
 
 template <class D>
 HWY_INLINE V<D> CanonicalNaNs(D d, V<D> v) {
+#if HWY_TARGET == HWY_AVX3  // one operation by table: NaNs (entries 0 and 1) become the first operand, all else stays
+  if constexpr (std::is_same_v<V<D>, hn::Vec512<float>>) {
+    const auto nan = hn::Set(d, CanonicalNaN<float>());
+    return V<D>{_mm512_fixupimm_ps(nan.raw, v.raw, _mm512_set1_epi32(0x11111100), 0)};
+  }
+#endif
   return hn::IfThenElse(hn::Eq(v, v), v, hn::Set(d, CanonicalNaN<hn::TFromD<D>>()));
 }
 
