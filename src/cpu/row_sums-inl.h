@@ -42,7 +42,11 @@ struct EvenOddSquares {
   const Bf16* p;
   template <class D>
   HWY_INLINE void FoldDuo(D d, Duo<D>& a, size_t at) const {
-    a = Map(LoadDuo<Layout::kEvenOdd>(d, p + at), a, [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); });
+    auto raw = hn::LoadU(hn::Repartition<uint16_t, D>(), reinterpret_cast<const uint16_t*>(p + at));
+#if HWY_CAP_GE512  // otherwise the compiler loads it twice, and loads are what such a sum waits for
+    __asm__("" : "+v"(raw.raw));
+#endif
+    a = Map(SplitPairs(d, raw), a, [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); });
   }
   template <class D>
   HWY_INLINE void FoldDuoPart(D d, Duo<D>& a, size_t at, size_t n) const {
