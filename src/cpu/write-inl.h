@@ -28,13 +28,15 @@ enum class Flow {
 };
 
 // How a row that comes later is fetched meanwhile, into the second-level cache. Measured on a CPU with 32 KB of first-level
-// cache: what fits it needs no help; from 8 KB on two rows ahead is best, a quarter of it during the sum.
+// cache: what fits it needs no help; from 4 KB on two rows ahead is best, from 8 KB on with a quarter of it during the sum. Rows
+// that are longer than that cache are best fetched late and streamed directly.
 struct FetchPlan {
-  explicit FetchPlan(int64_t row_bytes, Flow flow) {
+  explicit FetchPlan(int64_t row_bytes, Flow flow) : is_long(row_bytes > 24 << 10) {
     if (row_bytes <= 4 << 10 || flow <= Flow::kCached) return;
-    distance = flow == Flow::kInPlace || row_bytes > 24 << 10 ? 1 : 2;
-    in_sum = flow == Flow::kInPlace ? 32 : distance == 2 && row_bytes > 8 << 10 ? 16 : 0;
+    distance = is_long ? 1 : 2;
+    in_sum = row_bytes > 8 << 10 && !is_long ? 16 : 0;
   }
+  bool is_long;
   int64_t distance = 0;  // rows; 0: nothing is fetched
   size_t in_sum = 0;     // bytes, with each line that the sum reads; the others with those that are written
 };
@@ -130,10 +132,10 @@ class RowWriter {
         const char* ahead = Ahead(row) + cols_ * sizeof(Tx) / kLine * plan_.in_sum;
         if (flow_ == Flow::kInPlace) {
           InPlace<kRound>(X(row), Y(row), r[i], ahead);
-        } else if (plan_.in_sum != 0) {
-          Streamed<kRound, 3>(X(row), Y(row), r[i], ahead);
+        } else if (plan_.is_long) {
+          Streamed<kRound, false>(X(row), Y(row), r[i], ahead);
         } else {
-          Streamed<kRound, 4>(X(row), Y(row), r[i], ahead);
+          Streamed<kRound, true>(X(row), Y(row), r[i], ahead);
         }
       }
     } else if (rows > 1) {
@@ -162,10 +164,10 @@ class RowWriter {
   HWY_INLINE const Tw* WeightAt(size_t i) const { return std::is_same_v<Tw, None> ? weight_ : weight_ + i; }
 
   // x, w and y at the same column.
-  template <bool kRound, Nans kNans>
+  template <bool kRound, Nans kNans, Store kStore = Store::kCached>
   static HWY_INLINE void Step(D d, const Tx* x, const Tw* w, Ty* y, V<D> r, V<D> offset) {
     const auto w_of = LoadDuo<kLayout>(d, w);
-    StoreDuo<kLayout, kNans, Store::kCached>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
+    StoreDuo<kLayout, kNans, kStore>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
   }
 
   template <bool kRound, Nans kNans>
@@ -240,23 +242,27 @@ class RowWriter {
     }
   }
 
-  // The steps over `count` elements, a multiple of a step. With every four lines of x, kFetched are fetched; returns how far
-  // `ahead` has come.
-  template <bool kRound, int kFetched>
-  static HWY_INLINE const char* Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset,
-                                         const char* ahead) {
+  // The steps over `count` elements, a multiple of a step. With every line of x, what lies at `ahead` is fetched, which then moves
+  // on by what the sum has left of a line; returns how far it has come.
+  template <bool kRound, Store kStore>
+  HWY_INLINE const char* Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset, const char* ahead) const {
     const D d;
     constexpr size_t kFour = 4 * kLine / sizeof(Tx), kStep = 2 * hn::MaxLanes(D());
     const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
+    const size_t bytes = kLine - plan_.in_sum;
     size_t i = 0;
     for (; i + kFour <= count; i += kFour) {
       HWY_UNROLL(4)
-      for (int line = 0; line < kFetched; ++line) PrefetchFar(ahead + line * kLine);
-      ahead += kFetched * kLine;
+      for (size_t line = 0; line < 4; ++line) {
+        PrefetchFar(ahead);
+        ahead += bytes;
+      }
       HWY_UNROLL(8)
-      for (size_t k = i; k < i + kFour; k += kStep) Step<kRound, Nans::kNone>(d, x + k, weight_at(k), y + k, r, offset);
+      for (size_t k = i; k < i + kFour; k += kStep) {
+        Step<kRound, Nans::kNone, kStore>(d, x + k, weight_at(k), y + k, r, offset);
+      }
     }
-    for (; i < count; i += kStep) Step<kRound, Nans::kNone>(d, x + i, weight_at(i), y + i, r, offset);
+    for (; i < count; i += kStep) Step<kRound, Nans::kNone, kStore>(d, x + i, weight_at(i), y + i, r, offset);
     return ahead;
   }
 
@@ -266,40 +272,48 @@ class RowWriter {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t rest = cols_ % (2 * hn::Lanes(d)), whole = cols_ - rest;
-    Fetching<kRound, 2>(x, weight_, y, whole, r, offset, ahead);
+    Fetching<kRound, Store::kCached>(x, weight_, y, whole, r, offset, ahead);
     if (rest != 0) PartStep<kRound, Nans::kNone>(d, x + whole, WeightAt(whole), y + whole, rest, r, offset);
   }
 
-  // y bypasses the cache by whole lines, by way of a buffer, because streaming stores are slow while loads miss the first-level
-  // cache. The buffer lies half a page from x: a load waits for an older store whose address has the same last 12 bits.
-  template <bool kRound, int kFetched>
+  // Less than a line of y, or none of it. Not inlined: it is rare, and long.
+  template <bool kRound>
+  static HWY_NOINLINE void Part(const Tx* x, const Tw* w, Ty* y, size_t count, float r_of_row, float offset_of_call) {
+    const D d;
+    const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_of_call);
+    const size_t step = 2 * hn::Lanes(d);
+    for (size_t i = 0; i < count; i += step - 1) {
+      PartStep<kRound, Nans::kNone>(d, x + i, std::is_same_v<Tw, None> ? w : w + i, y + i, std::min(step - 1, count - i), r,
+                                    offset);
+    }
+  }
+
+  // y bypasses the cache by whole lines. kStaged: by way of a buffer, because streaming stores are slow while loads miss the
+  // first-level cache. The buffer lies half a page from x: a load waits for an older store with the same last 12 bits of address.
+  template <bool kRound, bool kStaged>
   HWY_INLINE void Streamed(const Tx* x, Ty* y, float r_of_row, const char* ahead) const {
     constexpr size_t kPage = 4 << 10, kPerLine = kLine / sizeof(Ty), kStage = kPage / sizeof(Ty);
+    constexpr Store kStore = kStaged ? Store::kCached : Store::kStreamed;
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t step = 2 * hn::Lanes(d);
-    const auto part = [&](size_t i, Ty* to, size_t count) HWY_ATTR {
-      while (count != 0) {
-        const size_t n = std::min(step - 1, count);
-        PartStep<kRound, Nans::kNone>(d, x + i, WeightAt(i), to, n, r, offset);
-        i += n;
-        to += n;
-        count -= n;
-      }
-    };
     size_t i = std::min(ElementsToLine(y), cols_);
-    part(0, y, i);
-    alignas(kLine) char room[2 * kPage];
-    const auto from_room = reinterpret_cast<uintptr_t>(x + i) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
-    Ty* const stage = reinterpret_cast<Ty*>(room + from_room % kPage / kLine * kLine);
+    Part<kRound>(x, weight_, y, i, r_of_row, offset_);
+    alignas(kLine) char room[kStaged ? 2 * kPage : kLine];
+    Ty* stage = nullptr;
+    if constexpr (kStaged) {
+      const auto from_room = reinterpret_cast<uintptr_t>(x + i) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
+      stage = reinterpret_cast<Ty*>(room + from_room % kPage / kLine * kLine);
+    }
     while (cols_ - i >= kPerLine) {
       const size_t count = std::min(kStage, (cols_ - i) / kPerLine * kPerLine), whole = count / step * step;
-      ahead = Fetching<kRound, kFetched>(x + i, WeightAt(i), stage, whole, r, offset, ahead);
-      if (whole != count) part(i + whole, stage + whole, count - whole);
-      StreamLines(stage, y + i, count * sizeof(Ty));
+      Ty* const to = kStaged ? stage : y + i;
+      ahead = Fetching<kRound, kStore>(x + i, WeightAt(i), to, whole, r, offset, ahead);
+      if (whole != count) Part<kRound>(x + i + whole, WeightAt(i + whole), to + whole, count - whole, r_of_row, offset_);
+      if constexpr (kStaged) StreamLines(stage, y + i, count * sizeof(Ty));
       i += count;
     }
-    part(i, y + i, cols_ - i);
+    Part<kRound>(x + i, WeightAt(i), y + i, cols_ - i, r_of_row, offset_);
   }
 
   const size_t cols_;

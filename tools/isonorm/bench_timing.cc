@@ -16,7 +16,7 @@
 namespace isonorm_cli::bench {
 namespace {
 
-constexpr size_t kSpare = 4096;
+constexpr size_t kSpare = 65536 + 4096;
 
 double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
