@@ -26,8 +26,9 @@ bool IsKnown(const isonorm_contract& contract) {
 bool IsKnown(const isonorm_forward_args& args) {
   if (args.struct_size < sizeof(args) || args.x == nullptr || args.y == nullptr) return false;
   const auto bits = [](const isonorm_tensor* tensor) { return reinterpret_cast<uintptr_t>(tensor); };
-  const uintptr_t unusual = bits(args.residual) | bits(args.gate) | bits(args.bias) | bits(args.residual_out) | bits(args.rstd) |
-                            static_cast<uintptr_t>(args.window) | (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
+  const uintptr_t unusual = bits(args.residual) | bits(args.gate) | bits(args.bias) | bits(args.residual_out) |
+                            bits(args.rstd) | static_cast<uintptr_t>(args.window) |
+                            (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
   return unusual == 0;
 }
 

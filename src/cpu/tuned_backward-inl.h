@@ -1,5 +1,5 @@
-// The tuned backward: x and dy in, dx and dweight out, no fusion. Four rows at a time: first each row's dot product, then all
-// four column by column, so that weight and the sums of dweight are read once for four rows.
+// The tuned backward: x and dy in, dx and dweight out, no fusion. Two rows at a time: first each row's dot product, then both
+// column by column, so that weight and the sums of dweight are read once for two rows.
 #if defined(ISONORM_CPU_TUNED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_BACKWARD_INL_H_
 #undef ISONORM_CPU_TUNED_BACKWARD_INL_H_

@@ -1,5 +1,5 @@
-// The tuned forward: x in, y out, no fusion. A block of rows that fits the first cache goes through sums, one vector of
-// reciprocals, and the write pass, which prefetches the next block where the rows come from memory.
+// The tuned forward: x in, y out, no fusion. A block of rows goes through sums, one vector of reciprocals, and the write pass;
+// long rows from memory go one by one, while a later one is fetched.
 #if defined(ISONORM_CPU_TUNED_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_FORWARD_INL_H_
 #undef ISONORM_CPU_TUNED_FORWARD_INL_H_

@@ -27,18 +27,21 @@ enum class Flow {
   kStreamed,  // y bypasses the cache, and the row that comes next is fetched meanwhile
 };
 
-// How a row that comes later is fetched meanwhile, into the second-level cache. Measured on a CPU with 32 KB of first-level
-// cache: what fits it needs no help; from 4 KB on two rows ahead is best, from 8 KB on with a quarter of it during the sum. Rows
-// that are longer than that cache are best fetched late and streamed directly.
+// How a row that comes later is fetched meanwhile, into the second-level cache, in bytes with each line of this row. Measured on a
+// CPU with 32 KB of first-level cache: rows up to 4 KB need no help; above, two rows ahead is best, from 8 KB on with a quarter
+// of it during the sum. Rows that are longer than that cache are best fetched late and streamed directly.
 struct FetchPlan {
-  explicit FetchPlan(int64_t row_bytes, Flow flow) : is_long(row_bytes > 24 << 10) {
+  explicit FetchPlan(int64_t row_bytes, Flow flow) {
     if (row_bytes <= 4 << 10 || flow <= Flow::kCached) return;
+    const bool is_long = row_bytes > 24 << 10;
     distance = is_long ? 1 : 2;
-    in_sum = row_bytes > 8 << 10 && !is_long ? 16 : 0;
+    staged = !is_long;
+    in_sum = row_bytes > 8 << 10 && !is_long ? kLine / 4 : 0;
+    in_write = kLine - in_sum;
   }
-  bool is_long;
   int64_t distance = 0;  // rows; 0: nothing is fetched
-  size_t in_sum = 0;     // bytes, with each line that the sum reads; the others with those that are written
+  bool staged = false;   // what is streamed goes by way of a buffer
+  size_t in_sum = 0, in_write = 0;
 };
 
 constexpr int64_t kNearBytes = 512 << 10;
@@ -68,7 +71,6 @@ class RowWriter {
         clean_(call.weight_finite),
         flow_(FlowOf(call, run.data[kX], run.data[kY])),
         plan_(call.cols * static_cast<int64_t>(sizeof(Tx)), flow_),
-        count_(run.count),
         x_(run.data[kX]),
         y_(run.data[kY]),
         x_stride_(run.stride[kX]),
@@ -113,12 +115,12 @@ class RowWriter {
 
  private:
   const Tx* X(int64_t row) const { return reinterpret_cast<const Tx*>(x_ + row * x_stride_); }
+  Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(y_ + row * y_stride_); }
   template <class T>
   static HWY_INLINE T* Next(T* p, int64_t bytes) {
     using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
     return reinterpret_cast<T*>(reinterpret_cast<Byte*>(p) + bytes);
   }
-  Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(y_ + row * y_stride_); }
 
   template <bool kRound>
   HWY_INLINE void WriteRounded(int64_t first, int64_t rows, const float* r) const {
@@ -132,10 +134,10 @@ class RowWriter {
         const char* ahead = Ahead(row) + cols_ * sizeof(Tx) / kLine * plan_.in_sum;
         if (flow_ == Flow::kInPlace) {
           InPlace<kRound>(X(row), Y(row), r[i], ahead);
-        } else if (plan_.is_long) {
-          Streamed<kRound, false>(X(row), Y(row), r[i], ahead);
-        } else {
+        } else if (plan_.staged) {
           Streamed<kRound, true>(X(row), Y(row), r[i], ahead);
+        } else {
+          Streamed<kRound, false>(X(row), Y(row), r[i], ahead);
         }
       }
     } else if (rows > 1) {
@@ -242,20 +244,19 @@ class RowWriter {
     }
   }
 
-  // The steps over `count` elements, a multiple of a step. With every line of x, what lies at `ahead` is fetched, which then moves
-  // on by what the sum has left of a line; returns how far it has come.
+  // The steps over `count` elements, a multiple of a step. Meanwhile the plan's part of a later row is fetched from `ahead` on;
+  // returns how far that has come.
   template <bool kRound, Store kStore>
   HWY_INLINE const char* Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset, const char* ahead) const {
     const D d;
     constexpr size_t kFour = 4 * kLine / sizeof(Tx), kStep = 2 * hn::MaxLanes(D());
     const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
-    const size_t bytes = kLine - plan_.in_sum;
     size_t i = 0;
     for (; i + kFour <= count; i += kFour) {
-      HWY_UNROLL(4)
-      for (size_t line = 0; line < 4; ++line) {
-        PrefetchFar(ahead);
-        ahead += bytes;
+      if (plan_.in_write != 0) {
+        HWY_UNROLL(4)
+        for (size_t line = 0; line < 4; ++line) PrefetchFar(ahead + line * plan_.in_write);
+        ahead += 4 * plan_.in_write;
       }
       HWY_UNROLL(8)
       for (size_t k = i; k < i + kFour; k += kStep) {
@@ -323,7 +324,6 @@ class RowWriter {
   const bool clean_;
   const Flow flow_;
   const FetchPlan plan_;
-  const int64_t count_;
   const char* const x_;
   char* const y_;
   const int64_t x_stride_, y_stride_;
