@@ -184,16 +184,20 @@ class RowWriter {
                                   bool back) {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_of_call);
-    const size_t step = 2 * hn::Lanes(d), rest = cols % step, whole = cols - rest;
+    const size_t step = 2 * hn::Lanes(d), to_line = ElementsToLine(y);
+    // Stores that cross a line cost more than the loads that then do.
+    const size_t head = to_line < step && to_line < cols ? to_line : 0;
+    const size_t rest = (cols - head) % step, end = cols - rest;
     const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
-    if (rest != 0) PartStep<kRound, kNans>(d, x + whole, weight_at(whole), y + whole, rest, r, offset);
+    if (rest != 0) PartStep<kRound, kNans>(d, x + end, weight_at(end), y + end, rest, r, offset);
     if (back) {
-      for (size_t i = whole; i != 0; i -= step) {
+      for (size_t i = end; i != head; i -= step) {
         Step<kRound, kNans>(d, x + i - step, weight_at(i - step), y + i - step, r, offset);
       }
     } else {
-      for (size_t i = 0; i != whole; i += step) Step<kRound, kNans>(d, x + i, weight_at(i), y + i, r, offset);
+      for (size_t i = head; i != end; i += step) Step<kRound, kNans>(d, x + i, weight_at(i), y + i, r, offset);
     }
+    if (head != 0) PartStep<kRound, kNans>(d, x, w, y, head, r, offset);
   }
 
   // Several rows of so few columns that their weight stays in registers.
@@ -237,10 +241,15 @@ class RowWriter {
                                                        y);
       }
     }
-    if (i == cols_) return;
-    for (int64_t row = 0; row < rows; ++row) {
-      PartStep<kRound, Nans::kNone>(d, X(first + row) + i, WeightAt(i), Y(first + row) + i, cols_ - i,
-                                    hn::Set(d, r_of_rows[row]), offset);
+    const size_t rest = cols_ - i;
+    if (rest == 0) return;
+    const auto w = LoadDuoPart<kLayout>(d, WeightAt(i), rest);
+    const Tx* x = X(first) + i;
+    Ty* y = Y(first) + i;
+    for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride), y = Next(y, y_stride)) {
+      const auto r = hn::Set(d, r_of_rows[row]);
+      StoreDuoPart<kLayout, Nans::kNone>(Scale<kRound, Nans::kNone>(d, LoadDuoPart<kLayout>(d, x, rest), w, r, offset), d, y,
+                                         rest);
     }
   }
 
