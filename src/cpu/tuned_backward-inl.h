@@ -260,14 +260,14 @@ class GradientRows {
     if (i < count) Step<kRows, kRound, true>(rows, begin + i, out + i, count - i);
   }
 
-  // dx bypasses the cache by whole lines, by way of a buffer as in RowWriter.
+  // dx bypasses the cache by whole lines, by way of a buffer as in RowWriter: two lines of each row are best.
   template <int kRows, bool kRound>
   HWY_INLINE void Streamed(Rows<kRows> rows, int64_t row, size_t head) const {
-    constexpr size_t kBytes = (4 << 10) / kRows, kPerLine = kLine / sizeof(Ty);
+    constexpr size_t kPage = 4 << 10, kBytes = 128, kPerLine = kLine / sizeof(Ty);
     Columns<kRows, kRound>(rows, row, 0, 0, head);
-    alignas(kLine) char room[kRows * kBytes + kBytes];
-    const auto from_room = reinterpret_cast<uintptr_t>(rows.x[0] + head) + kBytes / 2 - reinterpret_cast<uintptr_t>(room);
-    char* const stage = room + from_room % kBytes / kLine * kLine;
+    alignas(kLine) char room[kPage + kRows * kBytes];
+    const auto from_room = reinterpret_cast<uintptr_t>(rows.x[0] + head) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
+    char* const stage = room + from_room % kPage / kLine * kLine;
     Ty* dx[kRows];
     for (int k = 0; k < kRows; ++k) {
       dx[k] = rows.dx[k];
