@@ -27,8 +27,11 @@ constexpr Layout kLayoutOf =
 // How a store treats the cache.
 enum class Store { kCached, kStreamed };
 
+// The constructors are spelled out because gcc compiles implicit ones for another instruction set on Arm.
 template <class D>
 struct Duo {
+  HWY_INLINE Duo() {}
+  HWY_INLINE Duo(V<D> first, V<D> second) : a(first), b(second) {}
   V<D> a, b;
 };
 
