@@ -48,8 +48,9 @@ bool IsCompactAt(const isonorm_tensor& tensor, int i, int64_t below) {
   return tensor.strides == nullptr || tensor.strides[i] == below || tensor.shape[i] == 1;
 }
 
+// As a number, for a byte_offset that leaves the address space must not be added to a pointer.
 intptr_t AddressOf(const isonorm_tensor& tensor) {
-  return reinterpret_cast<intptr_t>(static_cast<char*>(tensor.data) + tensor.byte_offset);
+  return static_cast<intptr_t>(reinterpret_cast<uintptr_t>(tensor.data) + tensor.byte_offset);
 }
 
 bool IsKnown(intptr_t address) { return address > 0 && address < kLastAddress; }

@@ -11,7 +11,7 @@
 namespace isonorm_cli::bench {
 namespace {
 
-constexpr int kWidth = 860;
+constexpr int kWidth = 900;
 constexpr int kLeft = 240;  // where the bars start
 constexpr int kBars = 480;  // how long a bar of 100 % is
 constexpr int kTop = 70;
