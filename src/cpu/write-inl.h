@@ -185,8 +185,8 @@ class RowWriter {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_of_call);
     const size_t step = 2 * hn::Lanes(d), to_line = ElementsToLine(y);
-    // Stores that cross a line cost more than the loads that then do.
-    const size_t head = to_line < step && to_line < cols ? to_line : 0;
+    // A store that crosses a line costs more than a load that does, but not more than two that would not have to.
+    const size_t head = ElementsToLine(x) != 0 && to_line < step && to_line < cols ? to_line : 0;
     const size_t rest = (cols - head) % step, end = cols - rest;
     const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
     if (rest != 0) PartStep<kRound, kNans>(d, x + end, weight_at(end), y + end, rest, r, offset);
