@@ -214,16 +214,14 @@ bool CallBuilder::Merges(int dimension, int outer) const {
 
 void CallBuilder::Collapse() {
   int leading = 0;
-  for (int64_t& stride : call_->stride[0]) stride = 0;  // also where there is nothing to step along
+  const auto clear = [this](int at) { std::fill_n(call_->stride[at], kRowTensors, 0); };
   for (int dimension = 0; dimension + 1 < shape().ndim(); ++dimension) {
     const int64_t size = shape().size(dimension);
     if (size == 1) continue;
     const bool merge = leading > 0 && Merges(dimension, leading - 1);
     const int at = merge ? leading - 1 : leading++;
     call_->shape[at] = merge ? call_->shape[at] * size : size;
-    if (at > 0) {
-      for (int64_t& stride : call_->stride[at]) stride = 0;
-    }
+    if (!merge) clear(at);
     for (int i = 0; i < count_; ++i) {
       const Entry& entry = entries_[i];
       if (entry.slot >= 0) call_->stride[at][entry.slot] = entry.view.strides[dimension] << Log2SizeOf(entry.view.type);
@@ -234,6 +232,7 @@ void CallBuilder::Collapse() {
     if (entry.slot >= 0) call_->data[entry.slot] = entry.view.data;
   }
   call_->leading = leading;
+  if (leading == 0) clear(0);
   if (read_x_from_ != kX) {
     call_->data[kX] = call_->data[read_x_from_];
     call_->type[kX] = call_->type[read_x_from_];

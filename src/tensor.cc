@@ -103,6 +103,21 @@ isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type 
   return ISONORM_OK;
 }
 
+// What is wrong with a tensor before its sizes are looked at.
+[[gnu::cold]] isonorm_status BadTensor(const char* name, const isonorm_tensor& tensor) {
+  if (tensor.ndim < 1 || tensor.ndim > 7) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be from 1 to 7 (up to 6 leading dimensions).", name,
+                static_cast<int>(tensor.ndim));
+  }
+  if (tensor.shape == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.shape is null, but must hold ndim sizes.", name);
+  if (TypeOf(tensor.dtype) == Type::kNone) {
+    return Fail(ISONORM_ERROR_DTYPE, "%s.dtype is {code %d, bits %d, lanes %d}, but must be f32, bf16, f16 or f64.", name,
+                tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
+  }
+  return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
+              static_cast<int>(tensor.device.device_type));
+}
+
 }  // namespace
 
 // In place, interleaved without meeting, or a fault.
@@ -155,21 +170,6 @@ const char* NameOf(Type type) {
     case Type::kNone: break;
   }
   return "none";
-}
-
-// What is wrong with a tensor before its sizes are looked at.
-[[gnu::cold]] static isonorm_status BadTensor(const char* name, const isonorm_tensor& tensor) {
-  if (tensor.ndim < 1 || tensor.ndim > 7) {
-    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be from 1 to 7 (up to 6 leading dimensions).", name,
-                static_cast<int>(tensor.ndim));
-  }
-  if (tensor.shape == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.shape is null, but must hold ndim sizes.", name);
-  if (TypeOf(tensor.dtype) == Type::kNone) {
-    return Fail(ISONORM_ERROR_DTYPE, "%s.dtype is {code %d, bits %d, lanes %d}, but must be f32, bf16, f16 or f64.", name,
-                tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
-  }
-  return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
-              static_cast<int>(tensor.device.device_type));
 }
 
 isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View* view) {

@@ -184,13 +184,6 @@ HWY_INLINE void StreamLines(const T* from, T* to, size_t bytes) {
 // Into the second-level cache, for which Highway has no name.
 HWY_INLINE void PrefetchFar(const void* p) { __builtin_prefetch(p, 0, 2); }
 
-// The lines of `elements` elements.
-template <class T>
-HWY_INLINE void PrefetchElements(const T* p, size_t elements) {
-  const char* bytes = reinterpret_cast<const char*>(p);
-  for (size_t at = 0; at < elements * sizeof(T); at += kLine) PrefetchFar(bytes + at);
-}
-
 #endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE

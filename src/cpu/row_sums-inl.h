@@ -101,7 +101,7 @@ HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, Beside&& besid
   return FoldAt<kWidth / 2>(d, sum[0].a, sum[0].b);
 }
 
-// The leaves of rows of 257 to 1024 elements have from 64 to 128: a whole turn and a tail.
+// Every leaf of a row of 129 to 1024 elements has from 64 to 128: a whole turn and a tail.
 constexpr int kTurnAndTail = -1;
 
 #if HWY_CAP_GE512

@@ -299,8 +299,8 @@ class RowWriter {
   }
 
   // y bypasses the cache by whole lines. kStaged: by way of a buffer, because streaming stores are slow while loads miss the
-  // first-level cache: eight lines at a time move a row of 16 KB at 91 % of the speed of a copy, 64 lines at 80 %, each by
-  // itself at 60 %. The buffer lies half a page from x: a load waits for an older store with the same last 12 bits of address.
+  // first-level cache: eight lines at a time moved rows of 16 KB at 91 % of the speed of a copy, 64 lines at 80 %, each line by
+  // itself at two thirds. The buffer lies half a page from x: a load waits for an older store with the same last 12 bits of address.
   template <bool kRound, bool kStaged>
   HWY_INLINE void Streamed(const Tx* x, Ty* y, float r_of_row, const char* ahead) const {
     constexpr size_t kPage = 4 << 10, kPerLine = kLine / sizeof(Ty);
