@@ -133,7 +133,8 @@ HWY_INLINE void StoreDuo(const Duo<D>& v, D d, T* p) {
   }
 #endif
 #if ISONORM_FIXED_VECTORS
-  if constexpr (sizeof(T) == 2) {  // one store of a whole vector
+  // One store of a whole vector, which is what streaming needs. A conversion to f16 can store its half itself.
+  if constexpr (sizeof(T) == 2 && (kStore == Store::kStreamed || !std::is_same_v<T, F16>)) {
     const hn::Rebind<uint16_t, D> half;
     const hn::Twice<decltype(half)> whole;
     StoreBits<kStore>(hn::Combine(whole, NarrowTo<T, kNans>(d, v.b), NarrowTo<T, kNans>(d, v.a)), whole,

@@ -295,19 +295,24 @@ HWY_NOINLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLe
   return RowSumsOf<0>(x, stride, rows, row, sums);
 }
 
-// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements the line at `ahead`, which then
-// moves on by `bytes`. Nothing is read there, so it may lie past the last row.
+// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements some lines from `ahead` on, which
+// then moves on by `bytes`. Nothing is read there, so it may lie past the last row.
+template <int kLines>
 struct Fetch {
   const char* ahead;
   size_t bytes;
   HWY_INLINE void operator()() {
-    PrefetchFar(ahead);
+    HWY_UNROLL(4)
+    for (int i = 0; i < kLines; ++i) PrefetchFar(ahead + i * kLine);
     ahead += bytes;
   }
 };
 
+// bytes: fetched with each line of the row.
 template <class T>
-HWY_NOINLINE float RowSumFetching(const T* x, const RowLeaves& row, Fetch fetch) {
+HWY_NOINLINE float RowSumFetching(const T* x, const RowLeaves& row, const char* ahead, size_t bytes) {
+  constexpr int kLines = kLanes * sizeof(T) / kLine;
+  Fetch<sizeof(T) == 2 ? 1 : kLines> fetch = {ahead, bytes * kLines};
   if (row.length == kMaxLeaf) {
     constexpr int kTurns = kMaxLeaf / kLanes;
     return RowTotal<T>(row, [&](auto d, int64_t at, size_t n) HWY_ATTR { return LeafVector<kTurns>(d, x + at, n, fetch); });

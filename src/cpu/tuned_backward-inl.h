@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "cpu/general-inl.h"
+#include "cpu/gradient_dot-inl.h"
 #include "cpu/row_sums-inl.h"
 #include "cpu/rstd-inl.h"
 #include "cpu/write-inl.h"
@@ -22,94 +23,31 @@ namespace HWY_NAMESPACE {
 
 constexpr int kTogether = 2;
 
-// g * c, with g = dy * (weight + offset) and c = x * r, each rounded.
-template <Layout kLayout, class Tx, class Tw, class Ty>
-struct GradientProducts {
-  const Tx* x;
-  const Tw* w;
-  const Ty* dy;
-  float r, offset;
-
-  template <class D>
-  HWY_INLINE V<D> Fold(D d, V<D> a, V<D> x_of, V<D> w_of, V<D> dy_of) const {
-    const auto g = std::is_same_v<Tw, None> ? dy_of : hn::Mul(dy_of, hn::Add(w_of, hn::Set(d, offset)));
-    return Fma(g, hn::Mul(x_of, hn::Set(d, r)), a);
-  }
-  HWY_INLINE const Tw* WeightAt(size_t at) const { return std::is_same_v<Tw, None> ? w : w + at; }
-
-  template <class D>
-  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
-    return Fold(d, a, LoadAs(d, x + at), LoadAs(d, WeightAt(at)), LoadAs(d, dy + at));
-  }
-  template <class D>
-  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
-    return Fold(d, a, LoadAsPart(d, x + at, n), LoadAsPart(d, WeightAt(at), n), LoadAsPart(d, dy + at, n));
-  }
-  template <class D>
-  HWY_INLINE void FoldDuo(D d, Duo<D>& a, size_t at) const {
-    Fold(d, a, LoadDuo<kLayout>(d, x + at), LoadDuo<kLayout>(d, WeightAt(at)), LoadDuo<kLayout>(d, dy + at));
-  }
-  template <class D>
-  HWY_INLINE void FoldDuoPart(D d, Duo<D>& a, size_t at, size_t n) const {
-    Fold(d, a, LoadDuoPart<kLayout>(d, x + at, n), LoadDuoPart<kLayout>(d, WeightAt(at), n),
-         LoadDuoPart<kLayout>(d, dy + at, n));
-  }
-
- private:
-  template <class D>
-  HWY_INLINE void Fold(D d, Duo<D>& a, const Duo<D>& x_of, const Duo<D>& w_of, const Duo<D>& dy_of) const {
-    a.a = Fold(d, a.a, x_of.a, w_of.a, dy_of.a);
-    a.b = Fold(d, a.b, x_of.b, w_of.b, dy_of.b);
-  }
-};
-
-// What is fetched while a row's dot product is taken: the first halves of a later row of x and of dy. Of f32 rows every second
-// line is asked for, and the hardware brings the one beside it.
+// What is fetched while a row's dot product is taken, and again while two rows are written: measured as in FetchPlan. f32 asks
+// for every second line of a row further on, then for every line of those that come next. 16-bit types ask for each line of the
+// first halves of those, then twice for the second halves.
+template <class T>
 struct FetchTwo {
+  static constexpr bool kNarrow = sizeof(T) == 2;
+  static constexpr int64_t kRowsAhead = kNarrow ? kTogether : kTogether + 1;
+  static constexpr size_t kLines = kNarrow ? 1 : 2;  // with each turn of 64 elements
   const char* x;
   const char* dy;
-  size_t bytes;
   HWY_INLINE void operator()() {
-    PrefetchFar(x);
-    PrefetchFar(dy);
-    x += bytes;
-    dy += bytes;
+    HWY_UNROLL(2)
+    for (size_t i = 0; i < kLines; ++i) {
+      PrefetchFar(x + i * 2 * kLine);
+      PrefetchFar(dy + i * 2 * kLine);
+    }
+    x += kNarrow ? kLine : 4 * kLine;
+    dy += kNarrow ? kLine : 4 * kLine;
   }
 };
-
-template <class Tx, class Tw, class Ty, class Beside>
-HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, Ty>& products, const RowLeaves& row,
-                             Beside beside) {
-  const auto from = [&products](int64_t begin) HWY_ATTR {
-    auto leaf = products;
-    leaf.x += begin;
-    leaf.w = leaf.WeightAt(static_cast<size_t>(begin));
-    leaf.dy += begin;
-    return leaf;
-  };
-#if ISONORM_LEAF_NETWORK
-  if constexpr (kLayoutOf<Tx, Ty> == Layout::kEvenOdd) {
-    return RowTotal<Bf16>(row,
-                          [&](auto d, int64_t begin, size_t n) HWY_ATTR { return EvenOddLeaf(d, from(begin), n, beside); }) +
-           0.0f;
-  } else {
-    return RowTotal<float>(
-               row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafInRegisters(d, from(begin), n, beside); }) +
-           0.0f;
-  }
-#else
-  LeafTree<float> tree;
-  for (int64_t i = 0; i < row.count; ++i) {
-    const int64_t begin = row.begin(i);
-    tree.Push(LeafValue(Tag<float>(), from(begin), static_cast<size_t>(row.begin(i + 1) - begin)));
-  }
-  return tree.Total() + 0.0f;
-#endif
-}
 
 template <class Tx, class Tw, class Ty>
 class GradientRows {
   using D = Tag<float>;
+  using Fetch = FetchTwo<Tx>;
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
   using Tc = std::conditional_t<sizeof(Tx) == 2, Tx, Tw>;
   static constexpr bool kCanRound = std::is_same_v<Tc, Bf16> || std::is_same_v<Tc, F16>;
@@ -125,9 +63,13 @@ class GradientRows {
         offset_(call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset)),
         sums_(static_cast<float*>(sums.dweight)),
         round_(kCanRound && call.scaled_type != Type::kNone),
-        flow_(FlowOf(call, run.data[kDx] == run.data[kX] ? run.data[kX] : run.data[kDy], run.data[kDx])) {}
+        flow_(FlowOf(call, run.data[kDx] == run.data[kX] ? run.data[kX] : run.data[kDy], run.data[kDx])),
+        // Rows that do not share their place in a line cannot stream two by two: ordinary stores then.
+        streams_(flow_ == Flow::kStreamed && run.data[kDx] != nullptr && run.stride[kDx] % kLine == 0),
+        head_(streams_ ? std::min(ElementsToLine(reinterpret_cast<const Ty*>(run.data[kDx])), cols_) : 0) {}
 
   void Run() {
+    ArrangeSums<true>();
     for (int64_t first = 0; first < run_.count; first += kTogether) {
       const auto count = static_cast<int>(std::min<int64_t>(kTogether, run_.count - first));
       bool plain[kTogether];
@@ -146,7 +88,8 @@ class GradientRows {
         }
       }
     }
-    if (flow_ == Flow::kStreamed) hwy::FlushStream();
+    ArrangeSums<false>();
+    if (streams_) hwy::FlushStream();
   }
 
  private:
@@ -154,9 +97,6 @@ class GradientRows {
   T* At(RowTensor tensor, int64_t row) const {
     return reinterpret_cast<T*>(run_.data[tensor] + row * run_.stride[tensor]);
   }
-
-  // The row of the next turn that takes this one's place.
-  const char* Ahead(RowTensor tensor, int64_t row) const { return At<const char>(tensor, row + kTogether); }
 
   // r and f of some rows; plain[i]: neither these nor anything that follows from them is NaN.
   void Prepare(int64_t first, int count, bool* plain) {
@@ -183,11 +123,11 @@ class GradientRows {
     for (int i = 0; i < count; ++i) {
       const GradientProducts<kLayout, Tx, Tw, Ty> products = {At<const Tx>(kX, first + i), weight_,
                                                               At<const Ty>(kDy, first + i), r_[i], offset_};
-      const float dot =
-          flow_ < Flow::kInPlace
-              ? GradientDot<Tx, Tw, Ty>(products, leaves_, Nothing())
-              : GradientDot<Tx, Tw, Ty>(products, leaves_,
-                                        FetchTwo{Ahead(kX, first + i), Ahead(kDy, first + i), kLanes * sizeof(Tx) / 2});
+      const float dot = flow_ < Flow::kInPlace
+                            ? GradientDot<Tx, Tw, Ty>(products, leaves_, Nothing())
+                            : GradientDot<Tx, Tw, Ty>(products, leaves_,
+                                                      Fetch{At<const char>(kX, first + i + Fetch::kRowsAhead),
+                                                            At<const char>(kDy, first + i + Fetch::kRowsAhead)});
       // A finite sum has finite terms, so every dy, weight and x of the row is finite too.
       plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
       f_[i] = Mean(dot, call_.cols);
@@ -200,7 +140,26 @@ class GradientRows {
 
   void GeneralRow(int64_t row) const {
     char* data[kRowTensors];
+    ArrangeSums<false>();
     GeneralBackward(call_, OneRow(run_, row, data), ColumnSums{sums_, nullptr});
+    ArrangeSums<true>();
+  }
+
+  // The sums of dweight between rows: every whole step of columns in the order of a duo, which saves each step permutations.
+  // Outside: in the order of columns.
+  template <bool kIn>
+  void ArrangeSums() const {
+    if (kLayout == Layout::kRuns || sums_ == nullptr) return;
+    constexpr Layout kFrom = kIn ? kLayout : Layout::kRuns, kTo = kIn ? Layout::kRuns : kLayout;
+    const D d;
+    const size_t step = 2 * hn::Lanes(d);
+    const auto arrange = [&](size_t begin, size_t end) HWY_ATTR {
+      for (size_t i = begin; i + step <= end; i += step) {
+        StoreDuo<kTo, Nans::kNone, Store::kCached>(LoadDuo<kFrom>(d, sums_ + i), d, sums_ + i);
+      }
+    };
+    arrange(0, head_);
+    arrange(head_, cols_);
   }
 
   template <int kRows>
@@ -211,82 +170,90 @@ class GradientRows {
     Loop<kRows, false>(row, first);
   }
 
-  // What a turn over the columns needs of each row.
+  // What a turn over the columns needs, in registers as far as they go: members would be read again after each store.
   template <int kRows>
   struct Rows {
     const Tx* x[kRows];
     const Ty* dy[kRows];
     Ty* dx[kRows];
-    float r[kRows], f[kRows];
+    float r[kRows], f[kRows], offset;
+    const Tw* weight;
+    float* sums;
+    // The rows that are fetched meanwhile, from where that begins.
+    bool fetches;
+    const char *next_x[kRows], *next_dy[kRows];
   };
 
   template <int kRows, bool kRound>
   HWY_NOINLINE void Loop(int64_t row, int first) const {
     Rows<kRows> rows;
+    rows.offset = offset_;
+    rows.weight = weight_;
+    rows.sums = sums_;
+    rows.fetches = flow_ >= Flow::kInPlace;
+    const size_t from = Fetch::kNarrow ? cols_ / 2 * sizeof(Tx) : 0;
     for (int i = 0; i < kRows; ++i) {
+      rows.next_x[i] = At<const char>(kX, row + i + kTogether) + from;
+      rows.next_dy[i] = At<const char>(kDy, row + i + kTogether) + from;
       rows.x[i] = At<const Tx>(kX, row + i);
       rows.dy[i] = At<const Ty>(kDy, row + i);
       rows.dx[i] = run_.data[kDx] == nullptr ? nullptr : At<Ty>(kDx, row + i);
       rows.r[i] = r_[first + i];
       rows.f[i] = f_[first + i];
     }
-    if (flow_ == Flow::kStreamed && rows.dx[0] != nullptr) {
-      // Rows that do not share their place in a line cannot all stream: ordinary stores then.
-      const size_t head = ElementsToLine(rows.dx[0]);
-      bool same = true;
-      for (int k = 1; k < kRows && same; ++k) same = ElementsToLine(rows.dx[k]) == head;
-      if (same) return Streamed<kRows, kRound>(rows, row, std::min(head, cols_));
-    }
-    Columns<kRows, kRound>(rows, row, 0, 0, cols_);
+    if (streams_) return Streamed<kRows, kRound>(rows);
+    Columns<kRows, kRound>(rows, 0, 0, cols_);
+  }
+
+  // What goes with `count` bytes written from `at` on: each line once, or each line of half as many bytes twice.
+  static HWY_INLINE void FetchLines(const char* next, size_t at, size_t count) {
+    for (size_t line = 0; line < count; line += kLine) PrefetchFar(next + (at + line) / (Fetch::kNarrow ? 2 : 1));
   }
 
   // Columns [begin, begin + count), which dx has at `out`.
   template <int kRows, bool kRound>
-  HWY_INLINE void Columns(const Rows<kRows>& rows, int64_t row, size_t begin, size_t out, size_t count) const {
+  static HWY_INLINE void Columns(const Rows<kRows>& rows, size_t begin, size_t out, size_t count) {
     const size_t step = 2 * hn::Lanes(D());
-    const bool ahead = flow_ >= Flow::kInPlace;
     size_t i = 0;
     for (; i + step <= count; i += step) {
-      if (ahead) {
-        const size_t half = (cols_ + begin + i) / 2 * sizeof(Tx);
+      Step<kRows, kRound, false>(rows, begin + i, out + i, step);
+      // After the step, whose own loads ought not to wait for these.
+      if (rows.fetches) {
         for (int k = 0; k < kRows; ++k) {
-          for (size_t line = 0; line < step * sizeof(Tx); line += kLine) {
-            PrefetchFar(Ahead(kX, row + k) + half + line / 2);
-            PrefetchFar(Ahead(kDy, row + k) + half + line / 2);
-          }
+          FetchLines(rows.next_x[k], (begin + i) * sizeof(Tx), step * sizeof(Tx));
+          FetchLines(rows.next_dy[k], (begin + i) * sizeof(Ty), step * sizeof(Ty));
         }
       }
-      Step<kRows, kRound, false>(rows, begin + i, out + i, step);
     }
     if (i < count) Step<kRows, kRound, true>(rows, begin + i, out + i, count - i);
   }
 
   // dx bypasses the cache by whole lines, by way of a buffer as in RowWriter: two lines of each row are best.
   template <int kRows, bool kRound>
-  HWY_INLINE void Streamed(Rows<kRows> rows, int64_t row, size_t head) const {
+  HWY_INLINE void Streamed(Rows<kRows> rows) const {
     constexpr size_t kPage = 4 << 10, kBytes = 128, kPerLine = kLine / sizeof(Ty);
-    Columns<kRows, kRound>(rows, row, 0, 0, head);
+    Columns<kRows, kRound>(rows, 0, 0, head_);
     alignas(kLine) char room[kPage + kRows * kBytes];
-    const auto from_room = reinterpret_cast<uintptr_t>(rows.x[0] + head) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
+    const auto from_room = reinterpret_cast<uintptr_t>(rows.x[0] + head_) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
     char* const stage = room + from_room % kPage / kLine * kLine;
     Ty* dx[kRows];
     for (int k = 0; k < kRows; ++k) {
       dx[k] = rows.dx[k];
       rows.dx[k] = reinterpret_cast<Ty*>(stage + k * kBytes);
     }
-    size_t i = head;
+    size_t i = head_;
     while (cols_ - i >= kPerLine) {
       const size_t count = std::min(kBytes / sizeof(Ty), (cols_ - i) / kPerLine * kPerLine);
-      Columns<kRows, kRound>(rows, row, i, 0, count);
+      Columns<kRows, kRound>(rows, i, 0, count);
       for (int k = 0; k < kRows; ++k) StreamLines(rows.dx[k], dx[k] + i, count * sizeof(Ty));
       i += count;
     }
     for (int k = 0; k < kRows; ++k) rows.dx[k] = dx[k];
-    Columns<kRows, kRound>(rows, row, i, i, cols_ - i);
+    Columns<kRows, kRound>(rows, i, i, cols_ - i);
   }
 
   template <int kRows, bool kRound, bool kPart>
-  HWY_INLINE void Step(const Rows<kRows>& rows, size_t i, size_t out, size_t count) const {
+  static HWY_INLINE void Step(const Rows<kRows>& rows, size_t i, size_t out, size_t count) {
     const D d;
     const auto load = [&](auto* p) HWY_ATTR {
       if constexpr (kPart) {
@@ -295,12 +262,12 @@ class GradientRows {
         return LoadDuo<kLayout>(d, p);
       }
     };
-    const auto offset = hn::Set(d, offset_);
-    const auto w = Map(load(std::is_same_v<Tw, None> ? weight_ : weight_ + i),
+    const auto offset = hn::Set(d, rows.offset);
+    const auto w = Map(load(std::is_same_v<Tw, None> ? rows.weight : rows.weight + i),
                        [&](V<D> v) HWY_ATTR { return std::is_same_v<Tw, None> ? v : hn::Add(v, offset); });
-    const bool want_dx = rows.dx[0] != nullptr, want_sums = sums_ != nullptr;
+    const bool want_dx = rows.dx[0] != nullptr, want_sums = rows.sums != nullptr;
     auto sum = Duo<D>{hn::Zero(d), hn::Zero(d)};
-    if (want_sums) sum = load(static_cast<const float*>(sums_ + i));
+    if (want_sums) sum = kPart ? load(static_cast<const float*>(rows.sums + i)) : LoadDuo<Layout::kRuns>(d, rows.sums + i);
     for (int k = 0; k < kRows; ++k) {
       const auto r = hn::Set(d, rows.r[k]), f = hn::Set(d, rows.f[k]);
       const auto dy = load(rows.dy[k] + i);
@@ -325,9 +292,9 @@ class GradientRows {
     }
     if (!want_sums) return;
     if constexpr (kPart) {
-      StoreDuoPart<kLayout, Nans::kPossible>(sum, d, sums_ + i, count);
+      StoreDuoPart<kLayout, Nans::kPossible>(sum, d, rows.sums + i, count);
     } else {
-      StoreDuo<kLayout, Nans::kPossible, Store::kCached>(sum, d, sums_ + i);
+      StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(sum, d, rows.sums + i);
     }
   }
 
@@ -341,6 +308,8 @@ class GradientRows {
   float* const sums_;
   const bool round_;
   const Flow flow_;
+  const bool streams_;
+  const size_t head_;  // columns of dx before the first whole line, if it streams
   float r_[kTogether], q_[kTogether] = {}, f_[kTogether] = {};
 };
 

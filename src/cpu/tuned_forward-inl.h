@@ -54,11 +54,13 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
   const PlainRange range(call.eps, call.eps_outside);
   const auto eps = static_cast<float>(call.eps);
   const RowWriter<Tx, Tw, Ty, kOffset> writer(call, run);
+  HWY_ALIGN float sums[kBlockRows] = {};
 #if ISONORM_LEAF_NETWORK
   if (writer.FetchesAhead()) {
+    const size_t fetched = writer.plan().in_sum;
     for (int64_t row = 0; row < run.count; ++row) {
       const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
-      const float sum = RowSumFetching(x, leaves, {writer.Ahead(row), kLanes * sizeof(Tx) / kLine * writer.plan().in_sum});
+      const float sum = fetched != 0 ? RowSumFetching(x, leaves, writer.Ahead(row), fetched) : RowSums(x, 0, 1, leaves, sums);
       float r;
       RstdOfSums(&sum, 1, call.cols, eps, call.eps_outside, &r);
       if (HWY_UNLIKELY(!range.Holds(sum))) {
@@ -72,7 +74,6 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
   }
 #endif
   const int64_t block = RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(Tx)), writer.from_memory());
-  HWY_ALIGN float sums[kBlockRows] = {};
   HWY_ALIGN float r[kBlockRows];
   for (int64_t first = 0; first < run.count; first += block) {
     const int64_t count = std::min(block, run.count - first);
@@ -97,16 +98,42 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
   writer.Finish();
 }
 
+// Rows that share a weight of f16, which is as slow to read as x is: it is converted once, if it then fits the caches.
+constexpr int64_t kWidenedRows = 16, kWidenedCols = 8 << 10;
+
+template <class Tx, class Ty, bool kOffset>
+HWY_NOINLINE void TunedForwardWidened(const Call& call, const Run& run) {
+  const Tag<float> d;
+  alignas(kLine) float weight[kWidenedCols];
+  const auto* narrow = static_cast<const F16*>(call.weight);
+  const auto cols = static_cast<size_t>(call.cols);
+  const size_t rest = cols % hn::Lanes(d), whole = cols - rest;
+  for (size_t i = 0; i < whole; i += hn::Lanes(d)) hn::StoreU(LoadAs(d, narrow + i), d, weight + i);
+  if (rest != 0) hn::StoreU(LoadAsPart(d, narrow + whole, rest), d, weight + whole);
+  Call widened = call;
+  widened.weight = weight;
+  widened.weight_type = Type::kF32;
+  TunedForwardRows<Tx, float, Ty, kOffset>(widened, run);
+}
+
+template <class Tx, class Tw, class Ty, bool kOffset>
+HWY_INLINE void TunedForwardBySize(const Call& call, const Run& run) {
+  if (call.rows == 1 && call.cols < kNearBytes / int64_t{sizeof(Tx) + sizeof(Ty)}) {
+    return TunedForwardRow<Tx, Tw, Ty, kOffset>(call, run);
+  }
+  if constexpr (std::is_same_v<Tw, F16>) {
+    if (run.count >= kWidenedRows && call.cols <= kWidenedCols) return TunedForwardWidened<Tx, Ty, kOffset>(call, run);
+  }
+  TunedForwardRows<Tx, Tw, Ty, kOffset>(call, run);
+}
+
 template <class Tx, class Tw, class Ty>
 void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
   constexpr bool kWeighted = !std::is_same_v<Tw, None>;
-  const bool offset = kWeighted && call.weight_offset != 0;
-  if (call.rows == 1 && call.cols < kNearBytes / int64_t{sizeof(Tx) + sizeof(Ty)}) {
-    offset ? TunedForwardRow<Tx, Tw, Ty, kWeighted>(call, run) : TunedForwardRow<Tx, Tw, Ty, false>(call, run);
-  } else if (offset) {
-    TunedForwardRows<Tx, Tw, Ty, kWeighted>(call, run);
+  if (kWeighted && call.weight_offset != 0) {
+    TunedForwardBySize<Tx, Tw, Ty, kWeighted>(call, run);
   } else {
-    TunedForwardRows<Tx, Tw, Ty, false>(call, run);
+    TunedForwardBySize<Tx, Tw, Ty, false>(call, run);
   }
 }
 
