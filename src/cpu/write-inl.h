@@ -258,23 +258,27 @@ class RowWriter {
   }
 
   // The steps over `count` elements, a multiple of a step. Meanwhile the plan's part of a later row is fetched from `ahead` on;
-  // returns how far that has come.
-  template <bool kRound, Store kStore>
+  // returns how far that has come. kFetchFirst: prefetches go before the loads of their group, by twos, which is better in place;
+  // otherwise behind them.
+  template <bool kRound, Store kStore, bool kFetchFirst>
   HWY_INLINE const char* Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset, const char* ahead) const {
     const D d;
-    constexpr size_t kFour = 4 * kLine / sizeof(Tx), kStep = 2 * hn::MaxLanes(D());
+    constexpr size_t kLines = kFetchFirst ? 2 : 4, kGroup = kLines * kLine / sizeof(Tx), kStep = 2 * hn::MaxLanes(D());
     const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
     size_t i = 0;
-    for (; i + kFour <= count; i += kFour) {
-      if (plan_.in_write != 0) {
-        HWY_UNROLL(4)
-        for (size_t line = 0; line < 4; ++line) PrefetchFar(ahead + line * plan_.in_write);
-        ahead += 4 * plan_.in_write;
-      }
+    const auto fetch = [&]() HWY_ATTR {
+      if (plan_.in_write == 0) return;
+      HWY_UNROLL(4)
+      for (size_t line = 0; line < kLines; ++line) PrefetchFar(ahead + line * plan_.in_write);
+      ahead += kLines * plan_.in_write;
+    };
+    for (; i + kGroup <= count; i += kGroup) {
+      if (kFetchFirst) fetch();
       HWY_UNROLL(8)
-      for (size_t k = i; k < i + kFour; k += kStep) {
+      for (size_t k = i; k < i + kGroup; k += kStep) {
         Step<kRound, Nans::kNone, kStore>(d, x + k, weight_at(k), y + k, r, offset);
       }
+      if (!kFetchFirst) fetch();
     }
     for (; i < count; i += kStep) Step<kRound, Nans::kNone, kStore>(d, x + i, weight_at(i), y + i, r, offset);
     return ahead;
@@ -286,7 +290,7 @@ class RowWriter {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t rest = cols_ % (2 * hn::Lanes(d)), whole = cols_ - rest;
-    Fetching<kRound, Store::kCached>(x, weight_, y, whole, r, offset, ahead);
+    Fetching<kRound, Store::kCached, true>(x, weight_, y, whole, r, offset, ahead);
     if (rest != 0) PartStep<kRound, Nans::kNone>(d, x + whole, WeightAt(whole), y + whole, rest, r, offset);
   }
 
@@ -324,7 +328,7 @@ class RowWriter {
     while (cols_ - i >= kPerLine) {
       const size_t count = std::min(at_once, (cols_ - i) / kPerLine * kPerLine), whole = count / step * step;
       Ty* const to = kStaged ? stage : y + i;
-      ahead = Fetching<kRound, kStore>(x + i, WeightAt(i), to, whole, r, offset, ahead);
+      ahead = Fetching<kRound, kStore, false>(x + i, WeightAt(i), to, whole, r, offset, ahead);
       if (whole != count) Part<kRound>(x + i + whole, WeightAt(i + whole), to + whole, count - whole, r_of_row, offset_);
       if constexpr (kStaged) StreamLines(stage, y + i, count * sizeof(Ty));
       i += count;
