@@ -291,8 +291,8 @@ class GradientRows {
       }
     }
     if (!want_sums) return;
-    if constexpr (kPart) {
-      StoreDuoPart<kLayout, Nans::kPossible>(sum, d, rows.sums + i, count);
+    if constexpr (kPart) {  // NaNs become canonical where dweight is stored
+      StoreDuoPart<kLayout, Nans::kNone>(sum, d, rows.sums + i, count);
     } else {
       StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(sum, d, rows.sums + i);
     }
