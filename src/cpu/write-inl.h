@@ -30,7 +30,7 @@ enum class Flow {
 // How a row from memory is treated, measured on a CPU with 32 KB of first-level cache. Rows up to 4 KB need no help. Above, a row
 // that comes later is fetched meanwhile into the second-level cache. Beyond 8 KB f32 waits for memory, and asks for each line of
 // the next row twice, during the sum and again during the write: once gave 85 % of the speed of a copy where twice gives 95 %,
-// and in place 70 and 95 %. Shorter rows, and 16-bit types, which wait for arithmetic, ask once, two rows ahead, or one if rows
+// and in place 70 and 94 %. Shorter rows, and 16-bit types, which wait for arithmetic, ask once, two rows ahead, or one if rows
 // are longer than the first-level cache; beyond 8 KB for a quarter during the sum. What is streamed goes by way of a buffer of a
 // few lines.
 struct FetchPlan {
