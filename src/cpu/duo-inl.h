@@ -173,6 +173,15 @@ HWY_INLINE size_t ElementsToLine(const T* p) {
   return static_cast<size_t>(-reinterpret_cast<intptr_t>(p) & (kLine - 1)) / sizeof(T);
 }
 
+// Where in a room of a page and some lines a buffer lies half a page from x: a load waits for an older store with the same last
+// 12 bits of address.
+constexpr size_t kPage = 4 << 10;
+template <class T>
+HWY_INLINE char* HalfAPageFrom(const T* x, char* room) {
+  const auto distance = reinterpret_cast<uintptr_t>(x) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
+  return room + distance % kPage / kLine * kLine;
+}
+
 // Copies whole lines past the cache.
 template <class T>
 HWY_INLINE void StreamLines(const T* from, T* to, size_t bytes) {

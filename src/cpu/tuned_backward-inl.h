@@ -47,7 +47,6 @@ struct FetchTwo {
 template <class Tx, class Tw, class Ty>
 class GradientRows {
   using D = Tag<float>;
-  using Fetch = FetchTwo<Tx>;
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
   using Tc = std::conditional_t<sizeof(Tx) == 2, Tx, Tw>;
   static constexpr bool kCanRound = std::is_same_v<Tc, Bf16> || std::is_same_v<Tc, F16>;
@@ -126,8 +125,8 @@ class GradientRows {
       const float dot = flow_ < Flow::kInPlace
                             ? GradientDot<Tx, Tw, Ty>(products, leaves_, Nothing())
                             : GradientDot<Tx, Tw, Ty>(products, leaves_,
-                                                      Fetch{At<const char>(kX, first + i + Fetch::kRowsAhead),
-                                                            At<const char>(kDy, first + i + Fetch::kRowsAhead)});
+                                                      FetchTwo<Tx>{At<const char>(kX, first + i + FetchTwo<Tx>::kRowsAhead),
+                                                                   At<const char>(kDy, first + i + FetchTwo<Tx>::kRowsAhead)});
       // A finite sum has finite terms, so every dy, weight and x of the row is finite too.
       plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
       f_[i] = Mean(dot, call_.cols);
@@ -191,7 +190,7 @@ class GradientRows {
     rows.weight = weight_;
     rows.sums = sums_;
     rows.fetches = flow_ >= Flow::kInPlace;
-    const size_t from = Fetch::kNarrow ? cols_ / 2 * sizeof(Tx) : 0;
+    const size_t from = FetchTwo<Tx>::kNarrow ? cols_ / 2 * sizeof(Tx) : 0;
     for (int i = 0; i < kRows; ++i) {
       rows.next_x[i] = At<const char>(kX, row + i + kTogether) + from;
       rows.next_dy[i] = At<const char>(kDy, row + i + kTogether) + from;
@@ -207,7 +206,7 @@ class GradientRows {
 
   // What goes with `count` bytes written from `at` on: each line once, or each line of half as many bytes twice.
   static HWY_INLINE void FetchLines(const char* next, size_t at, size_t count) {
-    for (size_t line = 0; line < count; line += kLine) PrefetchFar(next + (at + line) / (Fetch::kNarrow ? 2 : 1));
+    for (size_t line = 0; line < count; line += kLine) PrefetchFar(next + (at + line) / (FetchTwo<Tx>::kNarrow ? 2 : 1));
   }
 
   // Columns [begin, begin + count), which dx has at `out`.
@@ -231,11 +230,10 @@ class GradientRows {
   // dx bypasses the cache by whole lines, by way of a buffer as in RowWriter: two lines of each row are best.
   template <int kRows, bool kRound>
   HWY_INLINE void Streamed(Rows<kRows> rows) const {
-    constexpr size_t kPage = 4 << 10, kBytes = 128, kPerLine = kLine / sizeof(Ty);
+    constexpr size_t kBytes = 128, kPerLine = kLine / sizeof(Ty);
     Columns<kRows, kRound>(rows, 0, 0, head_);
     alignas(kLine) char room[kPage + kRows * kBytes];
-    const auto from_room = reinterpret_cast<uintptr_t>(rows.x[0] + head_) + kPage / 2 - reinterpret_cast<uintptr_t>(room);
-    char* const stage = room + from_room % kPage / kLine * kLine;
+    char* const stage = HalfAPageFrom(rows.x[0] + head_, room);
     Ty* dx[kRows];
     for (int k = 0; k < kRows; ++k) {
       dx[k] = rows.dx[k];

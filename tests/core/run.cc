@@ -217,7 +217,7 @@ std::vector<std::string> OtherTargets() {
   return targets;
 }
 
-ScopedTarget::ScopedTarget(const std::string& name) {
+ScopedTarget::ScopedTarget(const std::string& name) : before_(isonorm_target()) {
   if (isonorm_set_target(name.c_str()) != ISONORM_OK) ADD_FAILURE() << isonorm_last_error();
 }
 

@@ -52,12 +52,15 @@ bool Same(const Problem& problem, const Values& expected, const Values& got, con
 std::vector<std::string> Targets();       // all of this machine, best first; "reference" is the last
 std::vector<std::string> OtherTargets();  // all but "reference"
 
-class ScopedTarget {  // back to the best one at the end
+class ScopedTarget {  // back to the one before at the end, so that scopes may lie within each other
  public:
   explicit ScopedTarget(const std::string& name);
-  ~ScopedTarget() { isonorm_set_target(nullptr); }
+  ~ScopedTarget() { isonorm_set_target(before_.c_str()); }
   ScopedTarget(const ScopedTarget&) = delete;
   ScopedTarget& operator=(const ScopedTarget&) = delete;
+
+ private:
+  const std::string before_;
 };
 
 // What the specification gives: forward on the reference target, which also fills rstd and residual_out of `inputs`, so that

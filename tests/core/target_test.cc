@@ -86,6 +86,16 @@ TEST(TargetTest, TheApiChooses) {
   EXPECT_EQ(isonorm_target(), Targets().front());
 }
 
+// A test that asks the reference in between must not go on with another target than its own.
+TEST(TargetTest, ScopesLieWithinEachOther) {
+  for (const std::string& target : Targets()) {
+    const ScopedTarget scope(target);
+    Reference(Simple(Type::kF32, 1, 8));
+    EXPECT_EQ(isonorm_target(), target);
+  }
+  EXPECT_EQ(isonorm_target(), Targets().front());
+}
+
 // The kernels that ran in Compute() are checked against this list there.
 TEST(TargetTest, KernelsHaveNamesOfTheirOwn) {
   std::set<std::string> names;

@@ -6,7 +6,17 @@
 namespace core_test {
 namespace {
 
-class TunedTest : public testing::TestWithParam<std::string> {};
+class TunedTest : public testing::TestWithParam<std::string> {
+ protected:
+  // Compares, and requires that it was this target that ran, and a tuned loop where the target has them.
+  static void Check(const Problem& problem, const Values& expected, const Values& inputs, const How& how = {}) {
+    Same(problem, expected, Compute(problem, inputs, how), "tuned loops");
+    const bool has_them = GetParam().starts_with("AVX") || GetParam().starts_with("NEON");
+    const std::string kernel = isonorm_last_kernel();
+    EXPECT_TRUE(kernel.ends_with("@" + GetParam())) << kernel << ": " << ToString(problem);
+    EXPECT_EQ(kernel.find(".plain.cast.") != std::string::npos, has_them) << kernel << ": " << ToString(problem);
+  }
+};
 
 // Around the number of rows and of columns from which on, or up to which, the weight is converted once.
 TEST_P(TunedTest, WeightOfF16) {
@@ -23,7 +33,7 @@ TEST_P(TunedTest, WeightOfF16) {
           problem.odd = seed % 3 == 0 ? 1u << kX : seed % 3 == 1 ? 1u << kWeight : 0;
           const Expected expected = Reference(problem);
           const Problem forward = ForwardOf(problem);
-          Same(forward, expected.forward, Compute(forward, expected.inputs), "weight of f16");
+          Check(forward, expected.forward, expected.inputs);
         }
       }
     }
@@ -47,7 +57,7 @@ TEST_P(TunedTest, SumsOfDweight) {
           how.layout.place[kDx].offset = offset;
           for (const int64_t stride : {cols, (cols + 31) / 32 * 32, cols + 1}) {
             how.layout.place[kDx].strides = {stride};
-            Same(backward, expected.backward, Compute(backward, expected.inputs, how), "dx at " + std::to_string(offset));
+            Check(backward, expected.backward, expected.inputs, how);
           }
         }
       }
@@ -70,7 +80,7 @@ TEST_P(TunedTest, SumsOfDweightAlone) {
           Problem backward = BackwardOf(problem, turn < 2 ? Rstd::kSaved : Rstd::kRecomputed);
           backward.type[kDx] = Type::kNone;
           expected.backward[kDx].clear();
-          Same(backward, expected.backward, Compute(backward, expected.inputs), "dweight alone");
+          Check(backward, expected.backward, expected.inputs);
         }
       }
     }
