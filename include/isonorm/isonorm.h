@@ -1,6 +1,6 @@
 /* isonorm: RMSNorm and LayerNorm, forward and backward, with the same bits on every path.
  *
- * This header is the C ABI and the only home of the version. It compiles as C11 and as C++.
+ * This header is the C ABI and the only home of the version; types.h has its structures. Both compile as C11 and as C++.
  *
  * Conventions that hold for every function
  *  - Nothing here aborts, prints or throws. A call either does all of its work and returns ISONORM_OK, or writes nothing
@@ -21,6 +21,7 @@
 #ifndef ISONORM_ISONORM_H_
 #define ISONORM_ISONORM_H_
 
+#include <isonorm/types.h> /* status, tensors, contracts, executor */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,173 +29,9 @@
 #define ISONORM_VERSION_MINOR 1
 #define ISONORM_VERSION_PATCH 0
 
-#if defined(ISONORM_STATIC)
-#define ISONORM_API
-#elif defined(_WIN32)
-#if defined(ISONORM_BUILDING)
-#define ISONORM_API __declspec(dllexport)
-#else
-#define ISONORM_API __declspec(dllimport)
-#endif
-#else
-#define ISONORM_API __attribute__((visibility("default")))
-#endif
-
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* ------------------------------------------------------------------------------------------------ status and errors */
-
-/* Stable codes: a value is never reused. */
-typedef enum isonorm_status {
-  ISONORM_OK = 0,
-  ISONORM_ERROR_NULL = 1,        /* a required pointer is null */
-  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is smaller than the first version of the structure */
-  ISONORM_ERROR_CONTRACT = 3,    /* a contract field is unset or has no such value, or the name is unknown */
-  ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
-  ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
-  ISONORM_ERROR_RANK = 6,        /* ndim is not from 1 to 7, or differs from what x asks for */
-  ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; nothing is broadcast */
-  ISONORM_ERROR_STRIDE = 8,      /* the last dimension is not contiguous, or an output's rows overlap each other */
-  ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
-  ISONORM_ERROR_WINDOW = 10,     /* window is negative, larger than the group, or given with LayerNorm */
-  ISONORM_ERROR_GROUPS = 11,     /* groups is below 1 or does not divide cols */
-  ISONORM_ERROR_OVERLAP = 12,    /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
-  ISONORM_ERROR_DEVICE = 13,     /* a tensor is not in memory of this CPU */
-  ISONORM_ERROR_WORKSPACE = 14,  /* workspace is null or smaller than isonorm_backward_workspace() says */
-  ISONORM_ERROR_TARGET = 15,     /* no such target, or this CPU does not have it */
-  ISONORM_ERROR_ARGUMENT = 16,   /* tensors that exclude or need each other, see the message */
-  ISONORM_ERROR_EXECUTOR = 17,   /* the executor is incomplete */
-  ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
-  ISONORM_ERROR_INTERNAL = 19    /* a defect in isonorm */
-} isonorm_status;
-
-/* "ISONORM_OK" and so on; "unknown status" for any other number. Never null. */
-ISONORM_API const char* isonorm_status_name(isonorm_status status);
-
-/* One sentence about the calling thread's last failed call; "" before the first. Valid until that thread's next failure. */
-ISONORM_API const char* isonorm_last_error(void);
-
-/* "0.1.0" */
-ISONORM_API const char* isonorm_version(void);
-
-/* -------------------------------------------------------------------------------- tensors, in the vocabulary of DLPack */
-
-/* Bit-compatible with DLDataType, DLDevice and DLTensor of DLPack (github.com/dmlc/dlpack), whose header is not needed:
- * a DLTensor* may be cast to isonorm_tensor*. */
-typedef struct isonorm_dtype {
-  uint8_t code;   /* ISONORM_CODE_... */
-  uint8_t bits;   /* bits per element */
-  uint16_t lanes; /* 1 */
-} isonorm_dtype;
-
-#define ISONORM_CODE_FLOAT 2  /* kDLFloat: f16, f32, f64 */
-#define ISONORM_CODE_BFLOAT 4 /* kDLBfloat: bf16 */
-#define ISONORM_DEVICE_CPU 1  /* kDLCPU */
-
-#ifdef __cplusplus
-#define ISONORM_DTYPE(code, bits) \
-  isonorm_dtype { (code), (bits), 1 }
-#else
-#define ISONORM_DTYPE(code, bits) ((isonorm_dtype){(code), (bits), 1})
-#endif
-#define ISONORM_F32 ISONORM_DTYPE(ISONORM_CODE_FLOAT, 32)
-#define ISONORM_BF16 ISONORM_DTYPE(ISONORM_CODE_BFLOAT, 16)
-#define ISONORM_F16 ISONORM_DTYPE(ISONORM_CODE_FLOAT, 16)
-#define ISONORM_F64 ISONORM_DTYPE(ISONORM_CODE_FLOAT, 64)
-
-typedef struct isonorm_device {
-  int32_t device_type; /* ISONORM_DEVICE_CPU */
-  int32_t device_id;
-} isonorm_device;
-
-/* The library never writes to this structure, only to data of those tensors that a call names as outputs. */
-typedef struct isonorm_tensor {
-  void* data; /* may be null only if the tensor is empty; any alignment to its element */
-  isonorm_device device;
-  int32_t ndim; /* 1 to 7: up to 6 leading dimensions and the normalised one, which is last */
-  isonorm_dtype dtype;
-  int64_t* shape;       /* ndim sizes */
-  int64_t* strides;     /* ndim strides in elements, the last one 1; null means compact row-major */
-  uint64_t byte_offset; /* added to data */
-} isonorm_tensor;
-
-/* ------------------------------------------------------------------------------------------------------- contracts */
-
-/* What is computed: every choice of rounding as data. No field has a silent default: 0 is an error in each enum. */
-enum { ISONORM_STATISTIC_RMS = 1, ISONORM_STATISTIC_LAYER = 2 };
-enum { ISONORM_EPS_INSIDE = 1, ISONORM_EPS_OUTSIDE = 2 };
-/* scaled_rounding: is v * rstd rounded to a storage type before the weight multiplies it? */
-enum { ISONORM_ROUND_NONE = 1, ISONORM_ROUND_TO_X = 2, ISONORM_ROUND_TO_WEIGHT = 3 };
-/* sum_rounding: is the row that is normalised the residual_out as stored, or x + residual as kept in the compute type? */
-enum { ISONORM_SUM_STORED = 1, ISONORM_SUM_KEPT = 2 };
-/* gate_place: no gate; norm(x * silu(gate)); norm(x) * silu(gate) */
-enum { ISONORM_GATE_NONE = 1, ISONORM_GATE_BEFORE = 2, ISONORM_GATE_AFTER = 3 };
-
-typedef struct isonorm_contract {
-  size_t struct_size;      /* sizeof(isonorm_contract) */
-  int32_t statistic;       /* ISONORM_STATISTIC_... */
-  int32_t eps_place;       /* ISONORM_EPS_... */
-  int32_t scaled_rounding; /* ISONORM_ROUND_... */
-  int32_t sum_rounding;    /* ISONORM_SUM_... */
-  int32_t gate_place;      /* ISONORM_GATE_... */
-  int32_t reserved;        /* 0 */
-  double weight_offset;    /* added to the weight in the compute type: 0, or 1 for Gemma */
-} isonorm_contract;
-
-/* The named contracts as initialisers: isonorm_contract c = ISONORM_CONTRACT_LLAMA; */
-#define ISONORM_CONTRACT_(statistic, eps, scaled, gate, offset) \
-  { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, 0, offset }
-/* torch.nn.RMSNorm, OLMo2, most fused GPU kernels, JAX, Flax, Keras: one rounding, at the store */
-#define ISONORM_CONTRACT_TORCH \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
-/* Hugging Face LlamaRMSNorm (Llama, Mistral, Qwen2, Qwen3), MLX: rounded to x's type, then times the weight */
-#define ISONORM_CONTRACT_LLAMA \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_NONE, 0.0)
-/* ONNX RMSNormalization, opset 23, with stash_type float */
-#define ISONORM_CONTRACT_ONNX \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_NONE, 0.0)
-/* Hugging Face T5LayerNorm: rounded to the weight's type, then times the weight */
-#define ISONORM_CONTRACT_T5 \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_WEIGHT, ISONORM_GATE_NONE, 0.0)
-/* Gemma 1 to 3, Qwen3-Next: times (1 + weight), formed in the compute type */
-#define ISONORM_CONTRACT_GEMMA \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 1.0)
-/* The code of the RMSNorm paper, bzhangGo/rmsnorm: x / (rms + eps), with window the pRMSNorm, with bias */
-#define ISONORM_CONTRACT_PAPER \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_OUTSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
-/* MambaRMSNormGated (Mamba2, Nemotron-H, Zamba2): the gate first, groups, rounded to x's type */
-#define ISONORM_CONTRACT_MAMBA2 \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_BEFORE, 0.0)
-/* Qwen3NextRMSNormGated: as llama, then times silu(gate) */
-#define ISONORM_CONTRACT_QWEN3_NEXT_GATED \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_AFTER, 0.0)
-/* nanochat, microgpt: no weight is passed, and the models use eps 1e-5 */
-#define ISONORM_CONTRACT_MICROGPT \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
-/* torch.nn.LayerNorm */
-#define ISONORM_CONTRACT_LAYER_NORM \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_LAYER, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
-
-/* The same by name, for programs that read it from their user: "torch", "llama", "onnx", "t5", "gemma", "paper", "mamba2",
- * "qwen3_next_gated", "microgpt", "layer_norm". */
-ISONORM_API size_t isonorm_contract_count(void);
-ISONORM_API const char* isonorm_contract_name(size_t index); /* null from isonorm_contract_count() on */
-ISONORM_API isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* contract);
-
-/* -------------------------------------------------------------------------------------------------------- executor */
-
-/* Where a call may use several threads. parallel_for must call task(task_context, i) exactly once for every i in [0, count),
- * on any threads, in any order, and return when all have returned. It is called at most once by each call of the library,
- * with count <= concurrency, and not at all for work too small to gain. No result depends on it. */
-typedef struct isonorm_executor {
-  size_t struct_size;  /* sizeof(isonorm_executor) */
-  int32_t concurrency; /* how many tasks can run at once, at least 1 */
-  int32_t reserved;    /* 0 */
-  void* context;
-  void (*parallel_for)(void* context, int64_t count, void (*task)(void* task_context, int64_t index), void* task_context);
-} isonorm_executor;
 
 /* --------------------------------------------------------------------------------------------------------- forward */
 
