@@ -98,6 +98,7 @@ const char* isonorm_status_name(isonorm_status status) {
     ISONORM_STATUS(ISONORM_ERROR_EXECUTOR)
     ISONORM_STATUS(ISONORM_ERROR_SELF_TEST)
     ISONORM_STATUS(ISONORM_ERROR_INTERNAL)
+    ISONORM_STATUS(ISONORM_ERROR_QUANTIZATION)
 #undef ISONORM_STATUS
   }
   return "unknown status";

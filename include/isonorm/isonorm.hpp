@@ -92,14 +92,31 @@ struct forward_args {
   std::optional<tensor> rstd = {};
   std::int64_t groups = 1;
   std::int64_t window = 0;
+  std::optional<isonorm_quantization> quantization = {};  // y is i8, e4m3 or e5m2
+  std::optional<const_tensor> static_scale = {};          // the scale to use, or
+  std::optional<tensor> scale = {};                       // where the scales are written
 };
 
 inline void forward(const isonorm_contract& contract, double eps, const forward_args& args,
                     const isonorm_executor* executor = shared_executor()) {
   const detail::c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
   const detail::c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
-  const isonorm_forward_args c = {
-      sizeof(isonorm_forward_args), x, weight, bias, residual, gate, y, residual_out, rstd, args.groups, args.window, executor};
+  const detail::c_optional static_scale(args.static_scale), scale(args.scale);
+  isonorm_forward_args c = {};
+  c.struct_size = sizeof(c);
+  c.x = x;
+  c.weight = weight;
+  c.bias = bias;
+  c.residual = residual;
+  c.gate = gate;
+  c.y = y;
+  c.residual_out = residual_out;
+  c.rstd = rstd;
+  c.groups = args.groups;
+  c.window = args.window;
+  c.executor = executor;
+  c.quantization = args.quantization ? &*args.quantization : nullptr;
+  c.scale = args.static_scale ? static_scale : scale;
   detail::check(isonorm_forward(&contract, eps, &c));
 }
 
