@@ -50,11 +50,28 @@ std::string ScriptJson(const Json& json) {
 
 std::string FileName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
+// 1,234,567
+std::string Grouped(std::int64_t count) {
+  std::string text = std::to_string(count);
+  for (std::size_t at = text.size(); at > 3;) text.insert(at -= 3, 1, ',');
+  return text;
+}
+
+// A long name breaks after its dots first.
+std::string NameHtml(const std::string& name) {
+  std::string out;
+  for (const char c : Escaped(name)) {
+    out += c;
+    if (c == '.') out += "<wbr>";
+  }
+  return out;
+}
+
 std::string FilesHtml(const std::vector<FileSummary>& files) {
   std::string html;
   for (const FileSummary& f : files) {
     fmt::format_to(std::back_inserter(html), "<li><b>{}</b> · {} tensor{}, {} values, RMS {}</li>", Escaped(FileName(f.path)),
-                   f.tensors, f.tensors == 1 ? "" : "s", f.values, NumberText(f.rms));
+                   f.tensors, f.tensors == 1 ? "" : "s", Grouped(f.values), NumberText(f.rms));
   }
   return html;
 }
@@ -73,10 +90,11 @@ const std::vector<Column>& Columns() {
       {"largest |x|", [](const TensorReport& r) { return NumberText(r.max_abs.value); }},
       {"least cosine",
        [](const TensorReport& r) { return std::isnan(r.cosine_min.value) ? "–" : fmt::format("{:.6f}", r.cosine_min.value); }},
-      {"outlier channels", [](const TensorReport& r) { return std::to_string(r.outlier_count); }},
-      {"worst channel",
+      {"outlier channels",
        [](const TensorReport& r) {
-         return r.channels.empty() ? "–" : fmt::format("#{} ×{}", r.channels[0].index, NumberText(r.channels[0].factor));
+         return r.channels.empty() ? "–"
+                                   : fmt::format("{}, worst #{} ×{}", r.outlier_count, r.channels[0].index,
+                                                 NumberText(r.channels[0].factor));
        }},
   };
   return columns;
@@ -98,7 +116,7 @@ std::string RowsHtml(const StatsPlan& plan, const std::vector<TensorReport>& rep
       fmt::format_to(out, "<tr><td class=\"file\" colspan=\"{}\">{}</td></tr>\n", Columns().size() + 1,
                      Escaped(FileName(plan.files[file]->file.path())));
     }
-    fmt::format_to(out, "<tr><td>{}<small>{} [{}]</small>", Escaped(r.tensor->x.info->name), DtypeName(r.tensor->x.type()),
+    fmt::format_to(out, "<tr><td>{}<small>{} [{}]</small>", NameHtml(r.tensor->x.info->name), DtypeName(r.tensor->x.type()),
                    fmt::join(r.tensor->x.info->shape, ", "));
     if (const std::string remarks = Remarks(r); !remarks.empty()) {
       fmt::format_to(out, "<small class=\"look\">{}</small>", Escaped(remarks));

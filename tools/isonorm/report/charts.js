@@ -27,7 +27,7 @@ function percent(value) {
 }
 
 function cut(text, length) {
-  return text.length > length ? "…" + text.slice(text.length - Math.max(length - 1, 1)) : text;
+  return text.length > length ? text.slice(0, Math.max(length - 1, 1)) + "…" : text;
 }
 
 const tip = document.getElementById("tip");
@@ -126,7 +126,7 @@ function ticks(low, high, log, wanted = 5) {
   return result;
 }
 
-// series: {label, colour, dash, points: [{slot, y, low, high, lines}]}; slots: their words; format(y).
+// series: {label, colour, dash, points: [{slot, y, words}]}; slots: their words; format(y).
 function lineChart(width, { series, slots, log, format, words, axis }) {
   const height = width < 560 ? 250 : 310;
   const left = 54, right = 14, top = 12, bottom = 40;
@@ -136,7 +136,7 @@ function lineChart(width, { series, slots, log, format, words, axis }) {
     svg.append(node("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "nothing to draw"));
     return svg;
   }
-  const all = points.flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]).filter((y) => !log || y > 0);
+  const all = points.map((p) => p.y).filter((y) => !log || y > 0);
   let low = Math.min(...all), high = Math.max(...all);
   if (log) {
     low /= 1.3;
@@ -163,12 +163,7 @@ function lineChart(width, { series, slots, log, format, words, axis }) {
   svg.append(cursor);
   for (const s of series) {
     const sorted = [...s.points].sort((a, b) => a.slot - b.slot);
-    const band = sorted.filter((p) => p.low !== undefined && (!log || p.low > 0));
-    if (band.length > 1) {
-      const edge = (key) => band.map((p) => `${x(p.slot)},${y(p[key])}`);
-      svg.append(node("path", { d: `M${edge("high").join("L")}L${edge("low").reverse().join("L")}Z`, fill: s.colour, opacity: 0.1 }));
-    }
-    const line = sorted.filter((p) => p.slot >= 0).map((p) => `${x(p.slot).toFixed(1)},${y(p.y).toFixed(1)}`);
+    const line = sorted.map((p) => `${x(p.slot).toFixed(1)},${y(p.y).toFixed(1)}`);
     svg.append(node("path", {
       d: `M${line.join("L")}`, fill: "none", stroke: s.colour, "stroke-width": 2.2, "stroke-linejoin": "round", "stroke-dasharray": s.dash,
     }));
@@ -179,7 +174,7 @@ function lineChart(width, { series, slots, log, format, words, axis }) {
   const here = (i) => points.filter((p) => p.slot === i);
   explore(svg, slots.length, (px) => Math.min(Math.max(Math.floor((px - left) / pace), 0), slots.length - 1),
           (i) => [x(i), here(i).length ? Math.min(...here(i).map((p) => y(p.y))) : top],
-          (i) => [axis === "layer" && slots[i] !== "–" ? `layer ${slots[i]}` : slots[i], ...here(i).slice(0, 12).map((p) => p.words)], cursor);
+          (i) => [slots[i] === "–" ? "outside the layers" : `layer ${slots[i]}`, ...here(i).slice(0, 12).map((p) => p.words)], cursor);
   return svg;
 }
 

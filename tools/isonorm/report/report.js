@@ -16,11 +16,19 @@ function shortener(names) {
   while (parts.length > 1 && tail < least - 1 - head && parts.every((p) => p[p.length - 1 - tail] === parts[0][parts[0].length - 1 - tail])) tail += 1;
   return (name) => name.split(".").slice(head, name.split(".").length - tail).join(".");
 }
-const short = shortener(tensors.map((t) => t.name));
-const shortSeries = shortener(tensors.map((t) => t.series));
-const fileName = (index) => data.files[index].path.split("/").pop();
+const shortName = shortener(tensors.map((t) => t.name)), shortSeries = shortener(tensors.map((t) => t.series));
 const several = data.files.length > 1;
-const label = (t) => short(t.name) + (several ? ` (${fileName(t.file)})` : "");
+const fileName = (index) => data.files[index].path.split("/").pop();
+// What a name says besides its layer; the words before the number go too, if they are the same everywhere.
+const beforeLayer = new Set(tensors.filter((t) => t.layer !== null).map((t) => shortSeries(t.series).split("*")[0]));
+function part(t) {
+  if (t.layer === null) return shortName(t.name);
+  const [before, ...after] = shortSeries(t.series).split("*");
+  return ((beforeLayer.size > 1 ? before : "") + after.join("*")).replace(/^[._/-]+/, "").replace(/[._/-]{2,}/, ".");
+}
+const short = (t) => (t.layer === null ? part(t) : `layer ${t.layer} ${part(t)}`.trim());
+const inFile = (t) => (several ? ` (${fileName(t.file)})` : "");
+const label = (t) => short(t) + inFile(t);
 
 const most = (list, value) => list.reduce((best, t) => (value(t) !== null && (best === null || value(t) > value(best)) ? t : best), null);
 const least = (list, value) => most(list, (t) => (value(t) === null ? null : -value(t)));
@@ -39,7 +47,7 @@ function findings() {
   const small = least(filled, (t) => t.rms), large = most(filled, (t) => t.rms);
   if (small !== null) {
     const range = small === large || small.rms === large.rms ? number(large.rms, 3) : `${number(small.rms, 3)} to ${number(large.rms, 3)}`;
-    const growth = small.rms > 0 && small !== large ? `, ${number(large.rms / small.rms, 3)} times` : "";
+    const growth = small.rms > 0 && small !== large ? `, ${number(large.rms / small.rms, 3)} times as much` : "";
     finding("RMS", range, "", small === large ? label(large) : `least in ${label(small)}, most in ${label(large)}${growth}`, large.rms > 1000 || small.rms < 1e-4);
   }
   const drift = most(filled, (t) => t.drift), apart = least(filled, (t) => t.norms.cosine_min.value);
@@ -72,7 +80,7 @@ const outside = filled.some((t) => t.layer === null);
 const slots = [...(outside ? ["–"] : []), ...layers.map(String)];
 const slotOf = (t) => (t.layer === null ? 0 : layers.indexOf(t.layer) + (outside ? 1 : 0));
 
-function seriesOf(value, words, range) {
+function seriesOf(value, words) {
   const groups = new Map();
   for (const t of filled) {
     if (value(t) === null) continue;
@@ -81,15 +89,15 @@ function seriesOf(value, words, range) {
     groups.get(key).push(t);
   }
   return [...groups.values()].slice(0, MOST_SERIES).map((group, i) => ({
-    label: shortSeries(group[0].series) + (several ? ` (${fileName(group[0].file)})` : ""),
+    label: (part(group[0]) || "layers") + inFile(group[0]),
     colour: `var(--c${i % COLOURS})`,
     dash: ["none", "7 4", "2 3"][Math.floor(i / COLOURS)],
-    points: group.map((t) => ({ slot: slotOf(t), y: value(t), ...range(t), words: words(t) })),
+    points: group.map((t) => ({ slot: slotOf(t), y: value(t), words: words(t) })),
   }));
 }
 
 // One value of each tensor: lines over the layers, or bars where there are no layers.
-function overTensors(id, { value, format, words, title, range = () => ({}) }) {
+function overTensors(id, { value, format, words, title }) {
   const box = byId(id);
   const values = filled.map(value).filter((v) => v !== null && v > 0);
   const log = values.length > 1 && Math.max(...values) / Math.min(...values) > 30;
@@ -98,7 +106,7 @@ function overTensors(id, { value, format, words, title, range = () => ({}) }) {
     keepDrawn(box, (width) => barChart(width, { rows, log, format, words: title }));
     return;
   }
-  const series = seriesOf(value, (t) => `${label(t)}: ${words(t)}`, range);
+  const series = seriesOf(value, (t) => `${label(t)}: ${words(t)}`);
   const hidden = new Set();
   const legend = node("div", { class: "legend" });
   box.before(legend);
@@ -127,16 +135,30 @@ function see(id, text) {
   byId(id).textContent = text;
 }
 
+// Between the first and the last layer, in the series where most happens.
+function trend() {
+  let best = null;
+  for (const name of new Set(filled.filter((t) => t.layer !== null && t.rms > 0).map((t) => t.series))) {
+    const group = filled.filter((t) => t.series === name && t.file === 0 && t.rms > 0).sort((a, b) => a.layer - b.layer);
+    if (group.length < 2) continue;
+    const from = group[0], to = group[group.length - 1], change = Math.abs(Math.log(to.rms / from.rms));
+    if (best === null || change > best.change) best = { from, to, change };
+  }
+  if (best === null) return "";
+  if (best.change < Math.log(1.2)) return "From the first to the last layer it changes by less than a fifth.";
+  return `From ${label(best.from)} to ${label(best.to)} it goes from ${number(best.from.rms, 3)} to ${number(best.to.rms, 3)}.`;
+}
+
 function overviews() {
   overTensors("chart-rms", {
     value: (t) => t.rms, format: (v) => number(v, 3), title: "RMS of each tensor, over the layers",
     words: (t) => `${number(t.rms)}; rows from ${number(t.row_rms_min.value, 3)} to ${number(t.row_rms_max.value, 3)}`,
   });
   const loud = most(filled, (t) => (t.rms > 0 ? t.row_rms_max.value / t.rms : null));
-  if (loud !== null && loud.row_rms_max.value > 3 * loud.rms) {
-    see("see-rms", `Single rows stand out: row ${loud.row_rms_max.row} of ${label(loud)} has ${number(loud.row_rms_max.value, 3)}, ` +
-                   `${number(loud.row_rms_max.value / loud.rms, 3)} times the RMS of the whole.`);
-  }
+  const row = loud !== null && loud.row_rms_max.value > 3 * loud.rms
+    ? ` Single rows stand out: row ${loud.row_rms_max.row} of ${label(loud)} has an RMS of ${number(loud.row_rms_max.value, 3)}, ` +
+      `${number(loud.row_rms_max.value / loud.rms, 3)} times that of the whole tensor.` : "";
+  see("see-rms", trend() + row);
   overTensors("chart-drift", {
     value: (t) => t.drift, format: (v) => number(v, 3), title: "Mean drift of each tensor, over the layers",
     words: (t) => `${number(t.drift, 3)}; ${number(t.drift_max.value, 3)} in row ${t.drift_max.row}`,
@@ -172,7 +194,7 @@ function channels() {
     shown = shown.filter((t) => keep.has(t));
   }
   const rows = shown.map((t) => ({
-    name: short(t.name), profile: t.profile,
+    name: short(t), profile: t.profile,
     lines: (share) => {
       const slice = Math.floor(share * t.profile.length);
       const from = Math.floor((slice * t.cols) / t.profile.length), to = Math.floor(((slice + 1) * t.cols) / t.profile.length) - 1;
@@ -184,10 +206,6 @@ function channels() {
   const axis = widths.size === 1 ? ["channel 0", `channel ${[...widths][0] - 1}`] : ["first channel", "last channel"];
   keepDrawn(byId("chart-channels"), (width) => heatMap(width, { rows, level, axis, words: "Channels of each tensor, coloured by their RMS over the median" }));
   const loud = filled.filter((t) => t.channels.outliers > 0), worst = most(filled, worstFactor);
-  see("see-channels", (worst === null ? "No channel holds anything but zeros." : loud.length === 0
-    ? `No channel reaches ×${number(t0)}; the loudest is channel ${worst.channels.worst[0].channel} of ${label(worst)}, ×${number(worstFactor(worst), 3)}.`
-    : `The loudest is channel ${worst.channels.worst[0].channel} of ${label(worst)}, ×${number(worstFactor(worst), 3)}. Loud channels tend to keep their place from layer to layer.`) +
-    (all > shown.length ? ` Of ${all} tensors the ${shown.length} with the loudest channels are drawn.` : ""));
   const often = new Map();
   for (const t of loud) {
     for (const c of t.channels.worst.filter((w) => w.factor >= t0)) {
@@ -196,6 +214,11 @@ function channels() {
     }
   }
   const top = [...often.values()].sort((a, b) => b.count - a.count || b.factor - a.factor).slice(0, 6);
+  see("see-channels", (worst === null ? "No channel holds anything but zeros." : loud.length === 0
+    ? `No channel reaches ×${number(t0)}; the loudest is channel ${worst.channels.worst[0].channel} of ${label(worst)}, ×${number(worstFactor(worst), 3)}.`
+    : `The loudest is channel ${worst.channels.worst[0].channel} of ${label(worst)}, ×${number(worstFactor(worst), 3)}.`) +
+    (top.length && top[0].count > 1 ? ` Channel ${top[0].channel} is one in ${top[0].count} tensors: loud channels keep their place.` : "") +
+    (all > shown.length ? ` Of ${all} tensors the ${shown.length} with the loudest channels are drawn.` : ""));
   byId("top-channels").append(...top.map((c) => node("li", {}, node("b", {}, `#${c.channel}`), node("span", {}, ` in ${plural(c.count, "tensor")}, up to ×${number(c.factor, 3)}`))));
 }
 
@@ -213,6 +236,16 @@ function trimmed(t) {
   let begin = 0;
   while (begin < kinds[0].length - 8 && kinds.every((k) => (k[begin] ?? 0) < 0.001)) begin += 1;
   return { first: h.first_half_octave + begin, kinds: kinds.map((k) => k.slice(begin)), cut: begin > 0 };
+}
+
+// The median size after RMSNorm says how much of a row the few large values take.
+function middle(t) {
+  const counts = t.histogram.rms_norm, total = counts.reduce((sum, n) => sum + n, 0);
+  let seen = 0, at = 0;
+  while (at < counts.length && seen + counts[at] < total / 2) seen += counts[at++];
+  if (total < 100) return "";
+  const bin = t.histogram.first_half_octave + at + (total / 2 - seen) / counts[at];
+  return `After RMSNorm half of the values are below ${number(2 ** (bin / 2), 2)}; it would be 0.67 for a bell curve.`;
 }
 
 function facts(t) {
@@ -257,7 +290,7 @@ function oneTensor() {
   });
   const update = () => {
     const t = shown[Number(select.value)];
-    see("see-values", t.rms > 0 ? `Here the largest value is ${number(t.max_abs.value / t.rms, 3)} times the RMS.` : "");
+    see("see-values", t.rms > 0 ? `Here the largest value is ${number(t.max_abs.value / t.rms, 3)} times the RMS. ${middle(t)}` : "");
     facts(t);
     redraw();
   };
@@ -277,7 +310,7 @@ function sideBySide() {
   if (!several || data.same_names.length === 0) return;
   byId("files").hidden = false;
   const head = node("tr", {}, node("th", { scope: "col" }, "tensor"), ...data.files.map((f, i) => node("th", { scope: "col" }, fileName(i))));
-  const rows = data.same_names.map((same) => node("tr", {}, node("td", {}, short(same.name)), ...data.files.map((f, i) => {
+  const rows = data.same_names.map((same) => node("tr", {}, node("td", {}, shortName(same.name)), ...data.files.map((f, i) => {
     const entry = same.entries.find((e) => e.file === i);
     const text = entry ? number(entry.rms) + (i > 0 && entry.rms_over_first !== null ? ` (×${number(entry.rms_over_first, 3)})` : "") : "–";
     return node("td", { "data-label": fileName(i) }, text, entry ? node("small", {}, `width ${entry.cols}`) : null);
