@@ -43,11 +43,11 @@ TEST(StatsReport, ShapesWithoutMuchInThem) {
   const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   const std::vector<float> data = {3, 1, 2, 3, nan, nan, nan, inf, -inf, 0, 0, 0, 7, 7, 7, 5};
   WriteAll(folder / "in",
-           SafetensorsFile("{" + Entry("a.no_rows", "F32", "[0,4]", 0, 0) + "," + Entry("b.no_cols", "F32", "[3,0]", 0, 0) + "," +
-                               Entry("c.scalar", "F32", "[]", 0, 4) + "," + Entry("d.narrow", "F32", "[3,1]", 4, 16) + "," +
-                               Entry("e.nan", "F32", "[1,3]", 16, 28) + "," + Entry("f.inf", "F32", "[2]", 28, 36) + "," +
-                               Entry("g.zero", "F32", "[1,3]", 36, 48) + "," + Entry("h.constant", "F32", "[1,3]", 48, 60) + "," +
-                               Entry("i.one", "F32", "[1]", 60, 64) + "}",
+           SafetensorsFile("{" + Entry("a.no_rows", "F32", "[0,4]", 0, 0) + "," + Entry("b.no_cols", "F32", "[3,0]", 0, 0) +
+                               "," + Entry("c.scalar", "F32", "[]", 0, 4) + "," + Entry("d.narrow", "F32", "[3,1]", 4, 16) +
+                               "," + Entry("e.nan", "F32", "[1,3]", 16, 28) + "," + Entry("f.inf", "F32", "[2]", 28, 36) + "," +
+                               Entry("g.zero", "F32", "[1,3]", 36, 48) + "," + Entry("h.constant", "F32", "[1,3]", 48, 60) +
+                               "," + Entry("i.one", "F32", "[1]", 60, 64) + "}",
                            Bytes(data)));
   for (const char* const eps : {"0", "1e-6"}) {
     const Outcome run = RunCli({"stats", folder / "in", "--json", "--eps", eps});
@@ -84,7 +84,8 @@ TEST(StatsReport, FilesOfOtherWidthsByRms) {
   for (const auto& [name, cols, value] : {std::tuple{"a", 64, 1.0f}, std::tuple{"b", 4096, 1.0f}, std::tuple{"c", 8, 2.0f}}) {
     const std::vector<float> x(static_cast<std::size_t>(2 * cols), value);
     const auto bytes = static_cast<std::int64_t>(4 * x.size());
-    WriteAll(folder / name, SafetensorsFile("{" + Entry("h.0.x", "F32", "[2," + std::to_string(cols) + "]", 0, bytes) + "}", Bytes(x)));
+    WriteAll(folder / name,
+             SafetensorsFile("{" + Entry("h.0.x", "F32", "[2," + std::to_string(cols) + "]", 0, bytes) + "}", Bytes(x)));
   }
   const Outcome run = RunCli({"stats", folder / "a", folder / "b", folder / "c", "--json"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
@@ -101,12 +102,14 @@ TEST(StatsReport, FilesOfOtherWidthsByRms) {
 TEST(StatsReport, HostileNamesAreText) {
   const Folder folder;
   const std::string path = folder / "<b>'\"&.safetensors";
-  const Names names = {"<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "a\"b'c&amp;", "<!--", "@DATA@@CSS@"};
+  const Names names = {"<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "a\"b'c&amp;", "<!--",
+                       "@DATA@@CSS@"};
   std::string header = "{";
   std::int64_t end = 0;
   for (const std::string& name : names) {
     std::string entry = Json(name).dump();
-    header += entry + R"(:{"dtype":"F32","shape":[4],"data_offsets":[)" + std::to_string(end) + "," + std::to_string(end + 16) + "]},";
+    header += entry + R"(:{"dtype":"F32","shape":[4],"data_offsets":[)" + std::to_string(end) + "," + std::to_string(end + 16) +
+              "]},";
     end += 16;
   }
   header.back() = '}';
@@ -147,7 +150,8 @@ TEST(StatsReport, ThePageNeedsNothingElse) {
   std::string page = ReadAll(folder / "r.html");
   const std::string name_space = "http://www.w3.org/2000/svg";  // a name, which nobody fetches
   for (std::size_t at; (at = page.find(name_space)) != std::string::npos;) page.erase(at, name_space.size());
-  for (const char* const word : {"http:", "https:", "src=\"", "@import", "url("}) EXPECT_EQ(page.find(word), std::string::npos) << word;
+  for (const char* const word : {"http:", "https:", "src=\"", "@import", "url("})
+    EXPECT_EQ(page.find(word), std::string::npos) << word;
 }
 
 TEST(StatsReport, ExistingReportsAreKept) {

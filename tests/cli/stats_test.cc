@@ -14,7 +14,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::string Tensor(const std::string& name, const std::string& dtype, std::int64_t rows, std::int64_t cols, const std::string& data) {
+std::string Tensor(const std::string& name, const std::string& dtype, std::int64_t rows, std::int64_t cols,
+                   const std::string& data) {
   const std::string shape = "[" + std::to_string(rows) + "," + std::to_string(cols) + "]";
   return SafetensorsFile("{" + Entry(name, dtype, shape, 0, static_cast<std::int64_t>(data.size())) + "}", data);
 }
@@ -71,7 +72,8 @@ TEST(Stats, NumbersAgainstLongDouble) {
   ExpectSum(t["row_rms_max"]["value"], most_row, kCols, most_row, "largest row");
   ExpectSum(t["drift"], std::sqrt(drifts / kRows), 4 * kCols, 1, "drift");
   EXPECT_EQ(t["max_abs"]["value"].get<double>(), static_cast<double>(largest));
-  const auto at = static_cast<std::size_t>(t["max_abs"]["row"].get<std::int64_t>() * kCols + t["max_abs"]["channel"].get<std::int64_t>());
+  const auto at =
+      static_cast<std::size_t>(t["max_abs"]["row"].get<std::int64_t>() * kCols + t["max_abs"]["channel"].get<std::int64_t>());
   EXPECT_EQ(std::abs(static_cast<double>(x[at])), static_cast<double>(largest));
   EXPECT_EQ(t["rows"], kRows);
   EXPECT_EQ(t["cols"], kCols);
@@ -85,7 +87,8 @@ TEST(Stats, NormsAgainstTheLibrary) {
 
   std::vector<float> y(x.size()), z(x.size());
   isonorm::forward(isonorm::contracts::torch, 1e-5, {.x = {x, kRows, kCols}, .y = isonorm::tensor(y, kRows, kCols)}, nullptr);
-  isonorm::forward(isonorm::contracts::layer_norm, 1e-5, {.x = {x, kRows, kCols}, .y = isonorm::tensor(z, kRows, kCols)}, nullptr);
+  isonorm::forward(isonorm::contracts::layer_norm, 1e-5, {.x = {x, kRows, kCols}, .y = isonorm::tensor(z, kRows, kCols)},
+                   nullptr);
   long double cosines = 0, least = 2, sum_y = 0, sum_yy = 0, sum_z = 0, sum_zz = 0;
   for (std::int64_t r = 0; r < kRows; ++r) {
     long double yy = 0, zz = 0, yz = 0;
@@ -132,7 +135,11 @@ TEST(Stats, OutlierChannels) {
   std::vector<float> x(kRows * kCols);
   for (std::size_t i = 0; i < x.size(); ++i) {
     const std::size_t channel = i % kCols;
-    x[i] = (i % 2 == 0 ? 1.0f : -1.0f) * (channel == 17 ? 16.0f : channel == 3 ? 7.0f : channel == 9 ? 5.0f : channel == 30 ? 0.0f : 2.0f);
+    x[i] = (i % 2 == 0 ? 1.0f : -1.0f) * (channel == 17   ? 16.0f
+                                          : channel == 3  ? 7.0f
+                                          : channel == 9  ? 5.0f
+                                          : channel == 30 ? 0.0f
+                                                          : 2.0f);
   }
   const Json channels = OneTensor("F32", kRows, kCols, Bytes(x), {"--outlier", "3"})["channels"];
   EXPECT_EQ(channels["median_rms"], 2.0);
@@ -141,7 +148,8 @@ TEST(Stats, OutlierChannels) {
   EXPECT_EQ(channels["worst"][1], (Json{{"channel", 3}, {"rms", 7.0}, {"factor", 3.5}}));
   EXPECT_EQ(channels["worst"][2]["channel"], 9);
   EXPECT_EQ(OneTensor("F32", kRows, kCols, Bytes(x))["channels"]["outliers"], 1);  // 6 without the option
-  EXPECT_EQ(OneTensor("F32", kRows, kCols, Bytes(x), {"--outlier", "3.5"})["channels"]["outliers"], 2);  // the bound belongs to it
+  EXPECT_EQ(OneTensor("F32", kRows, kCols, Bytes(x), {"--outlier", "3.5"})["channels"]["outliers"],
+            2);  // the bound belongs to it
 }
 
 TEST(Stats, WhatF16WouldLose) {
@@ -233,7 +241,8 @@ TEST(Stats, ThreadsChangeNothing) {
   const Json expected = Stats(folder / "in", {"--threads", "1"});
   EXPECT_EQ(expected["tensors"][0]["nan"], 1);
   EXPECT_EQ(expected["tensors"][0]["norms"]["rows"], kRows - 1);
-  for (const char* const threads : {"0", "2", "5"}) EXPECT_EQ(Stats(folder / "in", {"--threads", threads}), expected) << threads;
+  for (const char* const threads : {"0", "2", "5"})
+    EXPECT_EQ(Stats(folder / "in", {"--threads", threads}), expected) << threads;
 }
 
 }  // namespace

@@ -92,9 +92,9 @@ const std::vector<Column>& Columns() {
        [](const TensorReport& r) { return std::isnan(r.cosine_min.value) ? "–" : fmt::format("{:.6f}", r.cosine_min.value); }},
       {"outlier channels",
        [](const TensorReport& r) {
-         return r.channels.empty() ? "–"
-                                   : fmt::format("{}, worst #{} ×{}", r.outlier_count, r.channels[0].index,
-                                                 NumberText(r.channels[0].factor));
+         return r.channels.empty()
+                    ? "–"
+                    : fmt::format("{}, worst #{} ×{}", r.outlier_count, r.channels[0].index, NumberText(r.channels[0].factor));
        }},
   };
   return columns;

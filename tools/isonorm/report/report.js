@@ -80,10 +80,9 @@ const outside = filled.some((t) => t.layer === null);
 const slots = [...(outside ? ["–"] : []), ...layers.map(String)];
 const slotOf = (t) => (t.layer === null ? 0 : layers.indexOf(t.layer) + (outside ? 1 : 0));
 
-function seriesOf(value, words) {
+function seriesOf(list, value, words) {
   const groups = new Map();
-  for (const t of filled) {
-    if (value(t) === null) continue;
+  for (const t of list) {
     const key = `${t.file} ${t.series}`;
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push(t);
@@ -98,15 +97,16 @@ function seriesOf(value, words) {
 
 // One value of each tensor: lines over the layers, or bars where there are no layers.
 function overTensors(id, { value, format, words, title }) {
-  const box = byId(id);
-  const values = filled.map(value).filter((v) => v !== null && v > 0);
+  const box = byId(id), shown = filled.filter((t) => value(t) !== null);
+  if (shown.length === 0) return box.closest("section").remove();
+  const values = shown.map(value).filter((v) => v > 0);
   const log = values.length > 1 && Math.max(...values) / Math.min(...values) > 30;
   if (layers.length < 2) {
-    const rows = filled.slice(0, MOST_ROWS).map((t) => ({ name: label(t), value: value(t), words: [label(t), words(t)], colour: `var(--c${t.file % COLOURS})` }));
+    const rows = shown.slice(0, MOST_ROWS).map((t) => ({ name: label(t), value: value(t), words: [label(t), words(t)], colour: `var(--c${t.file % COLOURS})` }));
     keepDrawn(box, (width) => barChart(width, { rows, log, format, words: title }));
     return;
   }
-  const series = seriesOf(value, (t) => `${label(t)}: ${words(t)}`);
+  const series = seriesOf(shown, value, (t) => `${label(t)}: ${words(t)}`);
   const hidden = new Set();
   const legend = node("div", { class: "legend" });
   box.before(legend);
@@ -132,7 +132,7 @@ function swatch(s) {
 }
 
 function see(id, text) {
-  byId(id).textContent = text;
+  byId(id)?.replaceChildren(text);  // its section may be gone
 }
 
 // Between the first and the last layer, in the series where most happens.
@@ -174,8 +174,7 @@ function overviews() {
     words: (t) => `${number(degrees(t.norms.cosine_min.value), 3)}° in row ${t.norms.cosine_min.row}`,
   });
   const apart = least(filled, (t) => t.norms.cosine_min.value);
-  see("see-angle", apart === null ? "There is no row to compare." :
-    `They are farthest apart in row ${apart.norms.cosine_min.row} of ${label(apart)}: ${number(degrees(apart.norms.cosine_min.value), 3)}°, ` +
+  see("see-angle", apart === null ? "" : `They are farthest apart in row ${apart.norms.cosine_min.row} of ${label(apart)}: ${number(degrees(apart.norms.cosine_min.value), 3)}°, ` +
     `cosine ${apart.norms.cosine_min.value.toFixed(6)}.`);
 }
 
@@ -189,6 +188,7 @@ function channels() {
   for (const rect of byId("legend-channels").querySelectorAll("rect")) rect.setAttribute("fill-opacity", 1);
   let shown = filled.filter((t) => t.profile && t.profile.length > 1);
   const all = shown.length;
+  if (all === 0) return byId("chart-channels").closest("section").remove();
   if (all > MOST_ROWS) {
     const keep = new Set([...shown].sort((a, b) => worstFactor(b) - worstFactor(a)).slice(0, MOST_ROWS));
     shown = shown.filter((t) => keep.has(t));
@@ -214,7 +214,7 @@ function channels() {
     }
   }
   const top = [...often.values()].sort((a, b) => b.count - a.count || b.factor - a.factor).slice(0, 6);
-  see("see-channels", (worst === null ? "No channel holds anything but zeros." : loud.length === 0
+  see("see-channels", (loud.length === 0
     ? `No channel reaches ×${number(t0)}; the loudest is channel ${worst.channels.worst[0].channel} of ${label(worst)}, ×${number(worstFactor(worst), 3)}.`
     : `The loudest is channel ${worst.channels.worst[0].channel} of ${label(worst)}, ×${number(worstFactor(worst), 3)}.`) +
     (top.length && top[0].count > 1 ? ` Channel ${top[0].channel} is one in ${top[0].count} tensors: loud channels keep their place.` : "") +
@@ -268,10 +268,7 @@ function facts(t) {
 function oneTensor() {
   const shown = filled.filter((t) => t.histogram && t.histogram.before.length > 0);
   const select = byId("tensor");
-  if (shown.length === 0) {
-    byId("h-values").closest("section").remove();
-    return;
-  }
+  if (shown.length === 0) return byId("chart-values").closest("section").remove();
   shown.forEach((t, i) => select.append(node("option", { value: i }, label(t))));
   const start = most(shown, worstFactor);
   select.value = String(Math.max(shown.indexOf(start), 0));
@@ -348,6 +345,7 @@ function themes() {
 themes();
 for (const section of document.querySelectorAll(".script:not(#files)")) section.hidden = false;
 findings();
+if (filled.length === 0) byId("findings").after(node("p", { class: "card" }, "There is no finite value, so there is nothing to draw."));
 overviews();
 channels();
 oneTensor();
