@@ -1,8 +1,11 @@
 // What `stats` prints and writes: shapes of every kind, several files, names that would break a page, and bad input.
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
+#include <algorithm>
 #include <limits>
+#include <tuple>
 
 #include "process.h"
 
@@ -204,6 +207,18 @@ TEST(StatsReport, BadInput) {
     EXPECT_EQ(run.out, "");
   }
   EXPECT_EQ(folder.Names(), (Names{"in", "ints.npy"}));
+}
+
+TEST(StatsReport, RowTooLargeForTheMemoryBound) {
+  const Folder folder;
+  constexpr std::int64_t kCols = 8 << 20;
+  const std::string header = SafetensorsFile("{" + Entry("t", "F32", "[1,8388608]", 0, kCols * 4) + "}", "");
+  WriteAll(folder / "in", header);
+  ASSERT_EQ(truncate((folder / "in").c_str(), static_cast<off_t>(header.size()) + kCols * 4), 0);  // sparse
+  const Outcome run = RunCli({"stats", folder / "in", "--html", folder / "r.html"});
+  EXPECT_EQ(run.exit_code, 3);
+  EXPECT_NE(run.err.find("needs more than the 128 MB"), std::string::npos) << run.err;
+  EXPECT_EQ(folder.Names(), Names{"in"});
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ function part(t) {
   return ((beforeLayer.size > 1 ? before : "") + after.join("*")).replace(/^[._/-]+/, "").replace(/[._/-]{2,}/, ".");
 }
 const short = (t) => (t.layer === null ? part(t) : `layer ${t.layer} ${part(t)}`.trim());
-const inFile = (t) => (several ? ` (${fileName(t.file)})` : "");
+const inFile = (t) => (several ? ` (${fileName(t.file).replace(/\.(safetensors|npy)$/, "")})` : "");
 const label = (t) => short(t) + inFile(t);
 
 const most = (list, value) => list.reduce((best, t) => (value(t) !== null && (best === null || value(t) > value(best)) ? t : best), null);
