@@ -193,6 +193,22 @@ TEST(Stats, ValuesThatSquareOutOfF64) {
   EXPECT_EQ(small["subnormal"], 2);
 }
 
+// The first piece of rows is summed before a row of the second asks for another scale.
+TEST(Stats, LargeValuesInALaterPiece) {
+  constexpr std::int64_t kRows = 3000, kCols = 257, kLarge = 2500;
+  std::vector<double> x(kRows * kCols, 1.0);
+  for (std::int64_t c = 0; c < kCols; ++c) x[static_cast<std::size_t>(kLarge * kCols + c)] = c == 7 ? 8e250 : 1e250;
+  const Json t = OneTensor("F64", kRows, kCols, Bytes(x));
+  const double squares = (64.0 + kCols - 1) / (kRows * kCols);
+  EXPECT_NEAR(t["rms"].get<double>() / (1e250 * std::sqrt(squares)), 1, 1e-12);  // two sums of positive terms: far below
+  EXPECT_NEAR(t["mean"].get<double>() / (1e250 * (8.0 + kCols - 1) / (kRows * kCols)), 1, 1e-12);
+  EXPECT_EQ(t["row_rms_max"]["row"], kLarge);
+  EXPECT_EQ(t["max_abs"], (Json{{"value", 8e250}, {"row", kLarge}, {"channel", 7}}));
+  EXPECT_EQ(t["channels"]["outliers"], 1);
+  EXPECT_NEAR(t["channels"]["worst"][0]["factor"].get<double>(), 8, 1e-12);
+  EXPECT_EQ(t["plain_sum"]["f32_overflow_rows"], 1);
+}
+
 TEST(Stats, SixteenBitTypesSayTheSame) {
   std::vector<float> x;
   std::vector<std::uint16_t> bf16, f16;

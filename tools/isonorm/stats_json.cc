@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
 
-#include <cmath>
 #include <map>
 #include <string>
 #include <utility>
@@ -14,64 +13,60 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// JSON has no NaN and no infinity.
-Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
-// For what only a chart needs.
-Json FourDigits(double value) { return std::isfinite(value) ? Json(std::stod(fmt::format("{:.4g}", value))) : Json(nullptr); }
+// For what only a chart needs. NaN and infinity become null when JSON is written, here and below.
+double FourDigits(double value) { return std::stod(fmt::format("{:.4g}", value)); }
 
 Json Index(std::int64_t value) { return value >= 0 ? Json(value) : Json(nullptr); }
 
-Json At(const AtRow& at) { return {{"value", Number(at.value)}, {"row", Index(at.row)}}; }
+Json At(const AtRow& at) { return {{"value", at.value}, {"row", Index(at.row)}}; }
 
 Json ChannelsJson(const TensorReport& r) {
   Json worst = Json::array();
   for (const Channel& c : r.channels) {
-    worst.push_back({{"channel", c.index}, {"rms", Number(c.rms)}, {"factor", Number(c.factor)}});
+    worst.push_back({{"channel", c.index}, {"rms", c.rms}, {"factor", c.factor}});
   }
-  return {{"median_rms", Number(r.median_channel)}, {"outliers", r.outlier_count}, {"worst", worst}};
+  return {{"median_rms", r.median_channel}, {"outliers", r.outlier_count}, {"worst", worst}};
 }
 
 Json NormsJson(const TensorReport& r) {
   return {{"rows", r.compared},
           {"constant_rows", r.constant},
-          {"rms_norm", {{"mean", Number(r.rms_norm_mean)}, {"std", Number(r.rms_norm_std)}}},
-          {"layer_norm", {{"mean", Number(r.layer_norm_mean)}, {"std", Number(r.layer_norm_std)}}},
-          {"cosine_mean", Number(r.cosine_mean)},
+          {"rms_norm", {{"mean", r.rms_norm_mean}, {"std", r.rms_norm_std}}},
+          {"layer_norm", {{"mean", r.layer_norm_mean}, {"std", r.layer_norm_std}}},
+          {"cosine_mean", r.cosine_mean},
           {"cosine_min", At(r.cosine_min)}};
 }
 
 Json TensorJson(const TensorReport& r) {
   const StatsTensor& t = *r.tensor;
-  Json json = {
-      {"name", t.x.info->name},
-      {"file", t.file},
-      {"layer", t.layer ? Json(*t.layer) : Json(nullptr)},
-      {"series", t.series},
-      {"shape", t.x.info->shape},
-      {"dtype", DtypeName(t.x.type())},
-      {"rows", t.rows},
-      {"cols", t.cols},
-      {"rms", Number(r.rms)},
-      {"mean", Number(r.mean)},
-      {"mean_over_rms", Number(r.mean / r.rms)},
-      {"drift", Number(r.drift)},
-      {"drift_max", At(r.drift_max)},
-      {"row_rms_min", At(r.rms_min)},
-      {"row_rms_max", At(r.rms_max)},
-      {"max_abs", {{"value", Number(r.max_abs.value)}, {"row", Index(r.max_abs.row)}, {"channel", Index(r.max_channel)}}},
-      {"nan", r.nan},
-      {"infinite", r.infinite},
-      {"zeros", r.zeros},
-      {"subnormal", r.subnormal},
-      {"f16", {{"overflow", r.f16_overflow}, {"subnormal", r.f16_subnormal}, {"to_zero", r.f16_to_zero}}},
-      {"plain_sum",
-       {{"f32_overflow_rows", r.f32_overflow_rows},
-        {"f32_vanish_rows", r.f32_vanish_rows},
-        {"f16_overflow_rows", r.f16_sum_rows}}},
-      {"channels", ChannelsJson(r)},
-      {"norms", NormsJson(r)},
-      {"remarks", Remarks(r)}};
+  Json json = {{"name", t.x.info->name},
+               {"file", t.file},
+               {"layer", t.layer ? Json(*t.layer) : Json(nullptr)},
+               {"series", t.series},
+               {"shape", t.x.info->shape},
+               {"dtype", DtypeName(t.x.type())},
+               {"rows", t.rows},
+               {"cols", t.cols},
+               {"rms", r.rms},
+               {"mean", r.mean},
+               {"mean_over_rms", r.mean / r.rms},
+               {"drift", r.drift},
+               {"drift_max", At(r.drift_max)},
+               {"row_rms_min", At(r.rms_min)},
+               {"row_rms_max", At(r.rms_max)},
+               {"max_abs", {{"value", r.max_abs.value}, {"row", Index(r.max_abs.row)}, {"channel", Index(r.max_channel)}}},
+               {"nan", r.nan},
+               {"infinite", r.infinite},
+               {"zeros", r.zeros},
+               {"subnormal", r.subnormal},
+               {"f16", {{"overflow", r.f16_overflow}, {"subnormal", r.f16_subnormal}, {"to_zero", r.f16_to_zero}}},
+               {"plain_sum",
+                {{"f32_overflow_rows", r.f32_overflow_rows},
+                 {"f32_vanish_rows", r.f32_vanish_rows},
+                 {"f16_overflow_rows", r.f16_sum_rows}}},
+               {"channels", ChannelsJson(r)},
+               {"norms", NormsJson(r)},
+               {"remarks", Remarks(r)}};
   if (r.detailed) {
     Json profile = Json::array();
     for (const double factor : r.profile) profile.push_back(FourDigits(factor));
@@ -99,8 +94,8 @@ Json SameNames(const std::vector<TensorReport>& reports) {
     for (const TensorReport* r : same) {
       entries.push_back({{"file", r->tensor->file},
                          {"cols", r->tensor->cols},
-                         {"rms", Number(r->rms)},
-                         {"rms_over_first", Number(r->rms / same.front()->rms)}});
+                         {"rms", r->rms},
+                         {"rms_over_first", r->rms / same.front()->rms}});
     }
     result.push_back({{"name", name}, {"entries", entries}});
   }
@@ -116,8 +111,8 @@ nlohmann::ordered_json StatsJson(const StatsPlan& plan, const std::vector<Tensor
     files.push_back({{"path", f.path},
                      {"tensors", f.tensors},
                      {"values", f.values},
-                     {"rms", Number(f.rms)},
-                     {"rms_over_first", Number(f.rms / summaries.front().rms)}});
+                     {"rms", f.rms},
+                     {"rms_over_first", f.rms / summaries.front().rms}});
   }
   Json tensors = Json::array();
   for (const TensorReport& r : reports) tensors.push_back(TensorJson(r));

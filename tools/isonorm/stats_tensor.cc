@@ -121,11 +121,9 @@ void TensorScan::AddRow(std::int64_t index, const RowFacts& row) {
     r.max_abs = {row.max_abs, index};
     r.max_channel = row.max_channel;
   }
-  if (row.squares > 0) {  // then its exponent is at most that of the sums
-    const double scale = std::ldexp(1.0, row.exponent - exponent_);
-    sum_ += row.sum * scale;
-    total_squares_ += row.squares * scale * scale;
-  }
+  const double scale = std::ldexp(1.0, row.exponent - Exponent());  // above 1 for a row of zeros alone
+  sum_ += row.sum * scale;
+  total_squares_ += row.squares * scale * scale;
   const double rms = row.Rms(), drift = row.MeanOverRms();
   Lower(r.rms_min, rms, index);
   Raise(r.rms_max, rms, index);
