@@ -17,7 +17,8 @@ function shortener(names) {
   return (name) => name.split(".").slice(head, name.split(".").length - tail).join(".");
 }
 const shortName = shortener(tensors.map((t) => t.name)), shortSeries = shortener(tensors.map((t) => t.series));
-const several = data.files.length > 1;
+// Files that hold the same names are told apart; files of other names, one for each layer perhaps, belong together.
+const alike = data.same_names.length > 0;
 const fileName = (index) => data.files[index].path.split("/").pop();
 // What a name says besides its layer; the words before the number go too, if they are the same everywhere.
 const beforeLayer = new Set(tensors.filter((t) => t.layer !== null).map((t) => shortSeries(t.series).split("*")[0]));
@@ -27,7 +28,7 @@ function part(t) {
   return ((beforeLayer.size > 1 ? before : "") + after.join("*")).replace(/^[._/-]+/, "").replace(/[._/-]{2,}/, ".");
 }
 const short = (t) => (t.layer === null ? part(t) : `layer ${t.layer} ${part(t)}`.trim());
-const inFile = (t) => (several ? ` (${fileName(t.file).replace(/\.(safetensors|npy)$/, "")})` : "");
+const inFile = (t) => (alike ? ` (${fileName(t.file).replace(/\.(safetensors|npy)$/, "")})` : "");
 const label = (t) => short(t) + inFile(t);
 
 const most = (list, value) => list.reduce((best, t) => (value(t) !== null && (best === null || value(t) > value(best)) ? t : best), null);
@@ -83,7 +84,7 @@ const slotOf = (t) => (t.layer === null ? 0 : layers.indexOf(t.layer) + (outside
 function seriesOf(list, value, words) {
   const groups = new Map();
   for (const t of list) {
-    const key = `${t.file} ${t.series}`;
+    const key = alike ? `${t.file} ${t.series}` : t.series;
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push(t);
   }
@@ -139,7 +140,7 @@ function see(id, text) {
 function trend() {
   let best = null;
   for (const name of new Set(filled.filter((t) => t.layer !== null && t.rms > 0).map((t) => t.series))) {
-    const group = filled.filter((t) => t.series === name && t.file === 0 && t.rms > 0).sort((a, b) => a.layer - b.layer);
+    const group = filled.filter((t) => t.series === name && (!alike || t.file === 0) && t.rms > 0).sort((a, b) => a.layer - b.layer);
     if (group.length < 2) continue;
     const from = group[0], to = group[group.length - 1], change = Math.abs(Math.log(to.rms / from.rms));
     if (best === null || change > best.change) best = { from, to, change };
@@ -304,7 +305,7 @@ function oneTensor() {
 // ---- several files
 
 function sideBySide() {
-  if (!several || data.same_names.length === 0) return;
+  if (!alike) return;
   byId("files").hidden = false;
   const head = node("tr", {}, node("th", { scope: "col" }, "tensor"), ...data.files.map((f, i) => node("th", { scope: "col" }, fileName(i))));
   const rows = data.same_names.map((same) => node("tr", {}, node("td", {}, shortName(same.name)), ...data.files.map((f, i) => {
