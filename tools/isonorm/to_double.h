@@ -47,7 +47,7 @@ auto WithValues(isonorm::dtype type, Use use) {
     case isonorm::dtype::f64: return use.template operator()<F64Values>();
     case isonorm::dtype::bf16: return use.template operator()<Bf16Values>();
     case isonorm::dtype::f16: return use.template operator()<F16Values>();
-    case isonorm::dtype::f32: break;
+    default: break;
   }
   return use.template operator()<F32Values>();
 }
