@@ -27,8 +27,9 @@ class CallBuilder {
   // Every output against every other tensor, then strides into the call.
   isonorm_status Finish();
 
-  // The workspace against every tensor that was added.
-  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
+  // After Finish: counts the bytes that the sums over rows need, and checks the workspace, unless the call only measures: its
+  // size, and against every tensor that was added.
+  isonorm_status SetWorkspace(void* workspace, size_t bytes, bool measure);
 
   // The tensor to read in place of x, given under another name.
   void ReadInsteadOfX(RowTensor slot) { read_x_from_ = slot; }
@@ -43,6 +44,7 @@ class CallBuilder {
 
   isonorm_status Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** view);
   isonorm_status CheckType(const View& view, bool output) const;
+  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
   bool Merges(int dimension, int outer) const;
   void Collapse();
 
