@@ -141,9 +141,8 @@ isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, doub
 }
 
 isonorm_status isonorm_double_backward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args) {
-  return isonorm::Compute(
-      [&](isonorm::Call* call) { return isonorm::MakeDoubleBackward(contract, eps, args, false, call); },
-      isonorm::Operation::k_double_backward);
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeDoubleBackward(contract, eps, args, false, call); },
+                          isonorm::Operation::k_double_backward);
 }
 
 isonorm_status isonorm_double_backward_workspace(const isonorm_contract* contract, double eps,

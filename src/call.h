@@ -21,8 +21,8 @@ enum RowTensor : int {
   kY,
   kDx,
   kDgate,
-  kDdx,  // read by double backward
-  kDdy,  // written by double backward
+  kDdx,   // read by double backward
+  kDdy,   // written by double backward
   kRstd,  // written by forward, read by backward
   kRowTensors
 };

@@ -116,9 +116,7 @@ class DoubleBackwardGroup {
   // sums += dy * k
   HWY_INLINE void AddProducts(const Chunk<F>& k, F* sums, size_t n) const {
     const D d;
-    const auto add = [&](V<D> sum, size_t i) HWY_ATTR {
-      return Fma(hn::Load(d, dy_.v + i), hn::Load(d, k.v + i), sum);
-    };
+    const auto add = [&](V<D> sum, size_t i) HWY_ATTR { return Fma(hn::Load(d, dy_.v + i), hn::Load(d, k.v + i), sum); };
     size_t i = 0;
     for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) hn::StoreU(add(hn::LoadU(d, sums + i), i), d, sums + i);
     if (i < n) StorePart(add(LoadPart(d, sums + i, n - i), i), d, sums + i, n - i);

@@ -5,9 +5,9 @@
 namespace core_test {
 namespace {
 
-constexpr std::array<const char*, kSlots> kNames = {"x",  "weight",    "bias",         "residual", "gate",
-                                                    "dy", "dresidual", "residual_out", "rstd",     "y",
-                                                    "dx", "dweight",   "dbias",        "dgate"};
+constexpr std::array<const char*, kSlots> kNames = {"x",         "weight",  "bias",     "residual",     "gate", "dy",
+                                                    "dresidual", "ddx",     "ddweight", "residual_out", "rstd", "y",
+                                                    "dx",        "dweight", "dbias",    "dgate",        "ddy"};
 constexpr std::array<Type, 3> kNarrow = {Type::kF32, Type::kBf16, Type::kF16};
 
 // Draws from one seed.
@@ -183,8 +183,9 @@ bool MayUseStoredSum(const Problem& problem) {
 
 Values MakeInputs(const Problem& problem) {
   using isonorm_cli::Role;
-  constexpr std::array<Role, 7> kRoles = {Role::kX,    Role::kWeight, Role::kBias,     Role::kResidual,
-                                          Role::kGate, Role::kDy,     Role::kDresidual};
+  // Double backward has neither dresidual nor bias.
+  constexpr std::array<Role, 9> kRoles = {Role::kX,  Role::kWeight,    Role::kBias,      Role::kResidual, Role::kGate,
+                                          Role::kDy, Role::kDresidual, Role::kDresidual, Role::kBias};
   Values values;
   for (int i = 0; i < kResidualOut; ++i) {
     const Slot slot = static_cast<Slot>(i);
