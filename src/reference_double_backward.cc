@@ -19,7 +19,7 @@ void DoubleBackwardGroup(const Call& call, Group<F>& group, const ColumnSums& su
   const auto p = [&](int64_t j) {
     return group.has(kDdx) ? std::ldexp(group.Load(kDdx, j) * group.r(), -group.exponent()) : F(0);
   };
-  const auto t = [&](int64_t j) { return call.ddweight == nullptr ? F(0) : dd(j) * dy(j); };
+  const auto t = [&](int64_t j) { return dd(j) * dy(j); };
   const auto mean = [&](auto left, auto right) {
     return Mean(Sum<F>(n, [&](F sum, int64_t j) { return std::fma(left(j), right(j), sum); }) + F(0), n);
   };
