@@ -16,9 +16,10 @@ void DoubleBackwardGroup(const Call& call, Group<F>& group, const ColumnSums& su
   const auto dd = [&](int64_t j) {
     return call.ddweight == nullptr ? F(0) : LoadScalar<F>(call.ddweight, call.ddweight_type, group.column(j));
   };
-  const auto p = [&](int64_t j) {
-    return group.has(kDdx) ? std::ldexp(group.Load(kDdx, j) * group.r(), -group.exponent()) : F(0);
-  };
+  // Of a scaled row r is r' * 2^-e: the power of two comes in two halves around r', which neither overflow nor vanish.
+  const int half = -group.exponent() / 2;
+  const auto times_r = [&](F v) { return std::ldexp(std::ldexp(v, half) * group.r(), -group.exponent() - half); };
+  const auto p = [&](int64_t j) { return group.has(kDdx) ? times_r(group.Load(kDdx, j)) : F(0); };
   const auto t = [&](int64_t j) { return dd(j) * dy(j); };
   const auto mean = [&](auto left, auto right) {
     return Mean(Sum<F>(n, [&](F sum, int64_t j) { return std::fma(left(j), right(j), sum); }) + F(0), n);
@@ -34,7 +35,7 @@ void DoubleBackwardGroup(const Call& call, Group<F>& group, const ColumnSums& su
     F v = std::fma(-a, p(j), t(j));
     v = std::fma(-b, g(j), v);
     v = std::fma(-c(j), s, v);
-    const F dx = std::ldexp(group.r() * v, -group.exponent());
+    const F dx = times_r(v);
     const F ddy = std::fma(dd(j), group.RoundedC(j), weighted ? group.Weight(j) * k : k);
     // dx and ddy may lie over inputs: both are stored after everything at this place was read.
     if (group.has(kDx)) group.Store(kDx, j, dx);

@@ -31,7 +31,7 @@ class DoubleBackward {
   HWY_INLINE void Run(Group<F>& group) {
     group.UseSavedRstdOrCompute();
     r_ = group.r();
-    of_u_ = group.exponent() == 0 ? r_ : F(1);
+    times_ = group.exponent() == 0 ? r_ : F(1);
     const Leaves leaves = LeavesOf(call_.group_cols);
     LeafTree<F> a, b, q, tau;
     for (int64_t i = 0; i < leaves.count(); ++i) {
@@ -85,11 +85,19 @@ class DoubleBackward {
     ScaleChunk(-group.exponent(), n, x_room_);
     x_ = x_room_.v;
     if (!group.has(kDdx)) return;
-    const auto r = hn::Set(D(), r_);
     group.Load(kDdx, j, n, u_room_);
-    Apply(u_room_, n, [&](V<D> u) HWY_ATTR { return hn::Mul(u, r); });
-    ScaleChunk(-group.exponent(), n, u_room_);
+    ScaledTimesR(group.exponent(), n, u_room_);
     u_ = u_room_.v;
+  }
+
+  // chunk *= r * 2^-exponent, with the power of two in two halves around r, or nothing where the group is not scaled.
+  HWY_INLINE void ScaledTimesR(int exponent, size_t n, Chunk<F>& chunk) const {
+    if (exponent == 0) return;
+    const int half = -exponent / 2;
+    const auto r = hn::Set(D(), r_);
+    ScaleChunk(half, n, chunk);
+    Apply(chunk, n, [&](V<D> v) HWY_ATTR { return hn::Mul(v, r); });
+    ScaleChunk(-exponent - half, n, chunk);
   }
 
   // One leaf of the four dot products. Each sweep takes two vectors of lanes of all four, which is what 16 registers hold.
@@ -97,12 +105,12 @@ class DoubleBackward {
     const D d;
     const size_t width = hn::Lanes(d);
     HWY_ALIGN F lane[4][kLanes];
-    const auto r = hn::Set(d, r_), of_u = hn::Set(d, of_u_);
+    const auto r = hn::Set(d, r_), times = hn::Set(d, times_);
     for (size_t first = 0; first < kLanes; first += 2 * width) {
       auto a0 = hn::Zero(d), a1 = a0, b0 = a0, b1 = a0, q0 = a0, q1 = a0, t0 = a0, t1 = a0;
       const auto fold = [&](size_t at, V<D>& a, V<D>& b, V<D>& q, V<D>& t) HWY_ATTR {
         const auto dy = hn::LoadU(d, dy_ + at), c = hn::Mul(hn::LoadU(d, x_ + at), r);
-        const auto g = hn::Mul(dy, hn::LoadU(d, w_ + at)), p = hn::Mul(hn::LoadU(d, u_ + at), of_u);
+        const auto g = hn::Mul(dy, hn::LoadU(d, w_ + at)), p = hn::Mul(hn::LoadU(d, u_ + at), times);
         a = Fma(g, c, a);
         b = Fma(p, c, b);
         q = Fma(p, g, q);
@@ -131,15 +139,15 @@ class DoubleBackward {
   // The outputs, from what Load has left. They may lie over inputs: of these columns everything is read before anything is stored.
   HWY_INLINE void Write(const Group<F>& group, int64_t j, size_t n) {
     const D d;
-    const auto a = hn::Set(d, -a_), b = hn::Set(d, -b_), s = hn::Set(d, -s_), r = hn::Set(d, r_), of_u = hn::Set(d, of_u_);
+    const auto a = hn::Set(d, -a_), b = hn::Set(d, -b_), s = hn::Set(d, -s_), r = hn::Set(d, r_), times = hn::Set(d, times_);
     F* const sums = sums_ == nullptr ? nullptr : sums_ + group.column(j);
     for (size_t i = 0; i < n; i += hn::Lanes(d)) {
       const auto dy = hn::LoadU(d, dy_ + i), w = hn::LoadU(d, w_ + i), dd = hn::LoadU(d, dd_ + i);
-      const auto c = hn::Mul(hn::LoadU(d, x_ + i), r), p = hn::Mul(hn::LoadU(d, u_ + i), of_u);
+      const auto c = hn::Mul(hn::LoadU(d, x_ + i), r), p = hn::Mul(hn::LoadU(d, u_ + i), times);
       auto v = Fma(a, p, hn::Mul(dd, dy));
       v = Fma(b, hn::Mul(dy, w), v);
       v = Fma(c, s, v);
-      hn::Store(hn::Mul(r, v), d, dx_.v + i);
+      hn::Store(hn::Mul(v, times), d, dx_.v + i);
       const auto k = Fma(c, b, p);
       if (sums != nullptr) {
         if (i + hn::Lanes(d) <= n) {
@@ -164,14 +172,14 @@ class DoubleBackward {
     }
     if (group.has(kDdy)) group.Store(kDdy, j, n, ddy_);
     if (!group.has(kDx)) return;
-    ScaleChunk(-group.exponent(), n, dx_);
+    ScaledTimesR(group.exponent(), n, dx_);
     group.Store(kDx, j, n, dx_);
   }
 
   const Call& call_;
   F* const sums_;
   const bool rounds_;
-  F r_ = 0, of_u_ = 0;  // p = u * of_u
+  F r_ = 0, times_ = 0;  // what ddx and dx are still to be multiplied by: r, or 1 in scaled groups
   F a_ = 0, b_ = 0, s_ = 0;
   const F *x_ = nullptr, *dy_ = nullptr, *u_ = nullptr, *w_ = nullptr, *dd_ = nullptr;
   Chunk<F> x_room_, dy_room_, u_room_, w_room_, dd_room_, c_, dx_, ddy_;

@@ -183,15 +183,16 @@ bool MayUseStoredSum(const Problem& problem) {
 
 Values MakeInputs(const Problem& problem) {
   using isonorm_cli::Role;
-  // Double backward has neither dresidual nor bias.
+  // Double backward has neither dresidual nor bias. Every other ddx is of x's kind, as tangents of x are.
   constexpr std::array<Role, 9> kRoles = {Role::kX,  Role::kWeight,    Role::kBias,      Role::kResidual, Role::kGate,
                                           Role::kDy, Role::kDresidual, Role::kDresidual, Role::kBias};
   Values values;
   for (int i = 0; i < kResidualOut; ++i) {
     const Slot slot = static_cast<Slot>(i);
     if (!problem.has(slot)) continue;
-    values[slot] = isonorm_cli::MakeData(kRoles[slot], problem.kind, problem.seed, problem.rows_of(slot), problem.cols,
-                                         problem.type[slot]);
+    const bool like_x = slot == kDdx && problem.seed % 2 == 0;
+    values[slot] = isonorm_cli::MakeData(like_x ? Role::kX : kRoles[slot], problem.kind, problem.seed + (like_x ? 9 : 0),
+                                         problem.rows_of(slot), problem.cols, problem.type[slot]);
     if ((problem.odd >> i & 1u) != 0) MakeOdd(problem, slot, &values[slot]);
   }
   return values;
