@@ -27,8 +27,7 @@ int main() {
 
   // Workspace is needed for dweight alone. A training loop keeps it; without one the call allocates.
   Vector dx(kCols), dweight(kCols);
-  isonorm::double_backward_args args = {
-      .dy = kDy, .x = x, .weight = kWeight, .ddx = kDdx, .dx = dx, .dweight = dweight};
+  isonorm::double_backward_args args = {.dy = kDy, .x = x, .weight = kWeight, .ddx = kDdx, .dx = dx, .dweight = dweight};
   std::vector<std::byte> workspace(isonorm::double_backward_workspace(isonorm::contracts::gemma, kEps, args));
   args.workspace = workspace;
   isonorm::double_backward(isonorm::contracts::gemma, kEps, args);
