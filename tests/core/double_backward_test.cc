@@ -5,6 +5,7 @@
 #include <cstring>
 #include <isonorm/thread_pool.hpp>
 
+#include "environment.h"
 #include "executors.h"
 #include "run.h"
 
@@ -324,6 +325,28 @@ TEST_P(DoubleBackwardTest, Accumulates) {
     std::memcpy(&expected.outputs[kDweight][i], &sum, sizeof(sum));
   }
   Check(problem, expected, how, "old + sum");
+}
+
+TEST_P(DoubleBackwardTest, HostileEnvironments) {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    Problem problem = RandomDouble(seed, 40, 1 + static_cast<int64_t>(seed * 37 % 300));
+    problem.kind = std::array<DataKind, 3>{DataKind::kPlain, DataKind::kTiny, DataKind::kHuge}[seed % 3];
+    const Expected expected = ReferenceOf(problem);
+    for (const Environment& mode : kHostile) {
+      How how;
+      uint64_t before = 0, after = 0;
+      how.before = [&mode, &before] {
+        SetEnvironment(mode.bits);
+        before = EnvironmentNow();
+      };
+      how.after = [&after] {
+        after = EnvironmentNow();
+        SetEnvironment(kDefaultEnvironment);
+      };
+      Check(problem, expected, how, mode.name);
+      EXPECT_EQ(before, after) << "the call left another environment: " << mode.name << ", " << ToString(problem);
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Target, DoubleBackwardTest, testing::ValuesIn(Targets()), [](const auto& name) { return name.param; });
