@@ -141,6 +141,21 @@ isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, doub
   return status;
 }
 
+isonorm_status isonorm_double_backward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args) {
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeDoubleBackward(contract, eps, args, false, call); },
+                          isonorm::Operation::k_double_backward);
+}
+
+isonorm_status isonorm_double_backward_workspace(const isonorm_contract* contract, double eps,
+                                                 const isonorm_double_backward_args* args, size_t* bytes) {
+  if (bytes == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
+  const isonorm::FpGuard guard;
+  isonorm::Call call;
+  const isonorm_status status = isonorm::MakeDoubleBackward(contract, eps, args, true, &call);
+  if (status == ISONORM_OK) *bytes = call.workspace_needed;
+  return status;
+}
+
 isonorm_status isonorm_rms(const isonorm_tensor* x, const isonorm_tensor* rms, const isonorm_executor* executor) {
   if (rms == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "rms is null, but is required.");
   return isonorm::Compute(

@@ -1,38 +1,17 @@
 #include "call.h"
 
-#include <algorithm>
 #include <cinttypes>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 
 #include "call_builder.h"
+#include "call_checks.h"
 #include "contract.h"
 #include "error.h"
-#include "gradient_sums.h"
 #include "plain_call.h"
-
-// The first fault ends the making of a call.
-#define ISONORM_TRY(expression)                                     \
-  do {                                                              \
-    const isonorm_status status_ = (expression);                    \
-    if (__builtin_expect(status_ != ISONORM_OK, 0)) return status_; \
-  } while (0)
 
 namespace isonorm {
 namespace {
-
-// Copies what the caller's version of the structure has; the rest is 0. first_size: that of its first version.
-template <class Args>
-isonorm_status TakeArgs(const Args* from, size_t first_size, const char* structure, Args* args) {
-  if (from == nullptr) return Fail(ISONORM_ERROR_NULL, "args is null, but must point to an %s.", structure);
-  if (from->struct_size < first_size) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE, "args.struct_size is %zu, but must be at least %zu; use sizeof(%s).",
-                from->struct_size, first_size, structure);
-  }
-  std::memcpy(args, from, std::min(from->struct_size, sizeof(Args)));
-  return ISONORM_OK;
-}
 
 // A gate is given exactly where the contract has a place for it.
 isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, const isonorm_tensor* gate,
@@ -50,11 +29,6 @@ isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, con
                 "a gate before the norm is given together with a residual, but only one of them may be.");
   }
   return ISONORM_OK;
-}
-
-isonorm_status SameType(const char* name, Type type, const char* as, Type expected) {
-  if (type == expected) return ISONORM_OK;
-  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the type of %s.", name, NameOf(type), NameOf(expected), as);
 }
 
 }  // namespace
@@ -173,22 +147,7 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);
   ISONORM_TRY(builder.Finish());
-  call->workspace = args->workspace;
-  if (call->dweight == nullptr && call->dbias == nullptr) return ISONORM_OK;
-  if (!GradientWorkspace(*call, &call->workspace_needed)) {
-    return Fail(ISONORM_ERROR_OVERFLOW,
-                "the workspace for dweight and dbias spans more bytes than int64_t can count; the sizes of %s must fit.",
-                args->x != nullptr ? "x" : "residual_out");
-  }
-  const size_t needed = call->workspace_needed;
-  if (measure || needed == 0) return ISONORM_OK;
-  if (args->workspace == nullptr) {
-    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
-  }
-  if (args->workspace_size < needed) {
-    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", args->workspace_size, needed);
-  }
-  return builder.CheckWorkspace(args->workspace, args->workspace_size);
+  return builder.SetWorkspace(args->workspace, args->workspace_size, measure);
 }
 
 isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,

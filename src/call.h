@@ -21,6 +21,8 @@ enum RowTensor : int {
   kY,
   kDx,
   kDgate,
+  kDdx,    // read by double backward
+  kDdy,    // written by double backward
   kRstd,   // written by forward, read by backward
   kScale,  // of quantised rows, written by forward
   kRowTensors
@@ -85,6 +87,8 @@ struct Call {
   void* dbias = nullptr;
   bool weight_finite = false;  // known to be; a short call does not look
   Type weight_type = Type::kNone, bias_type = Type::kNone, dbias_type = Type::kNone;
+  const void* ddweight = nullptr;  // of double backward
+  Type ddweight_type = Type::kNone;
 
   void* workspace = nullptr;
   size_t workspace_needed = 0;  // bytes
@@ -102,6 +106,10 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
 
 // MakeForward without the short cut of plain_call.h.
 isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+
+// In double_backward_call.cc.
+isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args,
+                                  bool measure, Call* call);
 
 // The vector functions use the same Call. What they have per row (rms, drms or penalty) goes where rstd does.
 struct PerRow {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "error.h"
+#include "gradient_sums.h"
 
 namespace isonorm {
 isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x) {
@@ -218,6 +219,25 @@ isonorm_status CallBuilder::CheckWorkspace(const void* workspace, size_t bytes) 
                 view.name, bytes);
   }
   return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetWorkspace(void* workspace, size_t bytes, bool measure) {
+  call_->workspace = workspace;
+  if (call_->dweight == nullptr && call_->dbias == nullptr) return ISONORM_OK;
+  if (!GradientWorkspace(*call_, &call_->workspace_needed)) {
+    return Fail(ISONORM_ERROR_OVERFLOW,
+                "the workspace for dweight and dbias spans more bytes than int64_t can count; the sizes of %s must fit.",
+                shape().name);
+  }
+  const size_t needed = call_->workspace_needed;
+  if (measure || needed == 0) return ISONORM_OK;
+  if (workspace == nullptr) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
+  }
+  if (bytes < needed) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", bytes, needed);
+  }
+  return CheckWorkspace(workspace, bytes);
 }
 
 // Every tensor goes from one index of the outer dimension to the next as if it went on along this one.

@@ -29,8 +29,9 @@ class CallBuilder {
   // Every output against every other tensor, then strides into the call.
   isonorm_status Finish();
 
-  // The workspace against every tensor that was added.
-  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
+  // After Finish: counts the bytes that the sums over rows need, and checks the workspace, unless the call only measures: its
+  // size, and against every tensor that was added.
+  isonorm_status SetWorkspace(void* workspace, size_t bytes, bool measure);
 
   // The tensor to read in place of x, given under another name.
   void ReadInsteadOfX(RowTensor slot) { read_x_from_ = slot; }
@@ -47,6 +48,7 @@ class CallBuilder {
   // [leading..., per_row], or [leading...] where that is 1. extent: what the last size is, for the message.
   isonorm_status CheckPerRow(const View& view, int64_t per_row, const char* extent) const;
   isonorm_status CheckType(const View& view, int slot) const;
+  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
   bool Merges(int dimension, int outer) const;
   void Collapse();
 

@@ -11,6 +11,7 @@ struct Row {
   Type x, weight, out;
 };
 
+constexpr Type i8 = Type::kI8, e4m3 = Type::kE4M3, e5m2 = Type::kE5M2;
 constexpr Type f32 = Type::kF32, bf16 = Type::kBF16, f16 = Type::kF16, f64 = Type::kF64, none = Type::kNone, any = Type::kNone;
 
 constexpr auto FusedKind(const char* source) { return source[0] == 'r' ? Row::kResidual : Row::kQuantize; }
@@ -40,7 +41,8 @@ struct TunedIds {
           for (auto& entry : of_out) entry = kKernels;
     for (int i = 0; i < kKernels; ++i) {
       const Row& row = kRows[i];
-      if (row.kind == Row::kTuned) id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
+      if (row.kind == Row::kTuned)
+        id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
     }
   }
   template <class Enum>
@@ -56,8 +58,8 @@ constexpr TunedIds kTuned;
 
 // No tuned loop has any of these.
 bool HasMore(const Call& call) {
-  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone || call.gate != Gate::kNone ||
-         call.has(kDresidual) || call.dbias != nullptr;
+  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
+         call.gate != Gate::kNone || call.has(kDresidual) || call.dbias != nullptr;
 }
 
 // And at most one rounding of x * rstd.
@@ -104,7 +106,8 @@ int FindKernel(const Backend& backend, Operation operation, const Call& call) {
   }
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
-    if (row.kind == Row::kGeneral && row.operation == operation && row.wide == call.wide && backend.kernels[id] != nullptr) return id;
+    if (row.kind == Row::kGeneral && row.operation == operation && row.wide == call.wide && backend.kernels[id] != nullptr)
+      return id;
   }
   return kKernels;
 }

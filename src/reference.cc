@@ -185,6 +185,7 @@ const Backend& ReferenceBackend() {
     b.kernels[k_rms_backward_plain_cast_f64_none_f64] = RmsBackward<double>;
     b.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty<float>;
     b.kernels[k_rms_penalty_plain_cast_f64_none_f64] = RmsPenalty<double>;
+    reference::AddDoubleBackward(b);
     b.all_finite = AllFinite;
     return b;
   }();

@@ -7,4 +7,8 @@ namespace isonorm {
 
 const Backend& ReferenceBackend();
 
+namespace reference {
+void AddDoubleBackward(Backend& backend);  // in reference_double_backward.cc
+}
+
 }  // namespace isonorm

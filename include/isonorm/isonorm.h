@@ -101,6 +101,46 @@ ISONORM_API isonorm_status isonorm_backward(const isonorm_contract* contract, do
 ISONORM_API isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, double eps,
                                                       const isonorm_backward_args* args, size_t* bytes);
 
+/* ------------------------------------------------------------------------------------------------- double backward */
+
+/* Gradients of the backward above, for losses that hold gradients themselves (gradient penalties, Hessian-vector products).
+ * Given the cotangents ddx and ddweight of what backward computed from x, weight and dy, the gradients of
+ *     sum(ddx * dx of backward) + sum(ddweight * dweight of backward)
+ * with respect to x (-> dx), weight (-> dweight) and dy (-> ddy): what torch's *_double_backward functions call gI, gG and ggO
+ * of ggI, ggG and gO. For each row (group), with the g and c of backward, p = rstd * ddx, t = ddweight * dy, and means over it:
+ *     a = mean(g * c),  b = mean(p * c),  q = mean(p * g),  tau = mean(t * c)
+ *     dx_i = rstd * (t_i - a * p_i - b * g_i - c_i * (tau + q - 3 * a * b))
+ *     ddy_i = (weight_i + weight_offset) * (p_i - c_i * b) + ddweight_i * c_i
+ *     dweight_i = sum over rows of dy_i * (p_i - c_i * b)
+ * derived in docs/numerics.md. For the plain RMS norm only: a contract with another statistic, eps outside or a gate is an
+ * error. Of a norm of x + residual, pass the residual_out as x; a bias changes nothing.
+ * Any subset of the outputs may be asked for. A cotangent that is null counts as zeros. f64 goes only with f64. */
+typedef struct isonorm_double_backward_args {
+  size_t struct_size;             /* sizeof(isonorm_double_backward_args) */
+  const isonorm_tensor* dy;       /* [leading..., cols], as in backward; type of its own */
+  const isonorm_tensor* x;        /* as in forward */
+  const isonorm_tensor* weight;   /* as in forward */
+  const isonorm_tensor* rstd;     /* in: as forward wrote it; null: computed again, same bits */
+  const isonorm_tensor* ddx;      /* like x, type of its own: cotangent of backward's dx; one of ddx and ddweight may be null */
+  const isonorm_tensor* ddweight; /* [cols], type of its own: cotangent of backward's dweight; needs weight */
+  const isonorm_tensor* dx;       /* out: like x, x's type; exactly over x, dy or ddx, or apart */
+  const isonorm_tensor* dweight;  /* out: [cols], the weight's type; needs weight */
+  const isonorm_tensor* ddy;      /* out: like x, dy's type; may lie as dx may */
+  int64_t groups;                 /* as in forward */
+  uint32_t flags;                 /* 0 or ISONORM_ACCUMULATE: add dweight to what its tensor holds */
+  uint32_t reserved;              /* 0 */
+  void* workspace;                /* any alignment; null if 0 bytes are needed */
+  size_t workspace_size;          /* bytes; they must be apart from every tensor, and not lie between the rows of one */
+  const isonorm_executor* executor; /* null: the calling thread does it all */
+} isonorm_double_backward_args;
+
+ISONORM_API isonorm_status isonorm_double_backward(const isonorm_contract* contract, double eps,
+                                                   const isonorm_double_backward_args* args);
+
+/* Bytes of workspace that this call needs: nothing without dweight, else as isonorm_backward_workspace(). */
+ISONORM_API isonorm_status isonorm_double_backward_workspace(const isonorm_contract* contract, double eps,
+                                                             const isonorm_double_backward_args* args, size_t* bytes);
+
 /* ------------------------------------------------------------------------------------------- RMS of vectors, and a penalty */
 
 /* rms = sqrt(mean(v^2)) of every row of x, in the same order of summation; no row overflows or vanishes on the way.

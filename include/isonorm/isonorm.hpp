@@ -170,6 +170,20 @@ void with_c(const backward_args& args, const isonorm_executor* executor, Use use
                              executor};
   use(c);
 }
+
+// A call that needs workspace; without one of the caller's it gets what `measure` asks for.
+template <class Args>
+void run_with_workspace(isonorm_status (*run)(const isonorm_contract*, double, const Args*),
+                        isonorm_status (*measure)(const isonorm_contract*, double, const Args*, std::size_t*),
+                        const isonorm_contract& contract, double eps, Args& c) {
+  std::unique_ptr<std::byte[]> own;
+  if (c.workspace_size == 0) {
+    check(measure(&contract, eps, &c, &c.workspace_size));
+    if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
+    c.workspace = own.get();
+  }
+  check(run(&contract, eps, &c));
+}
 }  // namespace detail
 
 // Bytes of workspace that backward() with these arguments needs.
@@ -185,13 +199,68 @@ inline std::size_t backward_workspace(const isonorm_contract& contract, double e
 inline void backward(const isonorm_contract& contract, double eps, const backward_args& args,
                      const isonorm_executor* executor = shared_executor()) {
   detail::with_c(args, executor, [&](isonorm_backward_args& c) {
-    std::unique_ptr<std::byte[]> own;
-    if (args.workspace.empty()) {
-      detail::check(isonorm_backward_workspace(&contract, eps, &c, &c.workspace_size));
-      if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
-      c.workspace = own.get();
-    }
-    detail::check(isonorm_backward(&contract, eps, &c));
+    detail::run_with_workspace(isonorm_backward, isonorm_backward_workspace, contract, eps, c);
+  });
+}
+
+// ----------------------------------------------------------------------------------------------------- double backward
+
+// As isonorm_double_backward_args: the gradients dx, dweight and ddy of backward's x, weight and dy from the cotangents ddx and
+// ddweight of its dx and dweight. Without `workspace` the call allocates what it needs.
+struct double_backward_args {
+  const_tensor dy;
+  const_tensor x;
+  std::optional<const_tensor> weight = {};
+  std::optional<const_tensor> rstd = {};
+  std::optional<const_tensor> ddx = {};
+  std::optional<const_tensor> ddweight = {};
+  std::optional<tensor> dx = {};
+  std::optional<tensor> dweight = {};
+  std::optional<tensor> ddy = {};
+  std::int64_t groups = 1;
+  bool accumulate = false;  // add to what dweight holds
+  std::span<std::byte> workspace = {};
+};
+
+namespace detail {
+template <class Use>
+void with_c(const double_backward_args& args, const isonorm_executor* executor, Use use) {
+  const c_optional dy(args.dy), x(args.x), weight(args.weight), rstd(args.rstd), ddx(args.ddx), ddweight(args.ddweight);
+  const c_optional dx(args.dx), dweight(args.dweight), ddy(args.ddy);
+  isonorm_double_backward_args c = {sizeof(isonorm_double_backward_args),
+                                    dy,
+                                    x,
+                                    weight,
+                                    rstd,
+                                    ddx,
+                                    ddweight,
+                                    dx,
+                                    dweight,
+                                    ddy,
+                                    args.groups,
+                                    args.accumulate ? std::uint32_t{ISONORM_ACCUMULATE} : 0u,
+                                    0u,
+                                    args.workspace.data(),
+                                    args.workspace.size(),
+                                    executor};
+  use(c);
+}
+}  // namespace detail
+
+// Bytes of workspace that double_backward() with these arguments needs.
+inline std::size_t double_backward_workspace(const isonorm_contract& contract, double eps, const double_backward_args& args,
+                                             const isonorm_executor* executor = shared_executor()) {
+  std::size_t bytes = 0;
+  detail::with_c(args, executor, [&](const isonorm_double_backward_args& c) {
+    detail::check(isonorm_double_backward_workspace(&contract, eps, &c, &bytes));
+  });
+  return bytes;
+}
+
+inline void double_backward(const isonorm_contract& contract, double eps, const double_backward_args& args,
+                            const isonorm_executor* executor = shared_executor()) {
+  detail::with_c(args, executor, [&](isonorm_double_backward_args& c) {
+    detail::run_with_workspace(isonorm_double_backward, isonorm_double_backward_workspace, contract, eps, c);
   });
 }
 

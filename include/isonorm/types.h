@@ -39,7 +39,7 @@ typedef enum isonorm_status {
   ISONORM_ERROR_GROUPS = 11,      /* groups is below 1 or does not divide cols */
   ISONORM_ERROR_OVERLAP = 12,     /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
   ISONORM_ERROR_DEVICE = 13,      /* a tensor is not in memory of this CPU */
-  ISONORM_ERROR_WORKSPACE = 14,   /* workspace is null or smaller than isonorm_backward_workspace() says */
+  ISONORM_ERROR_WORKSPACE = 14,   /* workspace is null or smaller than the call's ..._workspace() says */
   ISONORM_ERROR_TARGET = 15,      /* no such target, or this CPU does not have it */
   ISONORM_ERROR_ARGUMENT = 16,    /* tensors that exclude or need each other, see the message */
   ISONORM_ERROR_EXECUTOR = 17,    /* the executor is incomplete */

@@ -3,6 +3,7 @@
 #define HWY_TARGET_INCLUDE "cpu/fused_forward.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
+#include "cpu/quantize_rows-inl.h"
 #include "cpu/residual-inl.h"
 #include "cpu/target_table.h"
 
@@ -10,13 +11,30 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
+#if ISONORM_TUNED_LOOPS
+namespace {
+
+enum class Part { k_residual, k_plain };
+
+template <Part kSource, class Tx, class Tw>
+Kernel FusedForward() {
+  if constexpr (kSource == Part::k_residual) {
+    return ResidualForward<Tx, Tw>;
+  } else {
+    return QuantizedForward<Tx, Tw>;
+  }
+}
+
+}  // namespace
+#endif
+
 void AddFused([[maybe_unused]] Backend& backend) {
 #if ISONORM_TUNED_LOOPS
   using namespace storage;  // NOLINT(build/namespaces)
 #define ISONORM_TUNED(operation, x, weight, out)
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_FUSED(source, sink, x, weight, out) \
-  backend.kernels[k_forward_##source##_##sink##_##x##_##weight##_##out] = ResidualForward<x, weight>;
+  backend.kernels[k_forward_##source##_##sink##_##x##_##weight##_##out] = FusedForward<Part::k_##source, x, weight>();
 #include "kernels.inc"
 #endif
 }

@@ -61,7 +61,7 @@ class QuantizedRow {
     const auto block = static_cast<size_t>(quantizer_.scale_cols);
     for (size_t i = 0; i < n; i += block) {
       const int64_t at = column + static_cast<int64_t>(i);
-      SetScale(at / quantizer_.scale_cols, FiniteAmax(t, i, block));
+      SetScale(at / quantizer_.scale_cols, FiniteAmax(t.v + i, block));
       QuantizeChunk(t, i, block, call_.type[kY], multiplier_, out_ + at);
     }
   }
@@ -118,7 +118,7 @@ HWY_NOINLINE void QuantizeGroups(const Call& call, const Run& run) {
       const auto look_at = [&](const Group<F>& group) HWY_ATTR {
         ForChunks(call.group_cols, [&](int64_t j, size_t n) HWY_ATTR {
           LoadOutput(call, group, j, n, h, t);
-          amax = std::max(amax, FiniteAmax(t, 0, n));
+          amax = std::max(amax, FiniteAmax(t.v, n));
         });
       };
       look_at(first);

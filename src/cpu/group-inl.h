@@ -29,6 +29,7 @@ class Group {
   // ------------------------------------------------------------------------------------------------------------- tensors
 
   bool has(RowTensor tensor) const { return data_[tensor] != nullptr; }
+  const void* data(RowTensor tensor) const { return data_[tensor]; }  // of the row
   HWY_INLINE void Load(RowTensor tensor, int64_t j, size_t n, Chunk<F>& out) const {
     LoadChunk(data_[tensor], call_.type[tensor], first_ + j, n, out);
   }

@@ -65,19 +65,19 @@ HWY_INLINE void QuantizeChunk(const Chunk<float>& chunk, size_t from, size_t n, 
   }
 }
 
-// The largest finite magnitude among values [from, from + n); 0 if there is none.
-HWY_INLINE float FiniteAmax(const Chunk<float>& chunk, size_t from, size_t n) {
+// The largest finite magnitude among n values; 0 if there is none.
+HWY_INLINE float FiniteAmax(const float* values, size_t n) {
   const Tag<float> d;
   const auto top = hn::Set(d, std::numeric_limits<float>::max());
   auto most = hn::Zero(d);
   size_t i = 0;
   for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
-    const auto v = hn::Abs(hn::LoadU(d, chunk.v + from + i));
+    const auto v = hn::Abs(hn::LoadU(d, values + i));
     most = hn::Max(most, hn::IfThenElseZero(hn::Le(v, top), v));
   }
   float amax = hn::GetLane(hn::MaxOfLanes(d, most));
   for (; i < n; ++i) {
-    const float v = std::fabs(chunk.v[from + i]);
+    const float v = std::fabs(values[i]);
     if (v <= std::numeric_limits<float>::max() && v > amax) amax = v;
   }
   return amax;

@@ -180,6 +180,25 @@ HWY_INLINE V<D> LeafInRegisters(D d, const Term& term, size_t length, Beside&& b
 
 #endif  // ISONORM_FIXED_VECTORS
 
+// The lane tree over 64 lanes in memory.
+template <class D>
+HWY_INLINE hn::TFromD<D> FoldLanes(D d, hn::TFromD<D>* lane) {
+  size_t half = kLanes / 2;
+  for (; half >= hn::Lanes(d); half /= 2) {
+    for (size_t l = 0; l < half; l += hn::Lanes(d)) {
+      hn::Store(hn::Add(hn::Load(d, lane + l), hn::Load(d, lane + l + half)), d, lane + l);
+    }
+  }
+#if ISONORM_FIXED_VECTORS
+  return FoldAll(d, hn::Load(d, lane));
+#else
+  for (; half >= 1; half /= 2) {
+    for (size_t l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
+  }
+  return lane[0];
+#endif
+}
+
 // Any number of lanes: four accumulators sweep over the leaf as often as it takes.
 template <class D, class Term>
 HWY_INLINE hn::TFromD<D> LeafBySweeps(D d, const Term& term, size_t length) {
@@ -204,10 +223,7 @@ HWY_INLINE hn::TFromD<D> LeafBySweeps(D d, const Term& term, size_t length) {
     hn::StoreU(fold(a2, at + 2 * width), d, lane + first + 2 * width);
     hn::StoreU(fold(a3, at + 3 * width), d, lane + first + 3 * width);
   }
-  for (size_t half = kLanes / 2; half >= 1; half /= 2) {
-    for (size_t l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
-  }
-  return lane[0];
+  return FoldLanes(d, lane);
 }
 
 // The value of one leaf.

@@ -17,6 +17,7 @@ constexpr size_t kTargetTableSize = HWY_MAX_DYNAMIC_TARGETS + 1;
 
 extern const AddKernels AddGeneralF32Table[kTargetTableSize];
 extern const AddKernels AddGeneralF64Table[kTargetTableSize];
+extern const AddKernels AddDoubleBackwardTable[kTargetTableSize];
 extern const AddKernels AddForwardF32Table[kTargetTableSize];
 extern const AddKernels AddForwardBf16Table[kTargetTableSize];
 extern const AddKernels AddForwardF16Table[kTargetTableSize];

@@ -81,9 +81,10 @@ class RowWriter {
   // From a buffer that holds one row at a time, made of several tensors; x is fetched meanwhile.
   RowWriter(const Call& call, const Run& run, Flow flow, const Tx* buffer) : RowWriter(call, run, flow) {
     plan_ = FetchPlan::OfSeveral(call.cols * static_cast<int64_t>(sizeof(Tx)), flow);
-    x_ = reinterpret_cast<const char*>(buffer);
     x_stride_ = 0;
+    ReadFrom(buffer);
   }
+  void ReadFrom(const Tx* buffer) { x_ = reinterpret_cast<const char*>(buffer); }
 
   // Writes `rows` rows from `first` on with the reciprocals r.
   HWY_INLINE void Write(int64_t first, int64_t rows, const float* r) const {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "accuracy/bounds.h"
+#include "accuracy/double_variants.h"
 #include "accuracy/layer_norm_data.h"
 #include "accuracy/metrics.h"
 #include "accuracy/rms_calls.h"
@@ -174,6 +174,44 @@ void Gradients(Type type) {
   }
 }
 
+void DoubleBackwards() {
+  std::printf(
+      "\n## Double backward\n\nWorst error in the same units and beside the same kind of bound "
+      "(`tests/accuracy/double_backward.h`), "
+      "over 40 rows of 96, 768\nand 3072 columns. The formulas are tested against dual numbers, and against differences of "
+      "`isonorm_backward` in f64.\n");
+  for (const Type type : {Type::kF32, Type::kF64}) {
+    std::printf("\n### Double backward, %s\n\n", FormatOf(type).name);
+    Head({"variant", "dx", "bound", "dweight", "bound", "ddy", "bound"});
+    for (const DoubleVariant& variant : DoubleVariants()) {
+      Errors dx, dweight, ddy;
+      DoubleBounds bounds{};
+      for (const int64_t cols : {96, 768, 3072}) {
+        DoubleProblem problem = MakeDouble(variant, type, 40, cols);
+        const DoubleOutputs out = RunDoubleBackward(problem);
+        const DoubleAnswer answer = SolveDouble(problem);
+        const DoubleBounds here = DoubleBoundsOf(problem);
+        dx.Add(TermErrors(out.dx, answer.dx, answer.dx_terms).worst());
+        ddy.Add(TermErrors(out.ddy, answer.ddy, answer.ddy_terms).worst());
+        if (out.dweight.present()) dweight.Add(TermErrors(out.dweight, answer.dweight, answer.dweight_terms).worst());
+        bounds = {std::max(bounds.dx, here.dx), std::max(bounds.dweight, here.dweight), std::max(bounds.ddy, here.ddy)};
+      }
+      std::printf("| %s |", variant.name);
+      Cell("%.1f", dx.worst());
+      Cell("%.0f", bounds.dx);
+      if (dweight.count() == 0) {
+        std::printf(" | |");
+      } else {
+        Cell("%.1f", dweight.worst());
+        Cell("%.0f", bounds.dweight);
+      }
+      Cell("%.1f", ddy.worst());
+      Cell("%.0f", bounds.ddy);
+      std::printf("\n");
+    }
+  }
+}
+
 void Rms() {
   std::printf("\n## isonorm_rms\n\nWorst ulp of the RMS of rows with outliers, in the compute type.\n\n");
   const std::vector<int64_t> widths = {3, 64, 768, 4096, 16384};
@@ -216,6 +254,7 @@ int main() {
       "(`tests/accuracy/bounds.h`). The formulas themselves are tested against central differences.\n");
   Gradients(Type::kF32);
   Gradients(Type::kF64);
+  DoubleBackwards();
   Rms();
   return 0;
 }

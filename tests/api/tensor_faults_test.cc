@@ -1,6 +1,7 @@
 // What can be wrong with a tensor by itself, tried on every tensor of every function.
 #include <functional>
 
+#include "api/double_scene.h"
 #include "api/fault.h"
 
 namespace isonorm_test {
@@ -110,6 +111,10 @@ TEST(TensorFaults, BackwardFromResidualOut) {
 
 TEST(TensorFaults, BackwardGate) {
   TryEach<BackwardScene>({"gate", "dgate"}, [](BackwardScene& s) { s.UseGate(ISONORM_GATE_AFTER); });
+}
+
+TEST(TensorFaults, DoubleBackward) {
+  TryEach<DoubleScene>({"dy", "x", "weight", "rstd", "ddx", "ddweight", "dx", "dweight", "ddy"}, [](DoubleScene&) {});
 }
 
 TEST(TensorFaults, Rms) {

@@ -100,6 +100,19 @@ int DailyWork(const isonorm_executor* executor) {
   backward.workspace = workspace;
   done += backward.workspace_size <= sizeof(workspace);
   done += isonorm_backward(&contract, 1e-6, &backward) == ISONORM_OK;
+  isonorm_double_backward_args twice = {};
+  twice.struct_size = sizeof(twice);
+  twice.dy = &tdy;
+  twice.x = &tx;
+  twice.weight = &tw;
+  twice.ddx = &tdy;
+  twice.ddweight = &tw;
+  twice.dx = &ty;
+  twice.dweight = &tdw;
+  twice.executor = executor;
+  done += isonorm_double_backward_workspace(&contract, 1e-6, &twice, &twice.workspace_size) == ISONORM_OK;
+  twice.workspace = workspace;
+  done += isonorm_double_backward(&contract, 1e-6, &twice) == ISONORM_OK;
   done += isonorm_rms(&tx, &tr, executor) == ISONORM_OK;
   done += isonorm_rms_backward(&tx, &tr, &ty, executor) == ISONORM_OK;
   done += isonorm_rms_penalty(&tx, 0.5, &tr, &ty, 0, executor) == ISONORM_OK;
@@ -116,7 +129,7 @@ TEST(AllocationTest, NoCallAllocates) {
       const long before = g_allocations;
       const int done = DailyWork(each);
       const long after = g_allocations;
-      EXPECT_EQ(done, 10) << isonorm_target_name(i) << ": " << isonorm_last_error();
+      EXPECT_EQ(done, 12) << isonorm_target_name(i) << ": " << isonorm_last_error();
       EXPECT_EQ(after - before, 0) << isonorm_target_name(i)
                                    << (each == nullptr ? " on the calling thread" : " on an executor");
       EXPECT_EQ(tasks > 1, each != nullptr) << "the executor was not used";

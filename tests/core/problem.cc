@@ -6,9 +6,9 @@
 namespace core_test {
 namespace {
 
-constexpr std::array<const char*, kSlots> kNames = {"x",  "weight",    "bias",         "residual", "gate",
-                                                    "dy", "dresidual", "residual_out", "rstd",     "y",
-                                                    "dx", "dweight",   "dbias",        "dgate",    "scale"};
+constexpr std::array<const char*, kSlots> kNames = {"x",         "weight",  "bias",     "residual",     "gate", "dy",
+                                                    "dresidual", "ddx",     "ddweight", "residual_out", "rstd", "y",
+                                                    "dx",        "dweight", "dbias",    "dgate",        "ddy",  "scale"};
 constexpr std::array<Type, 3> kNarrow = {Type::kF32, Type::kBf16, Type::kF16};
 
 // Draws from one seed.
@@ -211,14 +211,16 @@ bool MayUseStoredSum(const Problem& problem) {
 
 Values MakeInputs(const Problem& problem) {
   using isonorm_cli::Role;
-  constexpr std::array<Role, 7> kRoles = {Role::kX,    Role::kWeight, Role::kBias,     Role::kResidual,
-                                          Role::kGate, Role::kDy,     Role::kDresidual};
+  // Double backward has neither dresidual nor bias. Every other ddx is of x's kind, as tangents of x are.
+  constexpr std::array<Role, 9> kRoles = {Role::kX,  Role::kWeight,    Role::kBias,      Role::kResidual, Role::kGate,
+                                          Role::kDy, Role::kDresidual, Role::kDresidual, Role::kBias};
   Values values;
   for (int i = 0; i < kResidualOut; ++i) {
     const Slot slot = static_cast<Slot>(i);
     if (!problem.has(slot)) continue;
-    values[slot] = isonorm_cli::MakeData(kRoles[slot], problem.kind, problem.seed, problem.rows_of(slot), problem.cols,
-                                         problem.type[slot]);
+    const bool like_x = slot == kDdx && problem.seed % 2 == 0;
+    values[slot] = isonorm_cli::MakeData(like_x ? Role::kX : kRoles[slot], problem.kind, problem.seed + (like_x ? 9 : 0),
+                                         problem.rows_of(slot), problem.cols, problem.type[slot]);
     if ((problem.odd >> i & 1u) != 0) MakeOdd(problem, slot, &values[slot]);
   }
   if (problem.quantizes() && problem.has_static_scale()) {

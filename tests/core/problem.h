@@ -16,7 +16,7 @@ using isonorm_cli::NameOf;
 using isonorm_cli::SizeOf;
 using isonorm_cli::Type;
 
-// Every tensor of both structures. rstd and residual_out are outputs of forward and inputs of backward.
+// Every tensor of all structures. rstd and residual_out are outputs of forward and inputs of backward.
 enum Slot {
   kX,
   kWeight,
@@ -25,6 +25,8 @@ enum Slot {
   kGate,
   kDy,
   kDresidual,
+  kDdx,
+  kDdweight,
   kResidualOut,
   kRstd,
   kY,
@@ -32,6 +34,7 @@ enum Slot {
   kDweight,
   kDbias,
   kDgate,
+  kDdy,
   kScale,  // of a quantised y: an input where it is static
   kSlots
 };
@@ -54,7 +57,8 @@ struct Problem {
   Type compute() const { return type[kX] == Type::kF64 || type[kDx] == Type::kF64 ? Type::kF64 : Type::kF32; }
   // What a slot has in place of leading dimensions and columns.
   bool is_vector(Slot slot) const {
-    return slot == kWeight || slot == kBias || slot == kDweight || slot == kDbias || (slot == kScale && has_static_scale());
+    return slot == kWeight || slot == kBias || slot == kDdweight || slot == kDweight || slot == kDbias ||
+           (slot == kScale && has_static_scale());
   }
   bool quantizes() const { return quantization.struct_size != 0; }
   bool has_static_scale() const { return quantization.scale_kind == ISONORM_SCALE_STATIC; }

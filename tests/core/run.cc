@@ -83,6 +83,32 @@ isonorm_status CallForward(const Problem& p, const Arena& arena, const How& how)
   return status;
 }
 
+// Runs a call in a workspace of the size it asks for.
+template <class Args>
+isonorm_status RunInWorkspace(isonorm_status (*run)(const isonorm_contract*, double, const Args*),
+                              isonorm_status (*measure)(const isonorm_contract*, double, const Args*, size_t*),
+                              const Problem& p, const How& how, Args& args) {
+  args.groups = p.groups;
+  args.flags = how.flags;
+  args.executor = how.executor;
+  const isonorm_status status = measure(&p.contract, p.eps, &args, &args.workspace_size);
+  if (status != ISONORM_OK) return status;
+  // Bytes around the promised size are checked, too.
+  Bytes buffer(how.workspace_offset + args.workspace_size + 64, how.workspace_fill);
+  args.workspace = args.workspace_size == 0 ? nullptr : buffer.data() + how.workspace_offset;
+  if (how.before) how.before();
+  const isonorm_status computed = run(&p.contract, p.eps, &args);
+  if (how.after) how.after();
+  for (size_t i = 0; i < buffer.size(); ++i) {
+    const bool inside = i >= how.workspace_offset && i < how.workspace_offset + args.workspace_size;
+    if (!inside && buffer[i] != how.workspace_fill) {
+      ADD_FAILURE() << "byte " << i << " beside the workspace was written: " << ToString(p);
+      break;
+    }
+  }
+  return computed;
+}
+
 isonorm_status CallBackward(const Problem& p, const Arena& arena, const How& how) {
   isonorm_backward_args args = {};
   args.struct_size = sizeof(args);
@@ -99,26 +125,25 @@ isonorm_status CallBackward(const Problem& p, const Arena& arena, const How& how
   args.dweight = arena.tensor(kDweight);
   args.dbias = arena.tensor(kDbias);
   args.dgate = arena.tensor(kDgate);
-  args.groups = p.groups;
   args.window = p.window;
-  args.flags = how.flags;
-  args.executor = how.executor;
-  const isonorm_status status = isonorm_backward_workspace(&p.contract, p.eps, &args, &args.workspace_size);
-  if (status != ISONORM_OK) return status;
-  // Bytes around the promised size are checked, too.
-  Bytes buffer(how.workspace_offset + args.workspace_size + 64, how.workspace_fill);
-  args.workspace = args.workspace_size == 0 ? nullptr : buffer.data() + how.workspace_offset;
-  if (how.before) how.before();
-  const isonorm_status computed = isonorm_backward(&p.contract, p.eps, &args);
-  if (how.after) how.after();
-  for (size_t i = 0; i < buffer.size(); ++i) {
-    const bool inside = i >= how.workspace_offset && i < how.workspace_offset + args.workspace_size;
-    if (!inside && buffer[i] != how.workspace_fill) {
-      ADD_FAILURE() << "byte " << i << " beside the workspace was written: " << ToString(p);
-      break;
-    }
-  }
-  return computed;
+  return RunInWorkspace(isonorm_backward, isonorm_backward_workspace, p, how, args);
+}
+
+bool IsDoubleBackward(const Problem& problem) { return problem.has(kDdx) || problem.has(kDdweight); }
+
+isonorm_status CallDoubleBackward(const Problem& p, const Arena& arena, const How& how) {
+  isonorm_double_backward_args args = {};
+  args.struct_size = sizeof(args);
+  args.dy = arena.tensor(kDy);
+  args.x = arena.tensor(kX);
+  args.weight = arena.tensor(kWeight);
+  args.rstd = arena.tensor(kRstd);
+  args.ddx = arena.tensor(kDdx);
+  args.ddweight = arena.tensor(kDdweight);
+  args.dx = arena.tensor(kDx);
+  args.dweight = arena.tensor(kDweight);
+  args.ddy = arena.tensor(kDdy);
+  return RunInWorkspace(isonorm_double_backward, isonorm_double_backward_workspace, p, how, args);
 }
 
 std::string Hex(const Bytes& bytes, size_t at, size_t size) {
@@ -158,7 +183,9 @@ Values Compute(const Problem& problem, const Values& inputs, const How& how) {
     const Slot slot = static_cast<Slot>(i);
     if (arena[slot] != nullptr && !IsOutput(problem, slot) && arena.alone(slot)) before[slot] = arena[slot]->All();
   }
-  const isonorm_status status = IsBackward(problem) ? CallBackward(problem, arena, how) : CallForward(problem, arena, how);
+  const isonorm_status status = IsDoubleBackward(problem) ? CallDoubleBackward(problem, arena, how)
+                                : IsBackward(problem)     ? CallBackward(problem, arena, how)
+                                                          : CallForward(problem, arena, how);
   Values outputs;
   if (status != ISONORM_OK) {
     ADD_FAILURE() << isonorm_status_name(status) << ": " << isonorm_last_error() << "\n  " << ToString(problem);

@@ -29,6 +29,7 @@ _Static_assert(offsetof(isonorm_tensor, byte_offset) == 40, "DLTensor");
 _Static_assert(offsetof(isonorm_contract, weight_offset) == 32, "contract, version 0.1");
 _Static_assert(offsetof(isonorm_forward_args, executor) == 88, "forward, version 0.1");
 _Static_assert(offsetof(isonorm_backward_args, executor) == 152, "backward, version 0.1");
+_Static_assert(offsetof(isonorm_double_backward_args, executor) == 112, "double backward");
 _Static_assert(offsetof(isonorm_executor, parallel_for) == 24, "executor, version 0.1");
 
 static isonorm_tensor vector_of(float* data, int64_t* size) {
@@ -78,6 +79,24 @@ static void test_backward(void) {
   CHECK(dx[0] == r * fmaf(-c0, f, 1) && dx[1] == r * fmaf(-c1, f, 0));
 }
 
+/* docs/numerics.md, "Double backward": without eps, weight and ddweight, with one element in each lane. */
+static void test_double_backward(void) {
+  float x[2] = {3, 4}, dy[2] = {4, -3}, ddx[2] = {1, 0}, dx[2] = {9, 9}, ddy[2] = {9, 9};
+  int64_t shape[2] = {1, 2};
+  isonorm_tensor tx = matrix_of(x, shape), tdy = matrix_of(dy, shape), tddx = matrix_of(ddx, shape);
+  isonorm_tensor tdx = matrix_of(dx, shape), tddy = matrix_of(ddy, shape);
+  const isonorm_contract contract = ISONORM_CONTRACT_TORCH;
+  size_t bytes = 1;
+  const isonorm_double_backward_args args = {
+      .struct_size = sizeof args, .dy = &tdy, .x = &tx, .ddx = &tddx, .dx = &tdx, .ddy = &tddy};
+  CHECK(isonorm_double_backward_workspace(&contract, 0.0, &args, &bytes) == ISONORM_OK && bytes == 0);
+  CHECK(isonorm_double_backward(&contract, 0.0, &args) == ISONORM_OK);
+  const float r = (float)(1.0 / sqrt(12.5)), c0 = 3 * r, c1 = 4 * r, p = r, b = p * c0 / 2, q = p * 4 / 2;
+  const float a = (4 * c0 + -3 * c1) / 2, s = fmaf(-3.0f, a * b, q);
+  CHECK(ddy[0] == fmaf(-c0, b, p) && ddy[1] == fmaf(-c1, b, 0));
+  CHECK(dx[0] == fmaf(-c0, s, fmaf(-b, 4, -a * p)) * r && dx[1] == fmaf(-c1, s, fmaf(-b, -3, -a * 0)) * r);
+}
+
 static void test_errors(void) {
   float x[4] = {1, 2, 3, 4}, y[4] = {9, 9, 9, 9}, w[1] = {1};
   int64_t shape[2] = {2, 2}, one = 1;
@@ -121,6 +140,7 @@ static void test_names(void) {
     CHECK(strcmp(isonorm_target(), isonorm_target_name(i)) == 0);
     test_forward();
     test_backward();
+    test_double_backward();
   }
   CHECK(isonorm_set_target(NULL) == ISONORM_OK);
 }

@@ -12,22 +12,22 @@
 namespace isonorm_cli::bench {
 
 enum class Kind {
-  kStream,          // forward, far larger than the cache, against a copy of the same bytes
-  kInPlace,         // y over x, against a loop that changes memory in place
-  kBackward,        // dx and dweight with rstd saved, against two reads and one write
-  kCached,          // forward again and again on the same data, against the best loop free to choose the order of its sum
-  kCallOverhead,    // a call on one short row, less the best loop on it
-  kWidths,          // the worst width beside the multiple of 64 next to it
-  kMisaligned,      // the worst misalignment beside aligned tensors
-  kTarget,          // AVX2 forced, against the best target
-  kTwoThreads,      // how much faster two threads are
-  kSmallTwoThreads, // a small call that is handed two threads, against one that is not
-  kResidual,        // fused calls far larger than the cache, against loops that move the same bytes: x + residual, both written
+  kStream,           // forward, far larger than the cache, against a copy of the same bytes
+  kInPlace,          // y over x, against a loop that changes memory in place
+  kBackward,         // dx and dweight with rstd saved, against two reads and one write
+  kCached,           // forward again and again on the same data, against the best loop free to choose the order of its sum
+  kCallOverhead,     // a call on one short row, less the best loop on it
+  kWidths,           // the worst width beside the multiple of 64 next to it
+  kMisaligned,       // the worst misalignment beside aligned tensors
+  kTarget,           // AVX2 forced, against the best target
+  kTwoThreads,       // how much faster two threads are
+  kSmallTwoThreads,  // a small call that is handed two threads, against one that is not
+  kResidual,  // fused calls far larger than the cache, against loops that move the same bytes: x + residual, both written
   kGateBefore,
   kGateAfter,
-  kGateBackward,    // a gate after the norm: dx and dgate
+  kGateBackward,  // a gate after the norm: dx and dgate
   kQuantized,
-  kCachedResidual   // x + residual in cache, against the norm alone
+  kCachedResidual  // x + residual in cache, against the norm alone
 };
 
 // How `value` of a result is to be read, and on which side of the goal it must lie.
@@ -39,7 +39,7 @@ struct Row {
   isonorm::dtype type;
   int64_t rows, cols;
   double goal;
-  bool leading = false;  // [32, rows / 32, cols], with LayerNorm on the same data beside it
+  bool leading = false;                      // [32, rows / 32, cols], with LayerNorm on the same data beside it
   isonorm::dtype out = isonorm::dtype::f32;  // of a quantised row
   int32_t scale_kind = 0;
 };

@@ -62,8 +62,7 @@ class Maker {
   Fused Gate() {
     const isonorm_contract contract =
         WithGate(row_.kind == Kind::kGateBefore ? int32_t{ISONORM_GATE_BEFORE} : int32_t{ISONORM_GATE_AFTER});
-    const isonorm::forward_args args = {
-        .x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
+    const isonorm::forward_args args = {.x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
     return {[contract, args] { isonorm::forward(contract, kEps, args, nullptr); },
             {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_}};
   }
