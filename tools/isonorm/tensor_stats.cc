@@ -55,6 +55,7 @@ void TensorStats::Add(std::span<const std::byte> bytes, isonorm::dtype type) {
     case isonorm::dtype::f64: return AddValues<double>(*this, bytes, [](double v) { return v; });
     case isonorm::dtype::bf16: return AddValues<std::uint16_t>(*this, bytes, Bf16ToDouble);
     case isonorm::dtype::f16: return AddValues<std::uint16_t>(*this, bytes, F16ToDouble);
+    default: return;  // quantised values mean nothing without their scales: QuantizedStats
   }
 }
 

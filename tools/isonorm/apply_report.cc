@@ -1,0 +1,147 @@
+#include "apply_report.h"
+
+#include <fmt/format.h>
+#include <isonorm/isonorm.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <string>
+
+#include "contract_words.h"
+
+namespace isonorm_cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Of the normalisation, without the disk: bytes read and bytes written.
+double GigabytesPerSecond(const TensorResult& r) {
+  return r.normalise_seconds > 0 ? static_cast<double>(r.bytes) / r.normalise_seconds * 1e-9 : 0.0;
+}
+
+std::string DigestText(const Digest& digest, const ApplyOptions& options) {
+  return options.digest ? fmt::format("{:016x}", digest.value()) : "-";
+}
+
+std::string Shape(const TensorInfo& info) { return fmt::format("[{}]", fmt::join(info.shape, ", ")); }
+
+Json BesideJson(const TensorInfo& info, isonorm::dtype type) {
+  return {{"name", info.name}, {"shape", info.shape}, {"dtype", DtypeName(type)}};
+}
+
+Json ResultJson(const TensorResult& r, const Plan& plan, const ApplyOptions& options) {
+  const Job& job = *r.job;
+  Json json = {{"name", job.x.info->name},
+               {"shape", job.x.info->shape},
+               {"dtype", DtypeName(job.x.type())},
+               {"out_dtype", DtypeName(job.out_type)},
+               {"rms_before", r.before.Rms()},  // NaN becomes null
+               {"rms_after", r.after.Rms()},
+               {"non_finite_in", r.before.non_finite},
+               {"non_finite_out", r.after.non_finite},
+               {"seconds", r.seconds},
+               {"normalise_seconds", r.normalise_seconds},
+               {"gigabytes_per_second", GigabytesPerSecond(r)},
+               {"kernel", r.kernel}};
+  if (options.digest) json["digest"] = DigestText(r.digest, options);
+  if (job.scale) {
+    json["at_limit"] = r.quantized.at_limit;
+    json["zeros"] = r.quantized.zeros;
+    Json& scale = json["scale"] = BesideJson(*job.scale, plan.scale_type());
+    scale["kind"] = options.scale_kind;
+    scale["smallest"] = r.quantized.smallest_scale;
+    scale["largest"] = r.quantized.largest_scale;
+    if (options.digest) scale["digest"] = DigestText(r.scale_digest, options);
+  }
+  if (job.residual_out) {
+    Json& sum = json["residual_out"] = BesideJson(*job.residual_out, job.residual.type());
+    sum["rms"] = r.residual_out.Rms();
+    sum["non_finite"] = r.residual_out.non_finite;
+    if (options.digest) sum["digest"] = DigestText(r.residual_digest, options);
+  }
+  return json;
+}
+
+// What is written beside the normalised tensors: a line for each, under a heading.
+struct BesideLine {
+  std::string name, shape, dtype, digest, values;
+};
+
+std::vector<BesideLine> BesideLines(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
+  std::vector<BesideLine> lines;
+  const auto add = [&](const TensorInfo& info, isonorm::dtype type, const Digest& digest, const std::string& values) {
+    lines.push_back({Printable(info.name), Shape(info), DtypeName(type), DigestText(digest, options), values});
+  };
+  for (const TensorResult& r : results) {
+    if (r.job->scale) {
+      const QuantizedStats& q = r.quantized;
+      add(*r.job->scale, plan.scale_type(), r.scale_digest,
+          fmt::format("{:.6g} to {:.6g}; {} values at the limit, {} zero", q.smallest_scale, q.largest_scale, q.at_limit,
+                      q.zeros));
+    }
+    if (r.job->residual_out) {
+      add(*r.job->residual_out, r.job->residual.type(), r.residual_digest,
+          fmt::format("rms {:.6g}, {} non-finite", r.residual_out.Rms(), r.residual_out.non_finite));
+    }
+  }
+  return lines;
+}
+
+void PrintBeside(const std::vector<BesideLine>& lines) {
+  if (lines.empty()) return;
+  BesideLine heading = {"written beside", "shape", "dtype", "digest", "holds"};
+  std::size_t name = heading.name.size(), shape = 16, digest = 6;
+  for (const BesideLine& line : lines) {
+    name = std::max(name, line.name.size());
+    shape = std::max(shape, line.shape.size());
+    digest = std::max(digest, line.digest.size());
+  }
+  const auto print = [&](const BesideLine& line) {
+    fmt::print("{:<{}}  {:<{}}  {:<5}  {:<{}}  {}\n", line.name, name, line.shape, shape, line.dtype, line.digest, digest,
+               line.values);
+  };
+  print(heading);
+  for (const BesideLine& line : lines) print(line);
+}
+
+}  // namespace
+
+void PrintJson(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
+  Json tensors = Json::array();
+  for (const TensorResult& r : results) tensors.push_back(ResultJson(r, plan, options));
+  const Json all = {{"input", options.input},
+                    {"output", options.output},
+                    {"contract", options.contract},
+                    {"contract_fields", ContractFields(plan.contract)},
+                    {"eps", options.eps},
+                    {"groups", options.groups},
+                    {"window", options.window},
+                    {"target", isonorm::target()},
+                    {"tensors", tensors}};
+  fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));  // a path need not be UTF-8
+}
+
+void PrintTable(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
+  std::size_t width = 6;
+  for (const TensorResult& r : results) width = std::max(width, Printable(r.job->x.info->name).size());
+  fmt::print("{:<{}}  {:<16}  {:<12}  {:>11}  {:>11}  {:>14}  {:>6}  {}\n", "tensor", width, "shape", "dtype", "rms before",
+             "rms after", "non-finite", "GB/s", "digest");
+  double seconds = 0;
+  std::int64_t bytes = 0;
+  for (const TensorResult& r : results) {
+    const TensorInfo& x = *r.job->x.info;
+    const std::string in = DtypeName(r.job->x.type()), out = DtypeName(r.job->out_type);
+    fmt::print("{:<{}}  {:<16}  {:<12}  {:>11.6g}  {:>11.6g}  {:>14}  {:>6.2f}  {}\n", Printable(x.name), width, Shape(x),
+               in == out ? in : in + " -> " + out, r.before.Rms(), r.after.Rms(),
+               fmt::format("{} -> {}", r.before.non_finite, r.after.non_finite), GigabytesPerSecond(r),
+               DigestText(r.digest, options));
+    seconds += r.seconds;
+    bytes += x.bytes;
+  }
+  PrintBeside(BesideLines(results, plan, options));
+  fmt::print("{} tensor{}, {:.1f} MB in {:.3f} s, contract {}, eps {}, target {}: {}\n", results.size(),
+             results.size() == 1 ? "" : "s", static_cast<double>(bytes) * 1e-6, seconds, options.contract, options.eps,
+             isonorm::target(), options.output);
+}
+
+}  // namespace isonorm_cli
