@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "contract_words.h"
 
@@ -62,63 +63,65 @@ Json ResultJson(const TensorResult& r, const Plan& plan, const ApplyOptions& opt
   return json;
 }
 
-// What is written beside the normalised tensors: a line for each, under a heading.
+// A line about a tensor that is written beside a normalised one.
 struct BesideLine {
-  std::string name, shape, dtype, digest, values;
+  std::string name, shape, dtype, digest, holds;
 };
 
-std::vector<BesideLine> BesideLines(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
-  std::vector<BesideLine> lines;
-  const auto add = [&](const TensorInfo& info, isonorm::dtype type, const Digest& digest, const std::string& values) {
-    lines.push_back({Printable(info.name), Shape(info), DtypeName(type), DigestText(digest, options), values});
+// Line by line: there may be very many.
+template <class Use>
+void ForEachBeside(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options, Use use) {
+  const auto line = [&](const TensorInfo& info, isonorm::dtype type, const Digest& digest, const std::string& holds) {
+    use(BesideLine{Printable(info.name), Shape(info), DtypeName(type), DigestText(digest, options), holds});
   };
   for (const TensorResult& r : results) {
     if (r.job->scale) {
       const QuantizedStats& q = r.quantized;
-      add(*r.job->scale, plan.scale_type(), r.scale_digest,
-          fmt::format("{:.6g} to {:.6g}; {} values at the limit, {} zero", q.smallest_scale, q.largest_scale, q.at_limit,
-                      q.zeros));
+      line(*r.job->scale, plan.scale_type(), r.scale_digest,
+           fmt::format("{:.6g} to {:.6g}; {} values at the limit, {} zero", q.smallest_scale, q.largest_scale, q.at_limit,
+                       q.zeros));
     }
     if (r.job->residual_out) {
-      add(*r.job->residual_out, r.job->residual.type(), r.residual_digest,
-          fmt::format("rms {:.6g}, {} non-finite", r.residual_out.Rms(), r.residual_out.non_finite));
+      line(*r.job->residual_out, r.job->residual.type(), r.residual_digest,
+           fmt::format("rms {:.6g}, {} non-finite", r.residual_out.Rms(), r.residual_out.non_finite));
     }
   }
-  return lines;
 }
 
-void PrintBeside(const std::vector<BesideLine>& lines) {
-  if (lines.empty()) return;
-  BesideLine heading = {"written beside", "shape", "dtype", "digest", "holds"};
-  std::size_t name = heading.name.size(), shape = 16, digest = 6;
-  for (const BesideLine& line : lines) {
-    name = std::max(name, line.name.size());
-    shape = std::max(shape, line.shape.size());
-    digest = std::max(digest, line.digest.size());
-  }
+void PrintBeside(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
+  const BesideLine heading = {"written beside", "shape", "dtype", "digest", "holds"};
+  std::size_t name = 0, digest = 0;
+  ForEachBeside(results, plan, options, [&](const BesideLine& line) {
+    name = std::max({name, line.name.size(), heading.name.size()});
+    digest = std::max({digest, line.digest.size(), heading.digest.size()});
+  });
+  if (name == 0) return;
   const auto print = [&](const BesideLine& line) {
-    fmt::print("{:<{}}  {:<{}}  {:<5}  {:<{}}  {}\n", line.name, name, line.shape, shape, line.dtype, line.digest, digest,
-               line.values);
+    fmt::print("{:<{}}  {:<16}  {:<12}  {:<{}}  {}\n", line.name, name, line.shape, line.dtype, line.digest, digest,
+               line.holds);
   };
   print(heading);
-  for (const BesideLine& line : lines) print(line);
+  ForEachBeside(results, plan, options, print);
 }
 
 }  // namespace
 
 void PrintJson(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
-  Json tensors = Json::array();
-  for (const TensorResult& r : results) tensors.push_back(ResultJson(r, plan, options));
-  const Json all = {{"input", options.input},
-                    {"output", options.output},
-                    {"contract", options.contract},
-                    {"contract_fields", ContractFields(plan.contract)},
-                    {"eps", options.eps},
-                    {"groups", options.groups},
-                    {"window", options.window},
-                    {"target", isonorm::target()},
-                    {"tensors", tensors}};
-  fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));  // a path need not be UTF-8
+  const Json head = {{"input", options.input},       {"output", options.output},
+                     {"contract", options.contract}, {"contract_fields", ContractFields(plan.contract)},
+                     {"eps", options.eps},           {"groups", options.groups},
+                     {"window", options.window},     {"target", isonorm::target()}};
+  const auto text = [](const Json& json, int indent) {  // a path need not be UTF-8
+    return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+  };
+  const std::string open = text(head, 2);
+  fmt::print("{},\n  \"tensors\": [", std::string_view(open).substr(0, open.size() - 2));  // without the last "\n}"
+  const char* separator = "\n    ";
+  for (const TensorResult& r : results) {  // one by one: there may be very many
+    fmt::print("{}{}", separator, text(ResultJson(r, plan, options), -1));
+    separator = ",\n    ";
+  }
+  fmt::print("\n  ]\n}}\n");
 }
 
 void PrintTable(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
@@ -138,7 +141,7 @@ void PrintTable(const std::vector<TensorResult>& results, const Plan& plan, cons
     seconds += r.seconds;
     bytes += x.bytes;
   }
-  PrintBeside(BesideLines(results, plan, options));
+  PrintBeside(results, plan, options);
   fmt::print("{} tensor{}, {:.1f} MB in {:.3f} s, contract {}, eps {}, target {}: {}\n", results.size(),
              results.size() == 1 ? "" : "s", static_cast<double>(bytes) * 1e-6, seconds, options.contract, options.eps,
              isonorm::target(), options.output);
