@@ -215,11 +215,14 @@ TEST_F(Quantize, StaticScalesFromTensors) {
                                              {"--scale-tensor", "scalar"},
                                              {"--scale-tensor-file", folder_ / "scales.safetensors"},
                                              {"--scale-tensor", "s", "--scale-tensor-file", folder_ / "scales.safetensors"}}) {
-    std::vector<std::string> options = {"--out-dtype", "int8", "--scale-kind", "static"};
+    std::vector<std::string> options = {"--out-dtype", "int8", "--scale-kind", "static", "--digest"};
     options.insert(options.end(), from.begin(), from.end());
     const Outcome run = Apply(options);
     ASSERT_EQ(run.exit_code, 0) << run.err;
     EXPECT_EQ(ReadTensors(folder_ / "out.safetensors") == expected, true);
+    const auto scale = json::parse(run.out)["tensors"][0]["scale"];
+    EXPECT_EQ(std::stoull(scale["digest"].get<std::string>(), nullptr, 16), Fnv(one.data));
+    EXPECT_EQ(scale["largest"].get<double>(), 0.03125);
   }
   WriteTensors(folder_ / "in.safetensors", {{"x", x}, {"x.scale", one}});
   const Outcome all =

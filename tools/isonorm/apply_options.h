@@ -29,9 +29,9 @@ struct ApplyOptions {
   bool keep_others = false, force = false, digest = false;
 };
 
-// How the program spells a type, "f32", and how PyTorch does, "float32".
+// As the program spells it: "f32", "e4m3".
 const char* DtypeName(isonorm::dtype type);
-// Those that y may have by either name, without or with the quantised ones; and the type of such a name.
+// The types that y may have, by that name and by PyTorch's, such as "float32"; and the type of either name.
 std::vector<std::string> OutDtypeNames();
 std::optional<isonorm::dtype> DtypeByName(const std::string& name);
 bool IsQuantized(isonorm::dtype type);

@@ -3,7 +3,10 @@
 
 #include <isonorm/isonorm.hpp>
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
