@@ -80,7 +80,14 @@ TEST(Large, MemoryIsBoundedForLargeHeaders) {
                               "--eps", "1e-6", "--tensor", "tensor.1", "--keep-others"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   EXPECT_LE(run.max_resident, kMemoryBound);
-  std::printf("resident at most %.0f MB\n", static_cast<double>(run.max_resident) * 1e-6);
+  // All of them, each with two tensors beside it, and a report of each.
+  const Outcome all = RunCli({"apply", folder / "in.safetensors", "-o", folder / "all.safetensors", "--contract", "torch",
+                              "--eps", "1e-6", "--residual", "tensor.1", "--residual-out", "{name}.h", "--out-dtype", "i8",
+                              "--scale-kind", "dynamic", "--json"});
+  ASSERT_EQ(all.exit_code, 0) << all.err;
+  EXPECT_LE(all.max_resident, kMemoryBound);
+  std::printf("resident at most %.0f and %.0f MB\n", static_cast<double>(run.max_resident) * 1e-6,
+              static_cast<double>(all.max_resident) * 1e-6);
 }
 
 }  // namespace

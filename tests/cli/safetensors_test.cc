@@ -48,7 +48,17 @@ TEST(Safetensors, ReadsTensorsInTheOrderOfTheirData) {
 
 TEST(Safetensors, ReadsAnEmptyFileAndAllTypes) {
   EXPECT_TRUE(Read(SafetensorsFile("{}", "")).tensors.empty());
-  for (const auto& [name, bytes] : {std::pair{"BOOL", 1}, {"U8", 1}, {"I16", 2}, {"F16", 2}, {"I64", 8}, {"F8_E4M3", 1}}) {
+  for (const auto& [name, bytes] : {std::pair{"BOOL", 1},
+                                    {"U8", 1},
+                                    {"I16", 2},
+                                    {"F16", 2},
+                                    {"I64", 8},
+                                    {"I8", 1},
+                                    {"F8_E4M3", 1},
+                                    {"F8_E5M2", 1},
+                                    {"F8_E8M0", 1},
+                                    {"F8_E4M3FNUZ", 1},
+                                    {"F8_E5M2FNUZ", 1}}) {
     EXPECT_EQ(DefectOf("{" + Entry("t", name, "[]", 0, bytes) + "}", static_cast<std::size_t>(bytes)), std::nullopt) << name;
   }
 }
@@ -61,12 +71,24 @@ TEST(Safetensors, WritesWhatItReads) {
   EXPECT_EQ(header.size() % 8, 0u);
   const auto file = Read(header + std::string(14, '\0'));
   ASSERT_EQ(file.tensors.size(), 2u);
-  EXPECT_EQ(file.tensors[0].name, tensors[0].name);
-  EXPECT_EQ(file.tensors[0].type_name, "F16");
-  EXPECT_EQ(file.tensors[0].offset, tensors[0].offset);
-  EXPECT_EQ(file.tensors[1].type_name, "I64");
-  EXPECT_EQ(file.tensors[1].offset, tensors[1].offset);
+  EXPECT_EQ(file.tensors[0].name, "count");  // the widest type first, so that all are aligned
+  EXPECT_EQ(file.tensors[0].type_name, "I64");
+  EXPECT_EQ(file.tensors[0].offset, tensors[1].offset);
+  EXPECT_EQ(file.tensors[1].name, tensors[0].name);
+  EXPECT_EQ(file.tensors[1].type_name, "F16");
+  EXPECT_EQ(file.tensors[1].offset, tensors[0].offset);
   EXPECT_EQ(file.metadata.at("source"), "a test");
+}
+
+TEST(Safetensors, RefusesToWriteWhatCannotBeRead) {
+  for (const char* const name : {"__metadata__", "\xff", "\xed\xa0\x80"}) {
+    std::vector<isonorm_cli::TensorInfo> tensors(1);
+    tensors[0] = {name, ElementType::kF16, "", {3}, 0, 6};
+    EXPECT_THROW(isonorm_cli::SafetensorsHeader(tensors, {}), isonorm_cli::FormatError) << name;
+  }
+  std::vector<isonorm_cli::TensorInfo> unknown(1);
+  unknown[0] = {"t", ElementType::kOther, "F33", {3}, 0, 6};
+  EXPECT_THROW(isonorm_cli::SafetensorsHeader(unknown, {}), isonorm_cli::FormatError);
 }
 
 TEST(Safetensors, RefusesHeaderLengthsThatLie) {

@@ -1,99 +1,84 @@
 // `isonorm apply`: normalises the tensors of a file into another file.
-#include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "apply_options.h"
 #include "apply_plan.h"
+#include "apply_report.h"
 #include "apply_run.h"
+#include "contract_words.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-// Of the normalisation, without the disk: bytes read and bytes written.
-double GigabytesPerSecond(const TensorResult& r) {
-  return r.normalise_seconds > 0 ? static_cast<double>(r.job->x.info->bytes + r.job->out_bytes) / r.normalise_seconds * 1e-9
-                                 : 0.0;
-}
-
-std::string DigestText(const TensorResult& r, const ApplyOptions& options) {
-  return options.digest ? fmt::format("{:016x}", r.digest.value()) : "-";
-}
-
-Json ResultJson(const TensorResult& r, const ApplyOptions& options) {
-  Json json = {{"name", r.job->x.info->name},
-               {"shape", r.job->x.info->shape},
-               {"dtype", DtypeName(r.job->x.type())},
-               {"out_dtype", DtypeName(r.job->out_type)},
-               {"rms_before", r.before.Rms()},  // NaN becomes null
-               {"rms_after", r.after.Rms()},
-               {"non_finite_in", r.before.non_finite},
-               {"non_finite_out", r.after.non_finite},
-               {"seconds", r.seconds},
-               {"normalise_seconds", r.normalise_seconds},
-               {"gigabytes_per_second", GigabytesPerSecond(r)},
-               {"kernel", r.kernel}};
-  if (options.digest) json["digest"] = DigestText(r, options);
-  return json;
-}
-
-void PrintJson(const std::vector<TensorResult>& results, const ApplyOptions& options) {
-  Json tensors = Json::array();
-  for (const TensorResult& r : results) tensors.push_back(ResultJson(r, options));
-  const Json all = {{"input", options.input},      {"output", options.output}, {"contract", options.contract},
-                    {"eps", options.eps},          {"groups", options.groups}, {"window", options.window},
-                    {"target", isonorm::target()}, {"tensors", tensors}};
-  fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));  // a path need not be UTF-8
-}
-
-void PrintTable(const std::vector<TensorResult>& results, const ApplyOptions& options) {
-  std::size_t width = 6;
-  for (const TensorResult& r : results) width = std::max(width, Printable(r.job->x.info->name).size());
-  fmt::print("{:<{}}  {:<16}  {:<11}  {:>11}  {:>11}  {:>14}  {:>6}  {}\n", "tensor", width, "shape", "dtype", "rms before",
-             "rms after", "non-finite", "GB/s", "digest");
-  double seconds = 0;
-  std::int64_t bytes = 0;
-  for (const TensorResult& r : results) {
-    const std::string in = DtypeName(r.job->x.type()), out = DtypeName(r.job->out_type);
-    fmt::print("{:<{}}  {:<16}  {:<11}  {:>11.6g}  {:>11.6g}  {:>14}  {:>6.2f}  {}\n", Printable(r.job->x.info->name), width,
-               fmt::format("[{}]", fmt::join(r.job->x.info->shape, ", ")), in == out ? in : in + " -> " + out, r.before.Rms(),
-               r.after.Rms(), fmt::format("{} -> {}", r.before.non_finite, r.after.non_finite), GigabytesPerSecond(r),
-               DigestText(r, options));
-    seconds += r.seconds;
-    bytes += r.job->x.info->bytes;
-  }
-  fmt::print("{} tensor{}, {:.1f} MB in {:.3f} s, contract {}, eps {}, target {}: {}\n", results.size(),
-             results.size() == 1 ? "" : "s", static_cast<double>(bytes) * 1e-6, seconds, options.contract, options.eps,
-             isonorm::target(), options.output);
-}
 
 void Apply(const ApplyOptions& options, const Context& context) {
   if (!options.target.empty()) isonorm::set_target(options.target);
   const Plan plan = MakePlan(options);
   const std::vector<TensorResult> results = RunPlan(plan, options, context);
   if (context.json) {
-    PrintJson(results, options);
+    PrintJson(results, plan, options);
   } else {
-    PrintTable(results, options);
+    PrintTable(results, plan, options);
   }
 }
 
 constexpr const char* kFooter =
     "Patterns: {name} stands for the name of the tensor that is normalised, {prefix} for that name up to its last dot.\n"
     "Without --tensor everything is normalised that holds floating-point vectors, but for the tensors that the patterns\n"
-    "name as weight, bias or gate of another. Example, for a file with x.input, x.weight and x.bias:\n"
+    "name as weight, bias, residual, gate or scale of another. Example, for a file with x.input, x.weight and x.bias:\n"
     "  isonorm apply in.safetensors -o out.safetensors --contract layer_norm --eps 1e-12 \\\n"
     "      --weight '{prefix}.weight' --bias '{prefix}.bias'\n"
+    "The same as fp8 with a scale for each row, which is written as x.input_scale:\n"
+    "  ... --out-dtype e4m3 --scale-kind dynamic\n"
     "The RMS is that of the whole tensor, without its values that are not finite. GB/s counts the bytes of input and output\n"
     "and the time in the library; the last line counts the time with files and checks.";
+
+std::vector<std::string> Words(std::span<const std::string_view> words) { return {words.begin(), words.end()}; }
+
+// A companion of the tensors that are normalised: its name and, if it has one, a file of its own.
+void AddCompanion(CLI::App& verb, const std::string& option, const std::string& what, std::string& pattern, std::string& file) {
+  verb.add_option("--" + option, pattern, what)->type_name("PATTERN");
+  verb.add_option("--" + option + "-file", file, "Look for it there; without --" + option + " its only tensor")
+      ->type_name("FILE");
+}
+
+void AddTensors(CLI::App& verb, ApplyOptions& o) {
+  AddCompanion(verb, "weight", "Name of the weight, with {name} and {prefix}; without it all ones", o.weight, o.weight_file);
+  AddCompanion(verb, "bias", "Name of the bias, likewise; without it none", o.bias, o.bias_file);
+  AddCompanion(verb, "residual", "Name of the residual, which is added before the norm", o.residual, o.residual_file);
+  verb.add_option("--residual-out", o.residual_out, "Also write the sum, under this name")->type_name("PATTERN");
+  verb.add_option("--sum-rounding", o.sum_rounding, "Normalise the sum as stored or as kept; without it the contract's")
+      ->check(CLI::IsMember(Words(kSumRoundings)));
+  AddCompanion(verb, "gate", "Name of the gate", o.gate, o.gate_file);
+  verb.add_option("--gate-place", o.gate_place, "Gate before or after the norm; without it the contract's")
+      ->check(CLI::IsMember(Words(kGatePlaces)));
+  verb.add_option("--gate-function", o.gate_function, "Function of the gate; without it the contract's")
+      ->check(CLI::IsMember(Words(kGateFunctions)));
+}
+
+void AddQuantization(CLI::App& verb, ApplyOptions& o) {
+  verb.add_option("--out-dtype", o.out_dtype, "Type of the output; without it the input's")
+      ->check(CLI::IsMember(OutDtypeNames()));
+  verb.add_option("--scale-kind", o.scale_kind, "For i8, e4m3 and e5m2: one given scale, computed ones, or powers of two")
+      ->check(CLI::IsMember(Words(kScaleKinds)));
+  verb.add_option("--scale", o.scale, "The static scale");
+  AddCompanion(verb, "scale-tensor", "Name of the static scale, F32 of shape [] or [1]", o.scale_tensor, o.scale_tensor_file);
+  verb.add_option("--scale-group", o.scale_group, "A computed scale for each so many columns; without it for each row")
+      ->check(CLI::IsMember({32, 64, 128}));
+  verb.add_option("--min-scale", o.min_scale, "Computed scales are at least this");
+  verb.add_option("--scale-ub", o.scale_ub, "Cut the largest magnitude to this before a scale is computed");
+  verb.add_option("--round-to", o.round_to, "Round to this type before quantising, as if that had been stored")
+      ->check(CLI::IsMember({"bf16", "f16"}));
+  verb.add_option("--scale-name", o.scale_name, "Name of the scales in the output; without it {name}_scale")
+      ->type_name("PATTERN");
+}
 
 }  // namespace
 
@@ -110,16 +95,10 @@ void AddApply(CLI::App& app, Context& context) {
   verb->add_option("--tensor", o->globs, "Normalise the tensors whose names match GLOB; may be repeated")
       ->type_name("GLOB")
       ->allow_extra_args(false);
-  verb->add_option("--weight", o->weight, "Name of the weight, with {name} and {prefix}; without it all ones")
-      ->type_name("PATTERN");
-  verb->add_option("--weight-file", o->weight_file, "Look for the weight there; without --weight its only tensor");
-  verb->add_option("--bias", o->bias, "Name of the bias, likewise; without it none")->type_name("PATTERN");
-  verb->add_option("--bias-file", o->bias_file, "Look for the bias there; without --bias its only tensor");
-  verb->add_option("--gate", o->gate, "Name of the gate, for the contracts that have one")->type_name("PATTERN");
-  verb->add_option("--out-dtype", o->out_dtype, "Type of the output; without it the input's")
-      ->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}));
+  AddTensors(*verb, *o);
   verb->add_option("--groups", o->groups, "Normalise each row in this many groups")->capture_default_str();
   verb->add_option("--window", o->window, "Statistic over the first values of a group; 0: all")->capture_default_str();
+  AddQuantization(*verb, *o);
   verb->add_option("--threads", o->threads, "Threads; 0: one for each CPU")->check(CLI::Range(0, 1024))->capture_default_str();
   verb->add_option("--target", o->target, "Instruction set to use, see `isonorm list`");
   verb->add_flag("--keep-others", o->keep_others, "Copy the tensors that are not normalised");

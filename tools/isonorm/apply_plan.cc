@@ -4,6 +4,9 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <span>
 #include <string_view>
 #include <unordered_set>
 #include <utility>
@@ -14,90 +17,6 @@
 
 namespace isonorm_cli {
 namespace {
-
-struct DtypeWord {
-  const char* name;
-  isonorm::dtype type;
-  ElementType element;
-};
-
-constexpr DtypeWord kDtypes[] = {{"f32", isonorm::dtype::f32, ElementType::kF32},
-                                 {"bf16", isonorm::dtype::bf16, ElementType::kBf16},
-                                 {"f16", isonorm::dtype::f16, ElementType::kF16},
-                                 {"f64", isonorm::dtype::f64, ElementType::kF64}};
-
-std::string Stem(const std::string& path) {
-  const std::size_t start = path.rfind('/') + 1;  // npos + 1 is 0
-  const std::string name = path.substr(start);
-  return name.substr(0, name.rfind('.'));
-}
-
-const OpenFile& Open(Plan& plan, const std::string& path) {
-  plan.files.push_back(std::make_unique<const OpenFile>(path));
-  return *plan.files.back();
-}
-
-// Puts the tensor's name for {name}, and its name up to the last dot for {prefix}.
-std::string Expand(const std::string& pattern, const std::string& name) {
-  const std::size_t dot = name.rfind('.');
-  const std::string prefix = dot == std::string::npos ? "" : name.substr(0, dot);
-  std::string result;
-  for (std::size_t i = 0; i < pattern.size();) {
-    if (pattern[i] != '{') {
-      result += pattern[i++];
-    } else if (pattern.compare(i, 6, "{name}") == 0) {
-      result += name;
-      i += 6;
-    } else if (pattern.compare(i, 8, "{prefix}") == 0) {
-      result += prefix;
-      i += 8;
-    } else {
-      throw Failure(kUsage, fmt::format("the pattern '{}' holds a brace; only {{name}} and {{prefix}} are replaced", pattern));
-    }
-  }
-  return result;
-}
-
-// Where --weight, --bias or --gate finds its tensors.
-class Companion {
- public:
-  Companion(Plan& plan, const char* option, const std::string& pattern, const std::string& path, const OpenFile& input)
-      : option_(option), pattern_(pattern), own_file_(!path.empty()), source_(own_file_ ? Open(plan, path) : input) {
-    const std::size_t count = source_.header.tensors.size();
-    if (own_file_ && pattern.empty() && count != 1) {
-      throw Failure(kBadInput, fmt::format("{}: holds {} tensors; --{} says which one to use", path, count, option));
-    }
-  }
-  Companion(const Companion&) = delete;
-  Companion& operator=(const Companion&) = delete;
-
-  // The name in the input's own file that belongs to this tensor; "" if there is none.
-  std::string NameInInput(const std::string& name) const { return own_file_ || pattern_.empty() ? "" : Expand(pattern_, name); }
-
-  Stored Find(const std::string& name) const {
-    if (!own_file_ && pattern_.empty()) return {};
-    const std::string wanted = pattern_.empty() ? source_.header.tensors[0].name : Expand(pattern_, name);
-    const auto found = source_.by_name.find(wanted);
-    if (found == source_.by_name.end()) {
-      throw Failure(kBadInput, fmt::format("{}: holds no tensor {}, which --{} asks for as the {} of {}", source_.file.path(),
-                                           Printable(wanted), option_, option_, Printable(name)));
-    }
-    const TensorInfo& info = *found->second;
-    if (info.type == ElementType::kOther) {
-      throw Failure(kBadInput, fmt::format("{}: {} is of type {}; a {} is one of F32, BF16, F16, F64", source_.file.path(),
-                                           Printable(info.name), info.type_name, option_));
-    }
-    return {&source_.file, &info};
-  }
-
- private:
-  const char* option_;
-  const std::string& pattern_;
-  bool own_file_;
-  const OpenFile& source_;
-};
-
-bool CanNormalise(const TensorInfo& t) { return t.type != ElementType::kOther && !t.shape.empty() && t.shape.back() > 0; }
 
 // Marks what the globs match; a glob that matches nothing, or what cannot be normalised, is an error.
 std::vector<bool> SelectByGlob(const OpenFile& input, const std::vector<std::string>& globs) {
@@ -120,7 +39,7 @@ std::vector<bool> SelectByGlob(const OpenFile& input, const std::vector<std::str
   return selected;
 }
 
-// Everything that can be normalised, but for the tensors that serve the others as weight, bias or gate.
+// Everything that can be normalised, but for the tensors that serve the others, such as weights.
 std::vector<bool> SelectAll(const OpenFile& input, const std::vector<const Companion*>& companions) {
   std::unordered_set<std::string> serving;
   for (const TensorInfo& t : input.header.tensors) {
@@ -140,92 +59,161 @@ FileKind KindByEnding(const std::string& path) {
   throw Failure(kUsage, fmt::format("{}: the output's name must end in .npy or .safetensors", path));
 }
 
-ElementType ElementOf(isonorm::dtype type) {
-  for (const DtypeWord& word : kDtypes) {
-    if (word.type == type) return word.element;
-  }
-  return ElementType::kOther;
-}
-
-Job MakeJob(const OpenFile& input, const TensorInfo& info, const std::string& out_dtype) {
+Job MakeJob(const OpenFile& input, const TensorInfo& info, std::optional<isonorm::dtype> out_type) {
   Job job;
   job.normalise = true;
   job.x = {&input.file, &info};
   job.cols = info.shape.back();
   job.rows = 1;
   for (std::size_t i = 0; i + 1 < info.shape.size(); ++i) job.rows *= info.shape[i];
-  job.out_type = job.x.type();
-  for (const DtypeWord& word : kDtypes) {
-    if (out_dtype == word.name) job.out_type = word.type;
-  }
+  job.out_type = out_type.value_or(job.x.type());
   job.out_bytes = CheckedBytes(info.name, info.shape, static_cast<int>(isonorm::size_of(job.out_type)) * 8);
   return job;
 }
 
-std::string MakeHeader(const Plan& plan, const std::map<std::string, std::string>& metadata, const std::string& path) {
-  const FileKind kind = KindByEnding(path);
-  if (kind == FileKind::kNpy && plan.jobs.size() != 1) {
-    throw Failure(kUsage, fmt::format("{}: a .npy file holds one tensor and {} are to be written; choose one with --tensor, or "
-                                      "write .safetensors",
-                                      path, plan.jobs.size()));
+std::unique_ptr<TensorInfo> Beside(const std::string& pattern, const Job& job, isonorm::dtype type,
+                                   std::vector<std::int64_t> shape) {
+  auto info = std::make_unique<TensorInfo>();
+  info->name = Expand(pattern, job.x.info->name);
+  SetType(*info, type);
+  info->shape = std::move(shape);
+  info->bytes = CheckedBytes(info->name, info->shape, static_cast<int>(isonorm::size_of(type)) * 8);
+  return info;
+}
+
+float ReadStaticScale(const Stored& stored) {
+  const TensorInfo& info = *stored.info;
+  if (info.type != ElementType::kF32 || info.bytes != sizeof(float) || info.shape.size() > 1) {
+    throw Failure(kBadInput,
+                  fmt::format("{}: {} is of type {} and shape [{}]; a static scale is F32 of shape [] or [1]",
+                              stored.file->path(), Printable(info.name), info.type_name, fmt::join(info.shape, ", ")));
   }
+  std::array<float, 1> scale{};
+  stored.Read(0, std::as_writable_bytes(std::span(scale)));
+  if (!IsScale(static_cast<double>(scale[0]))) {
+    throw Failure(kBadInput, fmt::format("{}: {} holds {}; a static scale is from 2^-126 to 2^126", stored.file->path(),
+                                         Printable(info.name), scale[0]));
+  }
+  return scale[0];
+}
+
+// What a quantised output asks of the tensor, and the place of its scales.
+void AddScale(const Plan& plan, const ApplyOptions& options, const Stored& given, Job& job) {
+  const TensorInfo& x = *job.x.info;
+  const std::string where = fmt::format("{}: {}", job.x.file->path(), Printable(x.name));
+  if (x.type == ElementType::kF64) {
+    throw Failure(kBadInput, fmt::format("{} is of type F64; only F32, BF16 and F16 are quantised", where));
+  }
+  const std::int64_t group = plan.quantization->group_cols;
+  const std::int64_t part = options.groups > 0 && job.cols % options.groups == 0 ? job.cols / options.groups : job.cols;
+  if (group != 0 && part % group != 0) {
+    throw Failure(kBadInput, fmt::format("{} has {} columns{}, which --scale-group {} does not divide", where, part,
+                                         part == job.cols ? "" : " in each of its groups", group));
+  }
+  std::vector<std::int64_t> shape = {1};
+  if (plan.computes_scales()) {
+    shape = x.shape;  // with a last dimension, so that scales and values are multiplied by broadcasting
+    shape.back() = plan.scales_per_row(job);
+  } else {
+    job.static_scale = given ? ReadStaticScale(given) : static_cast<float>(*options.scale);
+  }
+  job.scale =
+      Beside(options.scale_name.empty() ? "{name}_scale" : options.scale_name, job, plan.scale_type(), std::move(shape));
+}
+
+void CheckShape(const Stored& t, const char* noun, const Job& job) {
+  if (!t || t.info->shape == job.x.info->shape) return;
+  throw Failure(kBadInput, fmt::format("{}: the {} {} has another shape than {}", t.file->path(), noun, Printable(t.info->name),
+                                       Printable(job.x.info->name)));
+}
+
+void CheckNames(const std::vector<TensorInfo>& tensors) {
+  std::vector<std::string_view> names;
+  for (const TensorInfo& t : tensors) names.push_back(t.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice == names.end()) return;
+  throw Failure(kUsage,
+                fmt::format("two tensors of the output would be called {}; --scale-name and --residual-out choose other names",
+                            Printable(*twice)));
+}
+
+// Gives every tensor its place in the output.
+void MakeHeader(Plan& plan, const std::map<std::string, std::string>& metadata, const ApplyOptions& options) {
+  const std::string& path = options.output;
   std::vector<TensorInfo> tensors;
   tensors.reserve(plan.jobs.size());
   for (const Job& job : plan.jobs) {
     tensors.push_back(*job.x.info);
-    if (job.normalise) tensors.back().type = ElementOf(job.out_type);
+    if (job.normalise) SetType(tensors.back(), job.out_type);
     tensors.back().bytes = job.out_bytes;
+    for (const auto* beside : {&job.scale, &job.residual_out}) {
+      if (*beside) tensors.push_back(**beside);
+    }
   }
-  if (kind == FileKind::kSafetensors) return SafetensorsHeader(tensors, metadata);
+  const FileKind kind = KindByEnding(path);
+  if (kind == FileKind::kNpy && plan.quantization) {
+    throw Failure(
+        kUsage, fmt::format("{}: a .npy file holds one tensor, and {} values have scales beside them; write .safetensors", path,
+                            options.out_dtype));
+  }
+  if (kind == FileKind::kNpy && tensors.size() != 1) {
+    throw Failure(kUsage, fmt::format("{}: a .npy file holds one tensor and {} are to be written; choose one with --tensor, or "
+                                      "write .safetensors",
+                                      path, tensors.size()));
+  }
+  CheckNames(tensors);
   try {
-    return NpyHeader(tensors[0].type, tensors[0].shape);
+    plan.out_header =
+        kind == FileKind::kSafetensors ? SafetensorsHeader(tensors, metadata) : NpyHeader(tensors[0].type, tensors[0].shape);
   } catch (const FormatError& e) {
     throw Failure(kUsage, fmt::format("{}: {}", path, e.what()));
+  }
+  if (kind == FileKind::kNpy) tensors[0].offset = static_cast<std::int64_t>(plan.out_header.size());
+  auto next = tensors.begin();
+  for (Job& job : plan.jobs) {
+    job.out_offset = next++->offset;
+    for (auto* beside : {&job.scale, &job.residual_out}) {
+      if (*beside) (*beside)->offset = next++->offset;
+    }
   }
 }
 
 }  // namespace
 
-const char* DtypeName(isonorm::dtype type) {
-  for (const DtypeWord& word : kDtypes) {
-    if (word.type == type) return word.name;
-  }
-  return "unknown";
-}
-
-OpenFile::OpenFile(const std::string& path) : file(path), header(LoadHeader(file)) {
-  if (header.kind == FileKind::kNpy) header.tensors[0].name = Stem(path);
-  for (const TensorInfo& t : header.tensors) by_name.emplace(t.name, &t);
-}
-
-isonorm::dtype Stored::type() const {
-  for (const DtypeWord& word : kDtypes) {
-    if (word.element == info->type) return word.type;
-  }
-  throw Failure(kLibrary, fmt::format("{} is no floating-point tensor", Printable(info->name)));
-}
-
 Plan MakePlan(const ApplyOptions& options) {
   KindByEnding(options.output);  // refuses other endings before anything is read
-  Plan plan;
-  const OpenFile& input = Open(plan, options.input);
-  const Companion weight(plan, "weight", options.weight, options.weight_file, input);
-  const Companion bias(plan, "bias", options.bias, options.bias_file, input);
-  const Companion gate(plan, "gate", options.gate, "", input);
+  Plan plan = {
+      .contract = MakeContract(options), .quantization = MakeQuantization(options), .files = {}, .jobs = {}, .out_header = {}};
+  plan.files.push_back(std::make_unique<const OpenFile>(options.input));
+  const OpenFile& input = *plan.files.back();
+  const Companion weight("weight", "weight", options.weight, options.weight_file, input, plan.files);
+  const Companion bias("bias", "bias", options.bias, options.bias_file, input, plan.files);
+  const Companion residual("residual", "residual", options.residual, options.residual_file, input, plan.files);
+  const Companion gate("gate", "gate", options.gate, options.gate_file, input, plan.files);
+  const Companion scale("scale-tensor", "scale", options.scale_tensor, options.scale_tensor_file, input, plan.files);
   const std::vector<bool> selected =
-      options.globs.empty() ? SelectAll(input, {&weight, &bias, &gate}) : SelectByGlob(input, options.globs);
+      options.globs.empty() ? SelectAll(input, {&weight, &bias, &residual, &gate, &scale}) : SelectByGlob(input, options.globs);
   for (std::size_t i = 0; i < selected.size(); ++i) {
     const TensorInfo& t = input.header.tensors[i];
     if (selected[i]) {
-      plan.jobs.push_back(MakeJob(input, t, options.out_dtype));
-      plan.jobs.back().weight = weight.Find(t.name);
-      plan.jobs.back().bias = bias.Find(t.name);
-      plan.jobs.back().gate = gate.Find(t.name);
+      Job job = MakeJob(input, t, DtypeByName(options.out_dtype));
+      job.weight = weight.Find(t.name);
+      job.bias = bias.Find(t.name);
+      job.residual = residual.Find(t.name);
+      job.gate = gate.Find(t.name);
+      CheckShape(job.residual, "residual", job);
+      CheckShape(job.gate, "gate", job);
+      if (plan.quantization) AddScale(plan, options, scale.Find(t.name), job);
+      if (!options.residual_out.empty()) {
+        job.residual_out = Beside(options.residual_out, job, job.residual.type(), t.shape);
+      }
+      plan.jobs.push_back(std::move(job));
     } else if (options.keep_others) {
       plan.jobs.push_back({.x = {&input.file, &t}, .out_bytes = t.bytes});
     }
   }
-  plan.out_header = MakeHeader(plan, input.header.metadata, options.output);
+  MakeHeader(plan, input.header.metadata, options);
   return plan;
 }
 

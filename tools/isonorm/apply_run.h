@@ -9,6 +9,7 @@
 
 #include "apply_plan.h"
 #include "progress.h"
+#include "quantized_stats.h"
 #include "tensor_stats.h"
 #include "verbs.h"
 
@@ -16,10 +17,13 @@ namespace isonorm_cli {
 
 struct TensorResult {
   const Job* job = nullptr;
-  TensorStats before, after;
-  Digest digest;                 // of the output's bytes, if it was asked for
-  double seconds = 0;            // reading, normalising, counting and writing
-  double normalise_seconds = 0;  // in the library alone
+  TensorStats before, after;  // after: of value times scale where y is quantised
+  QuantizedStats quantized;
+  TensorStats residual_out;
+  Digest digest, scale_digest, residual_digest;  // of the outputs' bytes, if they were asked for
+  double seconds = 0;                            // reading, normalising, counting and writing
+  double normalise_seconds = 0;                  // in the library alone
+  std::int64_t bytes = 0;                        // read and written by the library, without weights
   std::string kernel;
 };
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "contract_words.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
@@ -13,21 +14,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The enumerators of isonorm.h in words; index 0 is no value.
-const char* Word(const std::vector<const char*>& words, int value) {
-  return value > 0 && static_cast<std::size_t>(value) < words.size() ? words[static_cast<std::size_t>(value)] : "unknown";
-}
-
 Json ContractJson(const std::string& name) {
-  const isonorm_contract c = isonorm::contracts::by_name(name);
-  return {{"name", name},
-          {"statistic", Word({"", "rms", "layer"}, c.statistic)},
-          {"eps_place", Word({"", "inside", "outside"}, c.eps_place)},
-          {"scaled_rounding", Word({"", "none", "to_x", "to_weight"}, c.scaled_rounding)},
-          {"sum_rounding", Word({"", "stored", "kept"}, c.sum_rounding)},
-          {"gate_place", Word({"", "none", "before", "after"}, c.gate_place)},
-          {"gate_function", Word({"", "silu", "sigmoid"}, c.gate_function)},
-          {"weight_offset", c.weight_offset}};
+  Json json = {{"name", name}};
+  json.update(ContractFields(isonorm::contracts::by_name(name)));
+  return json;
 }
 
 Json Collect() {

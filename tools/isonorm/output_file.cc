@@ -67,13 +67,14 @@ void OutputFile::Fail(const std::string& what, int code) const {
   throw Failure(kCannotWrite, fmt::format("{}: {}: {}", path_, what, std::strerror(code)));
 }
 
-void OutputFile::Write(std::span<const std::byte> bytes) {
+void OutputFile::Write(std::int64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     if (Interrupted()) throw Failure(kInterrupted, "interrupted");
-    const ssize_t n = write(fd_, bytes.data(), bytes.size());
+    const ssize_t n = pwrite(fd_, bytes.data(), bytes.size(), offset);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) Fail("cannot be written in full", n < 0 ? errno : ENOSPC);
     bytes = bytes.subspan(static_cast<std::size_t>(n));
+    offset += n;
   }
 }
 

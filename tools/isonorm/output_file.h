@@ -21,8 +21,8 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
-  // Appends. Throws Failure(kInterrupted) after Ctrl-C.
-  void Write(std::span<const std::byte> bytes);
+  // Writes at an offset, in any order; the caller leaves no holes. Throws Failure(kInterrupted) after Ctrl-C.
+  void Write(std::int64_t offset, std::span<const std::byte> bytes);
   void Commit();
 
  private:

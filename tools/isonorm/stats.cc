@@ -19,7 +19,7 @@ void Stats(const StatsOptions& options, const Context& context) {
   const std::vector<TensorReport> reports = RunStats(plan, options, context);
   if (page) {
     const std::string html = StatsPage(plan, reports, options);
-    page->Write(std::as_bytes(std::span(html)));
+    page->Write(0, std::as_bytes(std::span(html)));
     page->Commit();
   }
   if (context.json) {

@@ -43,7 +43,8 @@ void AddValues(TensorStats& stats, std::span<const std::byte> bytes) {
 }  // namespace
 
 void TensorStats::Add(std::span<const std::byte> bytes, isonorm::dtype type) {
-  WithValues(type, [&]<class Values>() { AddValues<Values>(*this, bytes); });
+  // Quantised values mean nothing without their scales: QuantizedStats.
+  if (isonorm::size_of(type) > 1) WithValues(type, [&]<class Values>() { AddValues<Values>(*this, bytes); });
 }
 
 double TensorStats::Rms() const {

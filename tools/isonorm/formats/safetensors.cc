@@ -26,13 +26,14 @@ struct TypeName {
 };
 
 constexpr TypeName kTypes[] = {
-    {"F32", 32, ElementType::kF32},      {"BF16", 16, ElementType::kBf16},    {"F16", 16, ElementType::kF16},
-    {"F64", 64, ElementType::kF64},      {"BOOL", 8, ElementType::kOther},    {"U8", 8, ElementType::kOther},
-    {"I8", 8, ElementType::kOther},      {"U16", 16, ElementType::kOther},    {"I16", 16, ElementType::kOther},
-    {"U32", 32, ElementType::kOther},    {"I32", 32, ElementType::kOther},    {"U64", 64, ElementType::kOther},
-    {"I64", 64, ElementType::kOther},    {"C64", 64, ElementType::kOther},    {"F8_E5M2", 8, ElementType::kOther},
-    {"F8_E4M3", 8, ElementType::kOther}, {"F8_E8M0", 8, ElementType::kOther}, {"F4", 4, ElementType::kOther},
-    {"F6_E2M3", 6, ElementType::kOther}, {"F6_E3M2", 6, ElementType::kOther}};
+    {"F32", 32, ElementType::kF32},          {"BF16", 16, ElementType::kBf16},    {"F16", 16, ElementType::kF16},
+    {"F64", 64, ElementType::kF64},          {"BOOL", 8, ElementType::kOther},    {"U8", 8, ElementType::kOther},
+    {"I8", 8, ElementType::kOther},          {"U16", 16, ElementType::kOther},    {"I16", 16, ElementType::kOther},
+    {"U32", 32, ElementType::kOther},        {"I32", 32, ElementType::kOther},    {"U64", 64, ElementType::kOther},
+    {"I64", 64, ElementType::kOther},        {"C64", 64, ElementType::kOther},    {"F8_E5M2", 8, ElementType::kOther},
+    {"F8_E4M3", 8, ElementType::kOther},     {"F8_E8M0", 8, ElementType::kOther}, {"F8_E5M2FNUZ", 8, ElementType::kOther},
+    {"F8_E4M3FNUZ", 8, ElementType::kOther}, {"F4", 4, ElementType::kOther},      {"F6_E2M3", 6, ElementType::kOther},
+    {"F6_E3M2", 6, ElementType::kOther}};
 
 [[noreturn]] void Refuse(Defect defect, const std::string& message) { throw FormatError(defect, message); }
 
@@ -209,6 +210,15 @@ void CheckLayout(std::vector<TensorInfo>& tensors, std::int64_t size) {
   }
 }
 
+std::string Quoted(const std::string& name) {
+  if (name == "__metadata__") Refuse(Defect::kHeader, "a tensor cannot be called __metadata__ in a .safetensors file");
+  try {
+    return Json(name).dump();
+  } catch (const Json::type_error&) {
+    Refuse(Defect::kUtf8, fmt::format("the name {} is not UTF-8, which a .safetensors file needs", Printable(name)));
+  }
+}
+
 }  // namespace
 
 TensorFile ReadSafetensors(const Source& source) {
@@ -242,15 +252,27 @@ std::string SafetensorsHeader(std::vector<TensorInfo>& tensors, const std::map<s
   // Piece by piece: a JSON object in memory would search all keys for each new one.
   std::string text = "{";
   if (!metadata.empty()) text += fmt::format("\"__metadata__\":{},", Json(metadata).dump());
-  std::int64_t offset = 0;
+  std::vector<int> bits;
+  bits.reserve(tensors.size());
   for (TensorInfo& t : tensors) {
-    for (const TypeName& type : kTypes) {
-      if (t.type != ElementType::kOther && type.type == t.type) t.type_name = type.name;
+    const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeName& known) {
+      return t.type == ElementType::kOther ? known.name == t.type_name : known.type == t.type;
+    });
+    if (type == std::end(kTypes)) Refuse(Defect::kType, fmt::format("the format has no type {}", Printable(t.type_name)));
+    t.type_name = type->name;
+    bits.push_back(type->bits);
+  }
+  // The widest types first, as the format's own library writes them: then every value is aligned to its size.
+  std::int64_t offset = 0;
+  for (const int width : {64, 32, 16, 8, 6, 4}) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      if (bits[i] != width) continue;
+      TensorInfo& t = tensors[i];
+      text += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},", Quoted(t.name), t.type_name,
+                          fmt::join(t.shape, ","), offset, offset + t.bytes);
+      t.offset = offset;
+      offset += t.bytes;
     }
-    text += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},", Json(t.name).dump(), t.type_name,
-                        fmt::join(t.shape, ","), offset, offset + t.bytes);
-    t.offset = offset;
-    offset += t.bytes;
   }
   if (text.back() == ',') text.pop_back();
   text += '}';

@@ -14,8 +14,9 @@ namespace isonorm_cli {
 // rest of the file without overlap or hole. Throws FormatError.
 TensorFile ReadSafetensors(const Source& source);
 
-// The length and the header of a file that holds these tensors one after the other. Sets their offsets and, for the types
-// that isonorm writes, their type_name.
+// The length and the header of a file that holds these tensors, those of the widest type first. Sets their offsets and, for
+// the types that isonorm reads, their type_name; others must have a type_name of the format. Throws FormatError for a name
+// that no tensor can have.
 std::string SafetensorsHeader(std::vector<TensorInfo>& tensors, const std::map<std::string, std::string>& metadata);
 
 }  // namespace isonorm_cli
