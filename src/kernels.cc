@@ -43,7 +43,7 @@ struct TunedIds {
   int Of(Operation operation, Type x, Type weight, Type out) const {
     return id[Index(operation)][Index(x)][Index(weight)][Index(out)];
   }
-  uint8_t id[5][5][5][5];
+  uint8_t id[static_cast<size_t>(Operation::kCount)][5][5][5];
 };
 constexpr TunedIds kTuned;
 

@@ -44,7 +44,8 @@ typedef enum isonorm_status {
   ISONORM_ERROR_ARGUMENT = 16,   /* tensors that exclude or need each other, see the message */
   ISONORM_ERROR_EXECUTOR = 17,   /* the executor is incomplete */
   ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
-  ISONORM_ERROR_INTERNAL = 19    /* a defect in isonorm */
+  ISONORM_ERROR_INTERNAL = 19,   /* a defect in isonorm */
+  ISONORM_ERROR_SPLIT = 20       /* ranks that would split a leaf of the row, or parts that would split a block of rows */
 } isonorm_status;
 
 /* "ISONORM_OK" and so on; "unknown status" for any other number. Never null. */
