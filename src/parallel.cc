@@ -50,7 +50,7 @@ isonorm_status isonorm_forward_finish(const isonorm_contract* contract, double e
   isonorm::Shard rows;
   const isonorm::ShardTensors tensors = {shard, true, *round, &rows};
   return isonorm::ComputeShard(
-      isonorm::Operation::k_forward_finish,
+      isonorm::Operation::k_forward,
       [&](isonorm::Call* call) { return isonorm::MakeForwardBySteps(contract, eps, args, call, &tensors); },
       [&](const isonorm::Call& call) {
         isonorm::Round next = isonorm::Round::kMean;
@@ -79,7 +79,7 @@ isonorm_status isonorm_backward_finish(const isonorm_contract* contract, double 
   isonorm::Shard rows;
   const isonorm::ShardTensors tensors = {shard, true, 0, &rows};
   return isonorm::ComputeShard(
-      isonorm::Operation::k_backward_finish,
+      isonorm::Operation::k_backward,
       [&](isonorm::Call* call) { return isonorm::MakeBackward(contract, eps, args, false, call, &tensors); },
       isonorm::kNothing);
 }

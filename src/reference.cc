@@ -188,12 +188,8 @@ const Backend& ReferenceBackend() {
     b.kernels[k_backward_any_any_f64_f64_f64] = Backward<double>;
     b.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial<float>;
     b.kernels[k_forward_partial_any_sum_f64_none_f64] = ForwardPartial<double>;
-    b.kernels[k_forward_finish_any_any_any_any_any] = Forward<float>;
-    b.kernels[k_forward_finish_any_any_f64_f64_f64] = Forward<double>;
     b.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial<float>;
     b.kernels[k_backward_partial_any_sum_f64_f64_f64] = BackwardPartial<double>;
-    b.kernels[k_backward_finish_any_any_any_any_any] = Backward<float>;
-    b.kernels[k_backward_finish_any_any_f64_f64_f64] = Backward<double>;
     b.kernels[k_rms_plain_rms_any_none_f32] = Rms<float>;
     b.kernels[k_rms_plain_rms_f64_none_f64] = Rms<double>;
     b.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward<float>;

@@ -60,9 +60,7 @@ void AddGeneralF32(Backend& backend) {
   backend.kernels[k_forward_any_any_any_any_any] = GeneralForward;
   backend.kernels[k_backward_any_any_any_any_any] = GeneralBackward;
   backend.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial;
-  backend.kernels[k_forward_finish_any_any_any_any_any] = GeneralForward;
   backend.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial;
-  backend.kernels[k_backward_finish_any_any_any_any_any] = GeneralBackward;
   backend.kernels[k_rms_plain_rms_any_none_f32] = Rms;
   backend.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward;
   backend.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty;

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "cpu/vector-inl.h"
+#include "parallel_shard.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
@@ -48,6 +49,14 @@ HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t
       const auto v = hn::PromoteTo(dd, hn::Add(mean, add));
       hn::StoreU(hn::DemoteTo(df, hn::Div(one, hn::Sqrt(v))), df, r + i);
     }
+  }
+}
+
+// The sums of squares of `rows` rows from `first` on, which other ranks share: as all found out. NaN for one that was scaled.
+HWY_INLINE void SharedSums(const Call& call, int64_t first, int64_t rows, float* HWY_RESTRICT sums) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const RowStatistic<float>& statistic = call.shard->StatisticOf<float>(first + i);
+    sums[i] = statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
   }
 }
 

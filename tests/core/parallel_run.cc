@@ -237,7 +237,7 @@ ParallelResult ComputeParallel(const Problem& problem, const Values& inputs, con
       const bool backward = IsBackward(problem);
       const isonorm_status status = backward ? world.Backward(rank, true) : world.Forward(rank, true, &round);
       if (round != 0 && status == ISONORM_OK) continue;  // nothing was computed yet
-      if (!Ran(backward ? "backward_finish" : "forward_finish", status, problem)) return {};
+      if (!Ran(backward ? "backward" : "forward", status, problem)) return {};
     }
     for (int64_t rank = 1; rank < how.ranks; ++rank) {
       if (rounds[static_cast<size_t>(rank)] == rounds[0] && world.statistic(rank) == world.statistic(0)) continue;
