@@ -94,13 +94,20 @@ struct forward_args {
   std::int64_t window = 0;
 };
 
-inline void forward(const isonorm_contract& contract, double eps, const forward_args& args,
-                    const isonorm_executor* executor = shared_executor()) {
-  const detail::c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
-  const detail::c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
+namespace detail {
+template <class Use>
+void with_c(const forward_args& args, const isonorm_executor* executor, Use use) {
+  const c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
+  const c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
   const isonorm_forward_args c = {
       sizeof(isonorm_forward_args), x, weight, bias, residual, gate, y, residual_out, rstd, args.groups, args.window, executor};
-  detail::check(isonorm_forward(&contract, eps, &c));
+  use(c);
+}
+}  // namespace detail
+
+inline void forward(const isonorm_contract& contract, double eps, const forward_args& args,
+                    const isonorm_executor* executor = shared_executor()) {
+  detail::with_c(args, executor, [&](const isonorm_forward_args& c) { detail::check(isonorm_forward(&contract, eps, &c)); });
 }
 
 // As isonorm_backward_args. Without `workspace` the call allocates what it needs.
@@ -165,17 +172,26 @@ inline std::size_t backward_workspace(const isonorm_contract& contract, double e
   return bytes;
 }
 
-inline void backward(const isonorm_contract& contract, double eps, const backward_args& args,
-                     const isonorm_executor* executor = shared_executor()) {
-  detail::with_c(args, executor, [&](isonorm_backward_args& c) {
+namespace detail {
+template <class Use>
+void with_workspace(const isonorm_contract& contract, double eps, const backward_args& args, const isonorm_executor* executor,
+                    Use use) {
+  with_c(args, executor, [&](isonorm_backward_args& c) {
     std::unique_ptr<std::byte[]> own;
     if (args.workspace.empty()) {
-      detail::check(isonorm_backward_workspace(&contract, eps, &c, &c.workspace_size));
+      check(isonorm_backward_workspace(&contract, eps, &c, &c.workspace_size));
       if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
       c.workspace = own.get();
     }
-    detail::check(isonorm_backward(&contract, eps, &c));
+    use(c);
   });
+}
+}  // namespace detail
+
+inline void backward(const isonorm_contract& contract, double eps, const backward_args& args,
+                     const isonorm_executor* executor = shared_executor()) {
+  detail::with_workspace(contract, eps, args, executor,
+                         [&](const isonorm_backward_args& c) { detail::check(isonorm_backward(&contract, eps, &c)); });
 }
 
 // ------------------------------------------------------------------------------------------------- RMS of vectors, penalty
@@ -235,3 +251,5 @@ inline std::string last_kernel() { return isonorm_last_kernel(); }
 inline void set_target(const std::string& name) { detail::check(isonorm_set_target(name.c_str())); }
 
 }  // namespace isonorm
+
+#include <isonorm/parallel.hpp>

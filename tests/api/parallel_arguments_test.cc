@@ -1,0 +1,419 @@
+// Rows shared by ranks, and parts of gradients: every fault of a shard, of its split and of a combination.
+#include <cmath>
+
+#include "api/fault.h"
+
+namespace isonorm_test {
+namespace {
+
+constexpr int64_t kShard = 128, kRanks = 4;  // 4 leaves of 128 columns
+
+// The tensors of a shard, with which a scene makes its call.
+struct Exchange {
+  void Set(int64_t rows, int64_t values) {
+    partial.Set(kOutputByte, ISONORM_F32, {rows, values});
+    gathered.Set(kInputByte, ISONORM_F32, {kRanks, rows, values});
+    statistic.Set(kInputByte, ISONORM_F32, {rows, 4});
+    shard = {sizeof(shard), kRanks, &partial.tensor, &gathered.tensor, &statistic.tensor};
+  }
+  void AddTo(std::vector<std::pair<const char*, Slot*>>* slots) {
+    slots->insert(slots->end(), {{"shard.partial", &partial}, {"shard.gathered", &gathered}, {"shard.statistic", &statistic}});
+  }
+  Slot partial, gathered, statistic;
+  isonorm_shard shard = {};
+  const isonorm_shard* pointer = &shard;
+  bool finish = false;
+};
+
+class ForwardShard : public ForwardScene {
+ public:
+  ForwardShard() {
+    for (Slot* slot : {&x, &residual, &gate}) slot->Set(kInputByte, ISONORM_F32, {kRows, kShard});
+    for (Slot* slot : {&weight, &bias}) slot->Set(kInputByte, ISONORM_F32, {kShard});
+    for (Slot* slot : {&y, &residual_out}) slot->Set(kOutputByte, ISONORM_F32, {kRows, kShard});
+    exchange.Set(kRows, 1);
+    exchange.AddTo(&slots);
+  }
+  isonorm_status Run() override {
+    return exchange.finish ? isonorm_forward_finish(contract_pointer, eps, args_pointer, exchange.pointer, round_pointer)
+                           : isonorm_forward_partial(contract_pointer, eps, args_pointer, exchange.pointer, round);
+  }
+  std::vector<uint8_t> Picture() const override {
+    std::vector<uint8_t> picture = ForwardScene::Picture();
+    Append(&picture, &exchange.shard, sizeof(exchange.shard));
+    Append(&picture, &round, sizeof(round));
+    return picture;
+  }
+  void UseLayerNorm() {
+    contract.statistic = ISONORM_STATISTIC_LAYER;
+    exchange.Set(kRows, 2);
+  }
+  Exchange exchange;
+  int32_t round = 0;
+  int32_t* round_pointer = &round;
+};
+
+class BackwardShard : public BackwardScene {
+ public:
+  BackwardShard() {
+    for (Slot* slot : {&dy, &x, &residual, &residual_out, &gate, &dresidual})
+      slot->Set(kInputByte, ISONORM_F32, {kRows, kShard});
+    for (Slot* slot : {&weight, &bias}) slot->Set(kInputByte, ISONORM_F32, {kShard});
+    for (Slot* slot : {&dx, &dgate}) slot->Set(kOutputByte, ISONORM_F32, {kRows, kShard});
+    for (Slot* slot : {&dweight, &dbias}) slot->Set(kOutputByte, ISONORM_F32, {kShard});
+    args.rstd = nullptr;
+    Measure();
+    exchange.Set(kRows, 1);
+    exchange.AddTo(&slots);
+  }
+  isonorm_status Run() override {
+    return exchange.finish ? isonorm_backward_finish(contract_pointer, eps, args_pointer, exchange.pointer)
+                           : isonorm_backward_partial(contract_pointer, eps, args_pointer, exchange.pointer);
+  }
+  Exchange exchange;
+};
+
+// Both functions must object.
+template <class S>
+void RunBoth(const std::vector<Fault<S>>& faults) {
+  for (const Fault<S>& fault : faults) {
+    for (const bool finish : {false, true}) {
+      S scene;
+      scene.exchange.finish = finish;
+      fault.spoil(scene);
+      EXPECT_EQ(Judge(scene, fault.status, fault.says), "") << fault.name << (finish ? ", finish" : ", partial");
+    }
+  }
+}
+
+template <class S>
+std::vector<Fault<S>> CommonFaults() {
+  return {
+      {"contract", ISONORM_ERROR_NULL, {"contract", "null"}, [](S& s) { s.contract_pointer = nullptr; }},
+      {"args", ISONORM_ERROR_NULL, {"args", "null"}, [](S& s) { s.args_pointer = nullptr; }},
+      {"shard", ISONORM_ERROR_NULL, {"shard", "null"}, [](S& s) { s.exchange.pointer = nullptr; }},
+      {"eps", ISONORM_ERROR_EPS, {"eps", "-1"}, [](S& s) { s.eps = -1; }},
+      {"statistic", ISONORM_ERROR_NULL, {"shard.statistic", "null"}, [](S& s) { s.exchange.shard.statistic = nullptr; }},
+      {"struct_size",
+       ISONORM_ERROR_STRUCT_SIZE,
+       {"shard.struct_size", std::to_string(sizeof(isonorm_shard) - 1)},
+       [](S& s) { --s.exchange.shard.struct_size; }},
+      {"no ranks", ISONORM_ERROR_SPLIT, {"shard.ranks", "0", "power of two"}, [](S& s) { s.exchange.shard.ranks = 0; }},
+      {"negative ranks", ISONORM_ERROR_SPLIT, {"shard.ranks", "-4"}, [](S& s) { s.exchange.shard.ranks = -4; }},
+      {"three ranks",
+       ISONORM_ERROR_SPLIT,
+       {"shard.ranks", "3", "power of two", "1 to 4", "384"},
+       [](S& s) { s.exchange.shard.ranks = 3; }},
+      {"more ranks than leaves",
+       ISONORM_ERROR_SPLIT,
+       {"shard.ranks", "16", "1 to 8", "2048", "128 on each"},
+       [](S& s) { s.exchange.shard.ranks = 16; }},
+      {"ranks that overflow",
+       ISONORM_ERROR_SPLIT,
+       {"shard.ranks", "4611686018427387904"},
+       [](S& s) { s.exchange.shard.ranks = int64_t{1} << 62; }},
+      {"groups",
+       ISONORM_ERROR_GROUPS,
+       {"groups", "2", "0 or 1"},
+       [](S& s) {
+         s.args.groups = 2;
+         s.args.rstd = nullptr;
+       }},
+      {"window", ISONORM_ERROR_WINDOW, {"window", "128", "0"}, [](S& s) { s.args.window = kShard; }},
+      {"statistic of another row count",
+       ISONORM_ERROR_SHAPE,
+       {"shard.statistic", "2", "3"},
+       [](S& s) { s.exchange.statistic.shape[0] = 2; }},
+      {"statistic too narrow",
+       ISONORM_ERROR_SHAPE,
+       {"shard.statistic.shape[1]", "3", "4"},
+       [](S& s) { s.exchange.statistic.shape[1] = 3; }},
+      {"statistic as a vector",
+       ISONORM_ERROR_RANK,
+       {"shard.statistic.ndim", "1", "2"},
+       [](S& s) {
+         s.exchange.statistic.tensor.ndim = 1;
+         s.exchange.statistic.strides[0] = 1;
+       }},
+      {"statistic as bf16",
+       ISONORM_ERROR_DTYPE,
+       {"shard.statistic", "bf16", "f32"},
+       [](S& s) { s.exchange.statistic.Retype(ISONORM_BF16); }},
+      {"statistic elsewhere",
+       ISONORM_ERROR_DEVICE,
+       {"shard.statistic", "2"},
+       [](S& s) { s.exchange.statistic.tensor.device.device_type = 2; }},
+      {"executor",
+       ISONORM_ERROR_EXECUTOR,
+       {"executor.concurrency", "0"},
+       [](S& s) {
+         s.args.executor = &s.executor;
+         s.executor.concurrency = 0;
+       }},
+  };
+}
+
+TEST(ParallelArguments, ForwardShard) {
+  using S = ForwardShard;
+  RunBoth(CommonFaults<S>());
+  RunBoth<S>({
+      {"no output",
+       ISONORM_ERROR_ARGUMENT,
+       {"y", "rstd"},
+       [](S& s) { s.args.y = s.args.residual_out = s.args.rstd = nullptr; }},
+      {"negative round", ISONORM_ERROR_ARGUMENT, {"round", "-1"}, [](S& s) { s.round = -1; }},
+      {"no such round", ISONORM_ERROR_ARGUMENT, {"round", "3", "2 at most"}, [](S& s) { s.round = 3; }},
+      {"no such round of LayerNorm",
+       ISONORM_ERROR_ARGUMENT,
+       {"round", "5", "4 at most"},
+       [](S& s) {
+         s.UseLayerNorm();
+         s.round = 5;
+       }},
+      {"statistic over y",
+       ISONORM_ERROR_OVERLAP,
+       {"shard.statistic", "y"},
+       [](S& s) { s.exchange.statistic.tensor.data = s.y.data(); }},
+      {"statistic over x",
+       ISONORM_ERROR_OVERLAP,
+       {"shard.statistic", "x"},
+       [](S& s) { s.exchange.statistic.tensor.data = s.x.data(); }},
+  });
+}
+
+TEST(ParallelArguments, BackwardShard) {
+  using S = BackwardShard;
+  RunBoth(CommonFaults<S>());
+  RunBoth<S>({
+      {"dy", ISONORM_ERROR_NULL, {"dy", "null"}, [](S& s) { s.args.dy = nullptr; }},
+      {"rstd", ISONORM_ERROR_ARGUMENT, {"rstd", "shard.statistic"}, [](S& s) { s.args.rstd = &s.rstd.tensor; }},
+      {"statistic over dx",
+       ISONORM_ERROR_OVERLAP,
+       {"shard.statistic", "dx"},
+       [](S& s) { s.exchange.statistic.tensor.data = s.dx.data(); }},
+  });
+}
+
+template <class S>
+void PartialFaults() {
+  RunFaults<S>({
+      {"no partial", ISONORM_ERROR_NULL, {"shard.partial", "null"}, [](S& s) { s.exchange.shard.partial = nullptr; }},
+      {"partial of LayerNorm's width",
+       ISONORM_ERROR_SHAPE,
+       {"shard.partial.shape[1]", "2", "1"},
+       [](S& s) { s.exchange.Set(kRows, 2); }},
+      {"partial as f64",
+       ISONORM_ERROR_DTYPE,
+       {"shard.partial", "f64", "f32"},
+       [](S& s) {
+         s.exchange.partial.Set(kOutputByte, ISONORM_F64, {kRows, 1});
+       }},
+      {"partial over x",
+       ISONORM_ERROR_OVERLAP,
+       {"shard.partial", "x"},
+       [](S& s) { s.exchange.partial.tensor.data = s.x.data(); }},
+      {"partial over the statistic",
+       ISONORM_ERROR_OVERLAP,
+       {"shard.partial", "shard.statistic"},
+       [](S& s) { s.exchange.partial.tensor.data = s.exchange.statistic.data(); }},
+      {"partial with rows in one place",
+       ISONORM_ERROR_STRIDE,
+       {"shard.partial", "0"},
+       [](S& s) { s.exchange.partial.strides[0] = 0; }},
+  });
+}
+TEST(ParallelArguments, PartialOfForward) { PartialFaults<ForwardShard>(); }
+TEST(ParallelArguments, PartialOfBackward) { PartialFaults<BackwardShard>(); }
+
+// The scene as a call of finish.
+template <class S>
+S& Finish(S& scene) {
+  scene.exchange.finish = true;
+  return scene;
+}
+
+template <class S>
+void FinishFaults() {
+  RunFaults<S>({
+      {"nothing gathered",
+       ISONORM_ERROR_NULL,
+       {"shard.gathered", "null"},
+       [](S& s) { Finish(s).exchange.shard.gathered = nullptr; }},
+      {"gathered of fewer ranks",
+       ISONORM_ERROR_SHAPE,
+       {"shard.gathered.shape[0]", "2", "4"},
+       [](S& s) { Finish(s).exchange.gathered.shape[0] = 2; }},
+      {"gathered of more rows",
+       ISONORM_ERROR_SHAPE,
+       {"shard.gathered.shape[1]", "4", "3"},
+       [](S& s) { Finish(s).exchange.gathered.shape[1] = 4; }},
+      {"gathered without ranks",
+       ISONORM_ERROR_RANK,
+       {"shard.gathered.ndim", "2", "3"},
+       [](S& s) { Finish(s).exchange.gathered.tensor.ndim = 2; }},
+      {"gathered as f16",
+       ISONORM_ERROR_DTYPE,
+       {"shard.gathered", "f16", "f32"},
+       [](S& s) { Finish(s).exchange.gathered.Retype(ISONORM_F16); }},
+  });
+}
+
+TEST(ParallelArguments, FinishOfForward) {
+  using S = ForwardShard;
+  FinishFaults<S>();
+  RunFaults<S>({
+      {"no round", ISONORM_ERROR_NULL, {"round", "null"}, [](S& s) { Finish(s).round_pointer = nullptr; }},
+      {"gathered over the statistic",
+       ISONORM_ERROR_OVERLAP,
+       {"shard.gathered", "shard.statistic"},
+       [](S& s) { Finish(s).exchange.statistic.tensor.data = s.exchange.gathered.data(); }},
+  });
+}
+
+TEST(ParallelArguments, FinishOfBackward) {
+  using S = BackwardShard;
+  FinishFaults<S>();
+  RunFaults<S>({
+      {"no workspace", ISONORM_ERROR_WORKSPACE, {"workspace", "null"}, [](S& s) { Finish(s).args.workspace = nullptr; }},
+  });
+}
+
+TEST(ParallelArguments, WhatIsAllowed) {
+  ForwardShard forward;
+  EXPECT_EQ(forward.Run(), ISONORM_OK) << isonorm_last_error();
+  forward.exchange.finish = true;
+  EXPECT_EQ(forward.Run(), ISONORM_OK) << isonorm_last_error();
+  EXPECT_EQ(forward.round, 0);
+  forward.exchange.shard.struct_size += 8;
+  forward.exchange.shard.partial = nullptr;  // finish does not send
+  EXPECT_EQ(forward.Run(), ISONORM_OK) << isonorm_last_error();
+
+  BackwardShard backward;
+  backward.args.workspace = nullptr;  // partial needs none
+  backward.exchange.shard.gathered = nullptr;
+  EXPECT_EQ(backward.Run(), ISONORM_OK) << isonorm_last_error();
+  backward.args.dx = nullptr;  // sums over rows need nothing from other ranks
+  backward.exchange.finish = true;
+  ASSERT_EQ(backward.Measure(), ISONORM_OK) << isonorm_last_error();
+  EXPECT_EQ(backward.Run(), ISONORM_OK) << isonorm_last_error();
+}
+
+TEST(ParallelArguments, MaxRanks) {
+  const std::vector<std::pair<int64_t, int64_t>> known = {
+      {-1, 0},    {0, 0},     {1, 1},     {128, 1},    {129, 1},    {136, 1},     {144, 2},   {256, 2},
+      {264, 1},   {272, 2},   {288, 4},   {512, 4},    {520, 1},    {528, 2},     {544, 4},   {576, 8},
+      {1000, 1},  {1024, 8},  {2880, 8},  {4095, 1},   {4096, 8},   {4104, 1},    {4224, 16}, {5120, 16},
+      {7168, 16}, {8192, 16}, {8448, 32}, {12288, 32}, {28672, 64}, {65536, 128}, {65537, 1}, {INT64_MAX, 1}};
+  for (const auto& [cols, most] : known) EXPECT_EQ(isonorm_max_ranks(cols), most) << cols;
+  EXPECT_GT(isonorm_max_ranks(int64_t{1} << 62), int64_t{1} << 50);
+}
+
+// ----------------------------------------------------------------------------------------------------------- combination
+
+class CombineScene : public Scene {
+ public:
+  CombineScene() {
+    slots = {{"parts", &parts}, {"gradient", &gradient}};
+    parts.Set(kInputByte, ISONORM_F32, {3, kCols});
+    gradient.Set(kOutputByte, ISONORM_F32, {kCols});
+  }
+  isonorm_status Run() override { return isonorm_combine_gradients(args_pointer); }
+
+  Slot parts, gradient;
+  isonorm_combine_args args = {sizeof(args), &parts.tensor, &gradient.tensor, 150, 64, 0, 0, nullptr};
+  const isonorm_combine_args* args_pointer = &args;
+};
+
+TEST(CombineArguments, Faults) {
+  using S = CombineScene;
+  RunFaults<S>({
+      {"args", ISONORM_ERROR_NULL, {"args", "null"}, [](S& s) { s.args_pointer = nullptr; }},
+      {"struct_size", ISONORM_ERROR_STRUCT_SIZE, {"args.struct_size", "8"}, [](S& s) { s.args.struct_size = 8; }},
+      {"parts", ISONORM_ERROR_NULL, {"parts", "null"}, [](S& s) { s.args.parts = nullptr; }},
+      {"gradient", ISONORM_ERROR_NULL, {"gradient", "null"}, [](S& s) { s.args.gradient = nullptr; }},
+      {"flags", ISONORM_ERROR_ARGUMENT, {"flags", "2"}, [](S& s) { s.args.flags = 2; }},
+      {"reserved", ISONORM_ERROR_ARGUMENT, {"reserved", "1"}, [](S& s) { s.args.reserved = 1; }},
+      {"rows", ISONORM_ERROR_SHAPE, {"rows", "-150"}, [](S& s) { s.args.rows = -150; }},
+      {"part_rows of no rows", ISONORM_ERROR_SPLIT, {"part_rows", "0", "32"}, [](S& s) { s.args.part_rows = 0; }},
+      {"part_rows below a block", ISONORM_ERROR_SPLIT, {"part_rows", "16", "32"}, [](S& s) { s.args.part_rows = 16; }},
+      {"part_rows of three blocks",
+       ISONORM_ERROR_SPLIT,
+       {"part_rows", "96", "power of two"},
+       [](S& s) { s.args.part_rows = 96; }},
+      {"part_rows negative", ISONORM_ERROR_SPLIT, {"part_rows", "-64"}, [](S& s) { s.args.part_rows = -64; }},
+      {"part_rows the least number",
+       ISONORM_ERROR_SPLIT,
+       {"part_rows", "-9223372036854775808"},
+       [](S& s) { s.args.part_rows = INT64_MIN; }},
+      {"too many rows", ISONORM_ERROR_SPLIT, {"parts.shape[0]", "3", "4", "193", "64"}, [](S& s) { s.args.rows = 193; }},
+      {"too few rows", ISONORM_ERROR_SPLIT, {"parts.shape[0]", "3", "2", "128"}, [](S& s) { s.args.rows = 128; }},
+      {"no rows", ISONORM_ERROR_SPLIT, {"parts.shape[0]", "3", "0"}, [](S& s) { s.args.rows = 0; }},
+      {"parts as a vector",
+       ISONORM_ERROR_RANK,
+       {"parts.ndim", "1", "2"},
+       [](S& s) {
+         s.parts.tensor.ndim = 1;
+         s.parts.strides[0] = 1;
+       }},
+      {"parts rounded", ISONORM_ERROR_DTYPE, {"parts", "bf16", "f32 or f64"}, [](S& s) { s.parts.Retype(ISONORM_BF16); }},
+      {"no columns", ISONORM_ERROR_SHAPE, {"parts.shape[1]", "0"}, [](S& s) { s.parts.shape[1] = s.gradient.shape[0] = 0; }},
+      {"gradient narrower", ISONORM_ERROR_SHAPE, {"gradient", "32", "64"}, [](S& s) { s.gradient.shape[0] = 32; }},
+      {"gradient as f64",
+       ISONORM_ERROR_DTYPE,
+       {"gradient", "f64"},
+       [](S& s) { s.gradient.Set(kOutputByte, ISONORM_F64, {kCols}); }},
+      {"gradient of f64 parts as f32",
+       ISONORM_ERROR_DTYPE,
+       {"gradient", "f32", "f64"},
+       [](S& s) {
+         s.parts.Set(kInputByte, ISONORM_F64, {3, kCols});
+       }},
+      {"gradient over a part",
+       ISONORM_ERROR_OVERLAP,
+       {"gradient", "parts"},
+       [](S& s) { s.gradient.tensor.data = s.parts.data(); }},
+      {"executor",
+       ISONORM_ERROR_EXECUTOR,
+       {"executor.parallel_for", "null"},
+       [](S& s) {
+         s.args.executor = &s.executor;
+         s.executor.parallel_for = nullptr;
+       }},
+  });
+}
+
+TEST(CombineArguments, WhatIsAllowed) {
+  CombineScene scene;
+  for (const int64_t rows : {129, 150, 192}) {  // the last part may have any number of rows
+    scene.args.rows = rows;
+    EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+  }
+  for (const isonorm_dtype type : {ISONORM_BF16, ISONORM_F16}) {
+    scene.gradient.Retype(type);
+    EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+  }
+  scene.parts.shape[0] = 0;
+  scene.args.rows = 0;
+  EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+  scene.args.struct_size += 8;
+  EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+}
+
+// A sum over rows is rounded to the type of its parameter, or not at all; nothing between.
+TEST(CombineArguments, SumsOfTheComputeType) {
+  for (const char* name : {"dweight", "dbias"}) {
+    BackwardScene scene;
+    scene.weight.Retype(ISONORM_F16);
+    scene.bias.Retype(ISONORM_F16);
+    scene.dweight.Retype(ISONORM_F16);
+    scene.dbias.Retype(ISONORM_F16);
+    EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+    scene.slot(name).Retype(ISONORM_F32);
+    EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+    scene.slot(name).Retype(ISONORM_BF16);
+    EXPECT_EQ(Judge(scene, ISONORM_ERROR_DTYPE, {name, "bf16", "f16", "f32"}), "");
+  }
+}
+
+}  // namespace
+}  // namespace isonorm_test
