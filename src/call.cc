@@ -1,7 +1,10 @@
 #include "call.h"
 
+#include <algorithm>
 #include <cinttypes>
 #include <cmath>
+#include <cstddef>
+#include <cstring>
 
 #include "call_builder.h"
 #include "contract.h"
@@ -20,13 +23,15 @@
 namespace isonorm {
 namespace {
 
+// Copies what the caller's version of the structure has; the rest is 0. first_size: that of its first version.
 template <class Args>
-isonorm_status CheckArgs(const Args* args, const char* structure) {
-  if (args == nullptr) return Fail(ISONORM_ERROR_NULL, "args is null, but must point to an %s.", structure);
-  if (args->struct_size < sizeof(Args)) {
+isonorm_status TakeArgs(const Args* from, size_t first_size, const char* structure, Args* args) {
+  if (from == nullptr) return Fail(ISONORM_ERROR_NULL, "args is null, but must point to an %s.", structure);
+  if (from->struct_size < first_size) {
     return Fail(ISONORM_ERROR_STRUCT_SIZE, "args.struct_size is %zu, but must be at least %zu; use sizeof(%s).",
-                args->struct_size, sizeof(Args), structure);
+                from->struct_size, first_size, structure);
   }
+  std::memcpy(args, from, std::min(from->struct_size, sizeof(Args)));
   return ISONORM_OK;
 }
 
@@ -39,7 +44,8 @@ isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, con
   }
   if (gate == nullptr) return Fail(ISONORM_ERROR_ARGUMENT, "gate is null, but contract.gate_place asks for one.");
   if (call.wide)
-    return Fail(ISONORM_ERROR_DTYPE, "gate is given with f64 data, but silu is defined for f32, bf16 and f16 data only.");
+    return Fail(ISONORM_ERROR_DTYPE,
+                "gate is given with f64 data, but silu and sigmoid are defined for f32, bf16 and f16 data only.");
   if (contract.gate_place == ISONORM_GATE_BEFORE && residual != nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT,
                 "a gate before the norm is given together with a residual, but only one of them may be.");
@@ -66,14 +72,20 @@ isonorm_status MakeForward(const isonorm_contract* contract, double eps, const i
   return MakePlainForward(contract, eps, args, call) ? ISONORM_OK : MakeForwardBySteps(contract, eps, args, call);
 }
 
-isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call,
+isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* from, Call* call,
                                   const ShardTensors* shard) {
   ISONORM_TRY(CheckContract(contract));
-  ISONORM_TRY(CheckArgs(args, "isonorm_forward_args"));
+  isonorm_forward_args all = {};
+  ISONORM_TRY(TakeArgs(from, offsetof(isonorm_forward_args, quantization), "isonorm_forward_args", &all));
+  const isonorm_forward_args* args = &all;
   CallBuilder builder(call);
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", args->x));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
   ISONORM_TRY(builder.SetGroups(args->groups, args->window));
+  ISONORM_TRY(builder.SetQuantizer(args->quantization));
+  if (args->quantization != nullptr && args->y == nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "quantization is given, but y is null and there is nothing to quantise.");
+  }
   ISONORM_TRY(CheckGate(*contract, *call, args->gate, args->residual));
   if (args->residual_out != nullptr && args->residual == nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT, "residual_out is given, but residual is null and there is no sum to write.");
@@ -90,6 +102,7 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, 
   ISONORM_TRY(builder.AddRows(kY, "y", args->y, true));
   ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, true));
   ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, true));
+  ISONORM_TRY(builder.AddScale(args->scale));
   call->weight = weight;
   call->bias = bias;
   if (args->residual_out != nullptr) {
@@ -101,10 +114,12 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, 
   return builder.Finish();
 }
 
-isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
+isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* from, bool measure,
                             Call* call, const ShardTensors* shard) {
   ISONORM_TRY(CheckContract(contract));
-  ISONORM_TRY(CheckArgs(args, "isonorm_backward_args"));
+  isonorm_backward_args all = {};
+  ISONORM_TRY(TakeArgs(from, sizeof(all), "isonorm_backward_args", &all));
+  const isonorm_backward_args* args = &all;
   call->backward = true;
   const bool from_sum = args->residual_out != nullptr;
   if (from_sum && args->residual != nullptr) {

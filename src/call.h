@@ -21,7 +21,8 @@ enum RowTensor : int {
   kY,
   kDx,
   kDgate,
-  kRstd,  // written by forward, read by backward
+  kRstd,   // written by forward, read by backward
+  kScale,  // of quantised rows, written by forward
   kRowTensors
 };
 
@@ -30,6 +31,20 @@ constexpr int kMaxLeading = 6;
 struct Shard;  // parallel_shard.h
 
 enum class Gate : uint8_t { kNone, kBefore, kAfter };
+enum class GateFunction : uint8_t { kSilu, kSigmoid };
+
+// How y is quantised; y's type says to what.
+struct Quantizer {
+  bool on = false;
+  bool dynamic = false;           // scales are computed
+  bool power_of_two = false;      // as E8M0
+  bool per_row = false;           // one dynamic scale for all columns
+  Type rounded_to = Type::kNone;  // of 16 bits
+  int64_t scale_cols = 0;         // columns of one dynamic scale
+  float multiplier = 1;           // static: 1 / scale
+  float min_scale = 0;            // least scale; a power of two where scales are
+  float scale_ub = 0;             // amax is cut to it; infinity: it is not
+};
 
 // What the rows of the call do; the numbers are defined in docs/numerics.md §2 to §4.
 struct Call {
@@ -42,12 +57,14 @@ struct Call {
   bool accumulate = false;        // dweight and dbias are added to
   bool accumulates_rows = false;  // so is dx, by the penalty
   Gate gate = Gate::kNone;
+  GateFunction gate_function = GateFunction::kSilu;
   Type scaled_type = Type::kNone;  // what v * rstd is rounded to; kNone: it is not
   Type gated_type = Type::kNone;   // what the value is rounded to before a gate after the norm; kNone: it is not
   Type sum_type = Type::kNone;     // what x + residual is rounded to before the norm; kNone: kept
   double eps = 0;                  // already rounded to the compute type
   double weight_offset = 0;        // already rounded to the compute type
   double lambda = 0;               // of the penalty
+  Quantizer quantizer;
 
   // Sizes.
   int64_t rows = 0, cols = 0;

@@ -13,6 +13,9 @@ isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const
   const View& view = entry.view;
   const isonorm_status status = CheckTensor(name, x, &entry.view);
   if (status != ISONORM_OK) return status;
+  if (IsByte(view.type)) {
+    return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be f32, bf16, f16 or f64.", name, NameOf(view.type));
+  }
   entry.slot = slot;
   entry.output = false;
   count_ = 1;
@@ -28,11 +31,20 @@ isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const
   return ISONORM_OK;
 }
 
-isonorm_status CallBuilder::CheckType(const View& view, bool output) const {
-  if (call_->wide == (view.type == Type::kF64)) return ISONORM_OK;
-  if (call_->wide && output && view.type == Type::kF32) return ISONORM_OK;  // y by one rounding; the others are checked by slot
-  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s every tensor must be %s.", view.name, NameOf(view.type),
-              shape().name, NameOf(shape().type), call_->wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
+isonorm_status CallBuilder::CheckType(const View& view, int slot) const {
+  const bool wide = call_->wide;
+  if (slot == kY && IsByte(view.type) && view.type != Type::kE8M0) {
+    if (call_->quantizer.on) return ISONORM_OK;
+    return Fail(ISONORM_ERROR_DTYPE, "y is %s, but quantization is null; a quantised output needs both.", NameOf(view.type));
+  }
+  if (slot == kY && call_->quantizer.on) {
+    return Fail(ISONORM_ERROR_DTYPE, "y is %s, but must be i8, e4m3 or e5m2 where quantization is given.", NameOf(view.type));
+  }
+  if (!IsByte(view.type) && wide == (view.type == Type::kF64)) return ISONORM_OK;
+  if (wide && slot == kY && view.type == Type::kF32) return ISONORM_OK;  // by one rounding
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s %s must be %s.", view.name, NameOf(view.type), shape().name,
+              NameOf(shape().type), IsByte(view.type) ? "it" : "every tensor",
+              wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
 }
 
 isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** out) {
@@ -40,7 +52,7 @@ isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor
   View& view = entry.view;
   isonorm_status status = CheckTensor(name, tensor, &view);
   if (status != ISONORM_OK) return status;
-  status = CheckType(view, slot == kY);
+  status = slot == kScale ? ISONORM_OK : CheckType(view, slot);
   if (status == ISONORM_OK && output && view.data != nullptr) status = CheckOutput(view);
   if (status != ISONORM_OK) return status;
   entry.slot = slot;
@@ -69,26 +81,32 @@ isonorm_status CallBuilder::AddRows(RowTensor slot, const char* name, const ison
   return ISONORM_OK;
 }
 
-isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
-  if (tensor == nullptr) return ISONORM_OK;
-  View* view = nullptr;
-  const isonorm_status status = Check(name, tensor, output, slot, &view);
-  if (status != ISONORM_OK) return status;
+isonorm_status CallBuilder::CheckPerRow(const View& view, int64_t per_row, const char* extent) const {
   const int leading = shape().ndim() - 1;
-  const bool has_groups = view->ndim() == leading + 1;
-  const bool no_groups = call_->groups == 1 && view->ndim() == leading;
-  if (!has_groups && !no_groups) {
-    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d: the leading dimensions of %s%s.", name, view->ndim(),
-                call_->groups == 1 && leading > 0 ? leading : leading + 1, shape().name,
-                call_->groups == 1 && leading > 0 ? "" : " and one of size groups");
+  const bool has_last = view.ndim() == leading + 1;
+  const bool no_last = per_row == 1 && view.ndim() == leading;
+  if (!has_last && !no_last) {
+    const bool only_leading = per_row == 1 && leading > 0;
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d: the leading dimensions of %s%s%s.", view.name, view.ndim(),
+                only_leading ? leading : leading + 1, shape().name, only_leading ? "" : " and one of size ",
+                only_leading ? "" : extent);
   }
-  for (int i = 0; i < view->ndim(); ++i) {
-    const int64_t expected = i < leading ? shape().size(i) : call_->groups;
-    if (view->size(i) != expected) {
-      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", name, i, view->size(i),
+  for (int i = 0; i < view.ndim(); ++i) {
+    const int64_t expected = i < leading ? shape().size(i) : per_row;
+    if (view.size(i) != expected) {
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", view.name, i, view.size(i),
                   expected);
     }
   }
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
+  if (tensor == nullptr) return ISONORM_OK;
+  View* view = nullptr;
+  isonorm_status status = Check(name, tensor, output, slot, &view);
+  if (status == ISONORM_OK) status = CheckPerRow(*view, call_->groups, "groups");
+  if (status != ISONORM_OK) return status;
   call_->type[slot] = view->type;
   return CheckComputeType(*view);
 }
@@ -162,6 +180,7 @@ isonorm_status CallBuilder::SetScalars(const isonorm_contract& contract, double 
   call_->gate = contract.gate_place == ISONORM_GATE_BEFORE  ? Gate::kBefore
                 : contract.gate_place == ISONORM_GATE_AFTER ? Gate::kAfter
                                                             : Gate::kNone;
+  call_->gate_function = contract.gate_function == ISONORM_GATE_SIGMOID ? GateFunction::kSigmoid : GateFunction::kSilu;
   call_->eps = call_->wide ? eps : RoundedToF32(eps);
   call_->weight_offset = call_->wide ? contract.weight_offset : RoundedToF32(contract.weight_offset);
   if (!std::isfinite(call_->eps) || eps < 0) {
@@ -202,7 +221,7 @@ isonorm_status CallBuilder::Finish() {
       if (other.output && j < i) continue;
       // A row is read before it is written, element by element; a statistic per row and a vector are not rows.
       const bool in_place = !call_->accumulates_rows && !other.output && output.slot >= 0 && other.slot >= 0 &&
-                            output.slot != kRstd && other.slot != kRstd;
+                            output.slot < kRstd && other.slot < kRstd;
       const isonorm_status status = CheckMeeting(output.view, other.view, in_place);
       if (status != ISONORM_OK) return status;
     }

@@ -22,10 +22,12 @@ class CallBuilder {
   // One of the compute type and of exactly this shape; `view` is where it lies then.
   isonorm_status AddExact(const char* name, const isonorm_tensor* tensor, bool output, std::initializer_list<int64_t> shape,
                           const View** view);
+  isonorm_status AddScale(const isonorm_tensor* tensor);  // not null; after SetQuantizer
   isonorm_status AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type);
 
   isonorm_status SetGroups(int64_t groups, int64_t window);
   isonorm_status SetScalars(const isonorm_contract& contract, double eps);
+  isonorm_status SetQuantizer(const isonorm_quantization* quantization);  // null: none; after SetGroups
   isonorm_status SetExecutor(const isonorm_executor* executor);
 
   // Every output against every other tensor, then strides into the call.
@@ -46,7 +48,9 @@ class CallBuilder {
   static constexpr int kMaxEntries = 16;
 
   isonorm_status Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** view);
-  isonorm_status CheckType(const View& view, bool output) const;
+  // [leading..., per_row], or [leading...] where that is 1. extent: what the last size is, for the message.
+  isonorm_status CheckPerRow(const View& view, int64_t per_row, const char* extent) const;
+  isonorm_status CheckType(const View& view, int slot) const;
   isonorm_status CheckComputeType(const View& view) const;
   bool Merges(int dimension, int outer) const;
   void Collapse();

@@ -30,14 +30,12 @@ bool Known(int32_t value, int32_t last) { return value >= 1 && value <= last; }
       {"scaled_rounding", contract.scaled_rounding, 3, "ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X, ISONORM_ROUND_TO_WEIGHT"},
       {"sum_rounding", contract.sum_rounding, 2, "ISONORM_SUM_STORED, ISONORM_SUM_KEPT"},
       {"gate_place", contract.gate_place, 3, "ISONORM_GATE_NONE, ISONORM_GATE_BEFORE, ISONORM_GATE_AFTER"},
+      {"gate_function", contract.gate_function, 2, "ISONORM_GATE_SILU, ISONORM_GATE_SIGMOID"},
   };
   for (const auto& field : fields) {
     if (Known(field.value, field.last)) continue;
     return Fail(ISONORM_ERROR_CONTRACT, "contract.%s is %d, but must be set to one of %s.", field.name,
                 static_cast<int>(field.value), field.allowed);
-  }
-  if (contract.reserved != 0) {
-    return Fail(ISONORM_ERROR_CONTRACT, "contract.reserved is %d, but must be 0.", static_cast<int>(contract.reserved));
   }
   return Fail(ISONORM_ERROR_CONTRACT, "contract.weight_offset is %g, but must be finite.", contract.weight_offset);
 }
@@ -72,7 +70,7 @@ isonorm_status CheckContract(const isonorm_contract* contract) {
                 sizeof(isonorm_contract));
   }
   if (!Known(contract->statistic, 2) || !Known(contract->eps_place, 2) || !Known(contract->scaled_rounding, 3) ||
-      !Known(contract->sum_rounding, 2) || !Known(contract->gate_place, 3) || contract->reserved != 0 ||
+      !Known(contract->sum_rounding, 2) || !Known(contract->gate_place, 3) || !Known(contract->gate_function, 2) ||
       !std::isfinite(contract->weight_offset)) {
     return BadField(*contract);
   }

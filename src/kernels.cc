@@ -24,6 +24,9 @@ constexpr const char* kNames[] = {
 #include "kernels.inc"
 };
 
+constexpr size_t kTypes = 5;  // up to f64: a tuned row has no type of 8 bits
+static_assert(kTypes == static_cast<size_t>(Type::kF64) + 1);
+
 // The tuned row for an operation and three storage types; kKernels where the table has none.
 struct TunedIds {
   constexpr TunedIds() {
@@ -43,13 +46,13 @@ struct TunedIds {
   int Of(Operation operation, Type x, Type weight, Type out) const {
     return id[Index(operation)][Index(x)][Index(weight)][Index(out)];
   }
-  uint8_t id[static_cast<size_t>(Operation::kCount)][5][5][5];
+  uint8_t id[static_cast<size_t>(Operation::kCount)][kTypes][kTypes][kTypes];
 };
 constexpr TunedIds kTuned;
 
 bool HasMore(const Call& call) {
   return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
-         call.gate != Gate::kNone || call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr;
+         call.gate != Gate::kNone || call.quantizer.on || call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr;
 }
 
 // A tuned loop has no residual, gate, bias, groups, window or LayerNorm, and at most one rounding of x * rstd.

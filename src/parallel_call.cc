@@ -49,6 +49,11 @@ isonorm_status SetRanks(int64_t ranks, int64_t window, Call* call) {
                 " columns (%" PRId64 " on each rank).",
                 ranks, most, full, call->cols);
   }
+  if (call->quantizer.per_row && ranks > 1) {
+    return Fail(
+        ISONORM_ERROR_SPLIT,
+        "quantization.group_cols is 0, but must be 32, 64 or 128 in a shard: the largest value of a row is not on one rank.");
+  }
   call->ranks = ranks;
   return ISONORM_OK;
 }

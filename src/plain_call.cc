@@ -20,14 +20,14 @@ bool IsKnown(const isonorm_contract& contract) {
   return contract.struct_size >= sizeof(contract) && contract.statistic == ISONORM_STATISTIC_RMS &&
          static_cast<uint32_t>(contract.eps_place) - 1 < 2 && static_cast<uint32_t>(contract.scaled_rounding) - 1 < 3 &&
          static_cast<uint32_t>(contract.sum_rounding) - 1 < 2 && contract.gate_place == ISONORM_GATE_NONE &&
-         contract.reserved == 0;
+         static_cast<uint32_t>(contract.gate_function) - 1 < 2;
 }
 
 bool IsKnown(const isonorm_forward_args& args) {
   if (args.struct_size < sizeof(args) || args.x == nullptr || args.y == nullptr) return false;
-  const auto bits = [](const isonorm_tensor* tensor) { return reinterpret_cast<uintptr_t>(tensor); };
+  const auto bits = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
   const uintptr_t unusual = bits(args.residual) | bits(args.gate) | bits(args.bias) | bits(args.residual_out) |
-                            bits(args.rstd) | static_cast<uintptr_t>(args.window) |
+                            bits(args.rstd) | bits(args.quantization) | bits(args.scale) | static_cast<uintptr_t>(args.window) |
                             (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
   return unusual == 0;
 }
@@ -40,7 +40,7 @@ bool IsKnown(const isonorm_executor& executor) {
 Type NarrowTypeOf(const isonorm_tensor& tensor) {
   if (tensor.device.device_type != ISONORM_DEVICE_CPU || tensor.data == nullptr || tensor.shape == nullptr) return Type::kNone;
   const Type type = TypeOf(tensor.dtype);
-  return type == Type::kF64 ? Type::kNone : type;
+  return type >= Type::kF64 ? Type::kNone : type;
 }
 
 // Whether dimension i goes to its next element as if nothing lay between its elements; `below` elements lie in one of them.

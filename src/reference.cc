@@ -1,5 +1,6 @@
 #include "reference.h"
 
+#include "quantize.h"
 #include "reference_row.h"
 
 namespace isonorm {
@@ -9,23 +10,59 @@ using reference::Group;
 using reference::PlainSum;
 using reference::Sum;
 
+// The largest finite magnitude of outputs [begin, end) of a group; 0 if there is none.
+template <class F>
+float Amax(const Group<F>& group, int64_t begin, int64_t end) {
+  float amax = 0;
+  for (int64_t j = begin; j < end; ++j) {
+    const float v = std::fabs(static_cast<float>(group.Output(j)));
+    if (std::isfinite(v)) amax = std::max(amax, v);
+  }
+  return amax;
+}
+
+void StoreScale(const Call& call, const BlockScale& scale, char* scales, int64_t index) {
+  if (call.quantizer.power_of_two) {
+    reinterpret_cast<uint8_t*>(scales)[index] = scale.power;
+  } else {
+    reinterpret_cast<float*>(scales)[index] = scale.scale;
+  }
+}
+
 template <class F>
 void Forward(const Call& call, const Run& run, const ColumnSums&) {
+  const Quantizer& quantizer = call.quantizer;
   for (int64_t row = 0; row < run.count; ++row) {
+    float multiplier = quantizer.multiplier, amax = 0;
+    char* const scales = run.data[kScale] == nullptr ? nullptr : run.data[kScale] + row * run.stride[kScale];
+    const bool one_scale = quantizer.dynamic && quantizer.scale_cols == call.cols;
+    for (int64_t g = 0; g < call.groups && one_scale; ++g) {
+      Group<F> group(call, run, row, g);
+      group.ComputeStatistic();
+      amax = std::max(amax, Amax(group, 0, call.group_cols));
+    }
     for (int64_t g = 0; g < call.groups; ++g) {
       Group<F> group(call, run, row, g);
       group.ComputeStatistic();
       if (group.has(kRstd)) group.StoreRstd(group.rstd());
       for (int64_t j = 0; j < call.group_cols; ++j) {
-        F y = F(0);
-        if (group.has(kY)) {
-          y = group.Affine(j);
-          if (call.gate == Gate::kAfter) y = group.BeforeGate(j) * static_cast<F>(group.GateSilu(j));
+        const int64_t column = group.column(j);
+        if (quantizer.dynamic && column % quantizer.scale_cols == 0) {
+          if (!one_scale) amax = Amax(group, j, j + quantizer.scale_cols);
+          const BlockScale scale = ScaleOf(quantizer, call.type[kY], amax);
+          multiplier = scale.multiplier;
+          StoreScale(call, scale, scales, column / quantizer.scale_cols);
         }
+        const F y = group.has(kY) ? group.Output(j) : F(0);
         // The sum may lie over an input, so it is stored after everything at this place was read.
         const F sum = group.has(kResidualOut) ? group.Source(j) : F(0);
         if (group.has(kResidualOut)) group.Store(kResidualOut, j, sum);
-        if (group.has(kY)) group.Store(kY, j, y);
+        if (!group.has(kY)) continue;
+        if (quantizer.on) {
+          group.StoreByte(kY, j, Quantize(static_cast<float>(y) * multiplier, call.type[kY]));
+        } else {
+          group.Store(kY, j, y);
+        }
       }
     }
   }
@@ -35,7 +72,7 @@ void Forward(const Call& call, const Run& run, const ColumnSums&) {
 template <class F>
 F Upstream(const Call& call, const Group<F>& group, int64_t j) {
   const F dy = group.Load(kDy, j);
-  return call.gate == Gate::kAfter ? dy * static_cast<F>(group.GateSilu(j)) : dy;
+  return call.gate == Gate::kAfter ? dy * group.GateFactor(j) : dy;
 }
 template <class F>
 F G(const Call& call, const Group<F>& group, int64_t j) {
@@ -88,11 +125,11 @@ void BackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
     F dz = 0;
     if (call.gate == Gate::kAfter) {
       const F through = group.Load(kDy, j) * group.BeforeGate(j);
-      dz = through * static_cast<F>(group.GateSlope(j));
+      dz = through * group.GateSlope(j);
     } else if (call.gate == Gate::kBefore) {
       const F through = v * group.Load(kX, j);
-      dz = through * static_cast<F>(group.GateSlope(j));
-      v = v * static_cast<F>(group.GateSilu(j));
+      dz = through * group.GateSlope(j);
+      v = v * group.GateFactor(j);
     }
     if (group.has(kDresidual)) v = v + group.Load(kDresidual, j);
     // dx and dgate may lie over inputs: both are stored after everything at this place was read.

@@ -38,7 +38,7 @@ F PlainSum(int64_t count, int64_t ranks, Value value) {
   return Sum<F>(count, ranks, [&](F a, int64_t j) { return a + value(j); });
 }
 
-// ----------------------------------------------------------------------------------------------- silu (numerics.md §2)
+// ------------------------------------------------------------------------------------- silu and sigmoid (numerics.md §2)
 
 struct SplitExp {  // exp(a) is about p * 2^n
   float p;
@@ -72,6 +72,20 @@ inline float SiluSlope(float z) {
   return z >= 0 ? (1.0f / d) * std::fma(z, x / d, 1.0f) : std::ldexp((e.p / d) * (1.0f + z / d), e.n);
 }
 
+inline float Sigmoid(float z) {
+  if (z != z) return z;
+  const SplitExp e = ExpSplit(std::max(-std::fabs(z), -150.0f));
+  const float d = 1.0f + std::ldexp(e.p, e.n);
+  return z >= 0 ? 1.0f / d : std::ldexp(e.p / d, e.n);
+}
+
+inline float SigmoidSlope(float z) {
+  if (z != z) return z;
+  const SplitExp e = ExpSplit(std::max(-std::fabs(z), -150.0f));
+  const float d = 1.0f + std::ldexp(e.p, e.n);
+  return std::ldexp((e.p / d) * (1.0f / d), e.n);
+}
+
 // ------------------------------------------------------------------------------------------------------------- a group
 
 template <class F>
@@ -85,20 +99,21 @@ class Group {
 
   F Load(RowTensor tensor, int64_t j) const { return LoadScalar<F>(data_[tensor], call_.type[tensor], first_ + j); }
   void Store(RowTensor tensor, int64_t j, F value) const { StoreScalar(value, data_[tensor], call_.type[tensor], first_ + j); }
+  void StoreByte(RowTensor tensor, int64_t j, uint8_t value) const { data_[tensor][first_ + j] = static_cast<char>(value); }
   bool has(RowTensor tensor) const { return data_[tensor] != nullptr; }
   F SavedRstd() const { return LoadScalar<F>(data_[kRstd], call_.type[kRstd], group_); }
   void StoreRstd(F value) const { StoreScalar(value, data_[kRstd], call_.type[kRstd], group_); }
   int64_t column(int64_t j) const { return first_ + j; }
   int64_t row() const { return row_; }  // its index in the call
 
-  // Step 0, the source: x, x + residual (rounded as stored, or kept), x * silu(gate).
+  // Step 0, the source: x, x + residual (rounded as stored, or kept), x * f(gate).
   F Source(int64_t j) const {
     F h = Load(kX, j);
     if (has(kResidual)) {
       h = h + Load(kResidual, j);
       if (call_.sum_type != Type::kNone) h = RoundTo(h, call_.sum_type);
     }
-    if (call_.gate == Gate::kBefore) h = h * static_cast<F>(Silu(static_cast<float>(Load(kGate, j))));
+    if (call_.gate == Gate::kBefore) h = h * GateFactor(j);
     return h;
   }
 
@@ -179,8 +194,20 @@ class Group {
     return weighted ? std::fma(c, Weight(j), b) : c + b;
   }
   F BeforeGate(int64_t j) const { return RoundTo(Affine(j), call_.gated_type); }
-  float GateSilu(int64_t j) const { return Silu(static_cast<float>(Load(kGate, j))); }
-  float GateSlope(int64_t j) const { return SiluSlope(static_cast<float>(Load(kGate, j))); }
+  // silu or sigmoid of the gate, and its derivative; defined for f32 alone.
+  F GateFactor(int64_t j) const {
+    const float z = static_cast<float>(Load(kGate, j));
+    return static_cast<F>(call_.gate_function == GateFunction::kSilu ? Silu(z) : Sigmoid(z));
+  }
+  // What leaves the norm and its gate; where it is quantised, perhaps rounded first.
+  F Output(int64_t j) const {
+    const F t = call_.gate == Gate::kAfter ? BeforeGate(j) * GateFactor(j) : Affine(j);
+    return RoundTo(t, call_.quantizer.rounded_to);
+  }
+  F GateSlope(int64_t j) const {
+    const float z = static_cast<float>(Load(kGate, j));
+    return static_cast<F>(call_.gate_function == GateFunction::kSilu ? SiluSlope(z) : SigmoidSlope(z));
+  }
 
  private:
   // Dot products and plain sums end on +0, so that a lane which adds 0 cannot show.

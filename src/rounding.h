@@ -15,11 +15,14 @@
 
 namespace isonorm {
 
-enum class Type : uint8_t { kNone = 0, kF32, kBF16, kF16, kF64 };
+// The last four have 8 bits: quantised values, and powers of two as their scales.
+enum class Type : uint8_t { kNone = 0, kF32, kBF16, kF16, kF64, kI8, kE4M3, kE5M2, kE8M0 };
 
-constexpr size_t SizeOf(Type type) { return type == Type::kNone ? 0 : type == Type::kF64 ? 8 : type == Type::kF32 ? 4 : 2; }
+constexpr bool IsByte(Type type) { return type >= Type::kI8; }
 
-constexpr int Log2SizeOf(Type type) { return type == Type::kF64 ? 3 : type == Type::kF32 ? 2 : 1; }
+constexpr int Log2SizeOf(Type type) { return type == Type::kF64 ? 3 : type == Type::kF32 ? 2 : IsByte(type) ? 0 : 1; }
+
+constexpr size_t SizeOf(Type type) { return type == Type::kNone ? 0 : size_t{1} << Log2SizeOf(type); }
 
 // 16-bit storage, named so that overloads tell them apart.
 struct Bf16 {
@@ -94,7 +97,7 @@ inline F LoadScalar(const void* data, Type type, int64_t i) {
     case Type::kBF16: return static_cast<F>(Widen(static_cast<const Bf16*>(data)[i]));
     case Type::kF16: return static_cast<F>(Widen(static_cast<const F16*>(data)[i]));
     case Type::kF64: return static_cast<F>(static_cast<const double*>(data)[i]);
-    case Type::kNone: break;
+    default: break;
   }
   return F(1);
 }
@@ -108,7 +111,7 @@ inline void StoreScalar(F value, void* data, Type type, int64_t i) {
     case Type::kBF16: static_cast<Bf16*>(data)[i] = NarrowToBf16(narrow); break;
     case Type::kF16: static_cast<F16*>(data)[i] = NarrowToF16(narrow); break;
     case Type::kF64: static_cast<double*>(data)[i] = CanonicalOrSame(static_cast<double>(value)); break;
-    case Type::kNone: break;
+    default: break;
   }
 }
 

@@ -158,7 +158,12 @@ Type TypeOf(isonorm_dtype dtype) {
   if (packed == std::bit_cast<uint32_t>(ISONORM_F32)) return Type::kF32;
   if (packed == std::bit_cast<uint32_t>(ISONORM_BF16)) return Type::kBF16;
   if (packed == std::bit_cast<uint32_t>(ISONORM_F16)) return Type::kF16;
-  return packed == std::bit_cast<uint32_t>(ISONORM_F64) ? Type::kF64 : Type::kNone;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_F64)) return Type::kF64;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_I8)) return Type::kI8;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_E4M3)) return Type::kE4M3;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_E5M2)) return Type::kE5M2;
+  const bool power = packed == std::bit_cast<uint32_t>(ISONORM_E8M0) || packed == std::bit_cast<uint32_t>(ISONORM_U8);
+  return power ? Type::kE8M0 : Type::kNone;
 }
 
 const char* NameOf(Type type) {
@@ -167,6 +172,10 @@ const char* NameOf(Type type) {
     case Type::kBF16: return "bf16";
     case Type::kF16: return "f16";
     case Type::kF64: return "f64";
+    case Type::kI8: return "i8";
+    case Type::kE4M3: return "e4m3";
+    case Type::kE5M2: return "e5m2";
+    case Type::kE8M0: return "e8m0";
     case Type::kNone: break;
   }
   return "none";

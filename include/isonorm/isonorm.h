@@ -37,7 +37,8 @@ extern "C" {
 /* --------------------------------------------------------------------------------------------------------- forward */
 
 /* All shapes follow x: x has shape [leading..., cols]. f32 is the compute type for f32, bf16 and f16 data, f64 for f64: if
- * x is f64 then every tensor is, but y may be f32. Otherwise each tensor's type is free among f32, bf16 and f16. */
+ * x is f64 then every tensor is, but y may be f32. Otherwise each tensor's type is free among f32, bf16 and f16, and y may be
+ * quantised. */
 typedef struct isonorm_forward_args {
   size_t struct_size;             /* sizeof(isonorm_forward_args) */
   const isonorm_tensor* x;        /* [leading..., cols] */
@@ -52,6 +53,11 @@ typedef struct isonorm_forward_args {
   int64_t groups;                     /* groups of neighbouring columns, each a row of its own; 0 or 1: the whole row */
   int64_t window;                     /* the first values of a group that the statistic sees (pRMSNorm); 0: all of them */
   const isonorm_executor* executor;   /* null: the calling thread does it all */
+  /* From here on since 0.2. A structure of 0.1, by its size, has none of them. */
+  const isonorm_quantization* quantization; /* given exactly where y is i8, e4m3 or e5m2; not with f64 data */
+  const isonorm_tensor* scale;              /* static: in, f32 [1], from 2^-126 to 2^126. Dynamic: out, f32, or e8m0 (u8 too)
+                                               for powers of two; [leading...] or [leading..., 1] for a scale per row,
+                                               [leading..., cols / group_cols] for groups */
 } isonorm_forward_args;
 
 /* eps: finite and not negative, rounded to the compute type; there is no default. */

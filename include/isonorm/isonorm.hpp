@@ -92,6 +92,9 @@ struct forward_args {
   std::optional<tensor> rstd = {};
   std::int64_t groups = 1;
   std::int64_t window = 0;
+  std::optional<isonorm_quantization> quantization = {};  // y is i8, e4m3 or e5m2
+  std::optional<const_tensor> static_scale = {};          // the scale to use, or
+  std::optional<tensor> scale = {};                       // where the scales are written
 };
 
 namespace detail {
@@ -99,8 +102,22 @@ template <class Use>
 void with_c(const forward_args& args, const isonorm_executor* executor, Use use) {
   const c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
   const c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
-  const isonorm_forward_args c = {
-      sizeof(isonorm_forward_args), x, weight, bias, residual, gate, y, residual_out, rstd, args.groups, args.window, executor};
+  const c_optional static_scale(args.static_scale), scale(args.scale);
+  isonorm_forward_args c = {};
+  c.struct_size = sizeof(c);
+  c.x = x;
+  c.weight = weight;
+  c.bias = bias;
+  c.residual = residual;
+  c.gate = gate;
+  c.y = y;
+  c.residual_out = residual_out;
+  c.rstd = rstd;
+  c.groups = args.groups;
+  c.window = args.window;
+  c.executor = executor;
+  c.quantization = args.quantization ? &*args.quantization : nullptr;
+  c.scale = args.static_scale ? static_scale : scale;
   use(c);
 }
 }  // namespace detail

@@ -38,7 +38,8 @@ inline void check(isonorm_status code) {
 
 // -------------------------------------------------------------------------------------------------------------- dtypes
 
-enum class dtype { f32, bf16, f16, f64 };
+// The last four are for quantised outputs and their scales.
+enum class dtype { f32, bf16, f16, f64, i8, e4m3, e5m2, e8m0 };
 
 constexpr isonorm_dtype to_c(dtype type) {
   switch (type) {
@@ -46,6 +47,10 @@ constexpr isonorm_dtype to_c(dtype type) {
     case dtype::bf16: return ISONORM_BF16;
     case dtype::f16: return ISONORM_F16;
     case dtype::f64: return ISONORM_F64;
+    case dtype::i8: return ISONORM_I8;
+    case dtype::e4m3: return ISONORM_E4M3;
+    case dtype::e5m2: return ISONORM_E5M2;
+    case dtype::e8m0: return ISONORM_E8M0;
   }
   return {};
 }
@@ -63,6 +68,10 @@ struct dtype_of<float> {
 template <>
 struct dtype_of<double> {
   static constexpr dtype value = dtype::f64;
+};
+template <>
+struct dtype_of<std::int8_t> {
+  static constexpr dtype value = dtype::i8;
 };
 
 // A contiguous run of a type that isonorm knows: std::span, std::vector, std::array, ...

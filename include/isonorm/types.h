@@ -26,26 +26,27 @@ extern "C" {
 /* Stable codes: a value is never reused. */
 typedef enum isonorm_status {
   ISONORM_OK = 0,
-  ISONORM_ERROR_NULL = 1,        /* a required pointer is null */
-  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is smaller than the first version of the structure */
-  ISONORM_ERROR_CONTRACT = 3,    /* a contract field is unset or has no such value, or the name is unknown */
-  ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
-  ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
-  ISONORM_ERROR_RANK = 6,        /* ndim is not from 1 to 7, or differs from what x asks for */
-  ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; nothing is broadcast */
-  ISONORM_ERROR_STRIDE = 8,      /* the last dimension is not contiguous, or an output's rows overlap each other */
-  ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
-  ISONORM_ERROR_WINDOW = 10,     /* window is negative, larger than the group, or given with LayerNorm */
-  ISONORM_ERROR_GROUPS = 11,     /* groups is below 1 or does not divide cols */
-  ISONORM_ERROR_OVERLAP = 12,    /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
-  ISONORM_ERROR_DEVICE = 13,     /* a tensor is not in memory of this CPU */
-  ISONORM_ERROR_WORKSPACE = 14,  /* workspace is null or smaller than isonorm_backward_workspace() says */
-  ISONORM_ERROR_TARGET = 15,     /* no such target, or this CPU does not have it */
-  ISONORM_ERROR_ARGUMENT = 16,   /* tensors that exclude or need each other, see the message */
-  ISONORM_ERROR_EXECUTOR = 17,   /* the executor is incomplete */
-  ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
-  ISONORM_ERROR_INTERNAL = 19,   /* a defect in isonorm */
-  ISONORM_ERROR_SPLIT = 20       /* ranks that would split a leaf of the row, or parts that would split a block of rows */
+  ISONORM_ERROR_NULL = 1,         /* a required pointer is null */
+  ISONORM_ERROR_STRUCT_SIZE = 2,  /* struct_size is smaller than the first version of the structure */
+  ISONORM_ERROR_CONTRACT = 3,     /* a contract field is unset or has no such value, or the name is unknown */
+  ISONORM_ERROR_EPS = 4,          /* eps is negative, NaN or infinite */
+  ISONORM_ERROR_DTYPE = 5,        /* a dtype is unknown or not allowed together with the others */
+  ISONORM_ERROR_RANK = 6,         /* ndim is not from 1 to 7, or differs from what x asks for */
+  ISONORM_ERROR_SHAPE = 7,        /* a size is negative or differs from what x asks for; nothing is broadcast */
+  ISONORM_ERROR_STRIDE = 8,       /* the last dimension is not contiguous, or an output's rows overlap each other */
+  ISONORM_ERROR_OVERFLOW = 9,     /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
+  ISONORM_ERROR_WINDOW = 10,      /* window is negative, larger than the group, or given with LayerNorm */
+  ISONORM_ERROR_GROUPS = 11,      /* groups is below 1 or does not divide cols */
+  ISONORM_ERROR_OVERLAP = 12,     /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
+  ISONORM_ERROR_DEVICE = 13,      /* a tensor is not in memory of this CPU */
+  ISONORM_ERROR_WORKSPACE = 14,   /* workspace is null or smaller than isonorm_backward_workspace() says */
+  ISONORM_ERROR_TARGET = 15,      /* no such target, or this CPU does not have it */
+  ISONORM_ERROR_ARGUMENT = 16,    /* tensors that exclude or need each other, see the message */
+  ISONORM_ERROR_EXECUTOR = 17,    /* the executor is incomplete */
+  ISONORM_ERROR_SELF_TEST = 18,   /* the target computed other bits than the specification and is refused */
+  ISONORM_ERROR_INTERNAL = 19,    /* a defect in isonorm */
+  ISONORM_ERROR_QUANTIZATION = 20, /* a field of isonorm_quantization, or a static scale, is not allowed */
+  ISONORM_ERROR_SPLIT = 21        /* ranks that would split a leaf of the row, or parts that would split a block of rows */
 } isonorm_status;
 
 /* "ISONORM_OK" and so on; "unknown status" for any other number. Never null. */
@@ -67,8 +68,13 @@ typedef struct isonorm_dtype {
   uint16_t lanes; /* 1 */
 } isonorm_dtype;
 
+#define ISONORM_CODE_INT 0    /* kDLInt: i8 */
+#define ISONORM_CODE_UINT 1   /* kDLUInt: u8, which is taken for e8m0 */
 #define ISONORM_CODE_FLOAT 2  /* kDLFloat: f16, f32, f64 */
 #define ISONORM_CODE_BFLOAT 4 /* kDLBfloat: bf16 */
+#define ISONORM_CODE_E4M3 10  /* kDLFloat8_e4m3fn: no infinities, 448 is the largest */
+#define ISONORM_CODE_E5M2 12  /* kDLFloat8_e5m2: 57344 is the largest finite one */
+#define ISONORM_CODE_E8M0 14  /* kDLFloat8_e8m0fnu: a byte b stands for 2^(b - 127); scales only */
 #define ISONORM_DEVICE_CPU 1  /* kDLCPU */
 
 #ifdef __cplusplus
@@ -81,6 +87,11 @@ typedef struct isonorm_dtype {
 #define ISONORM_BF16 ISONORM_DTYPE(ISONORM_CODE_BFLOAT, 16)
 #define ISONORM_F16 ISONORM_DTYPE(ISONORM_CODE_FLOAT, 16)
 #define ISONORM_F64 ISONORM_DTYPE(ISONORM_CODE_FLOAT, 64)
+#define ISONORM_I8 ISONORM_DTYPE(ISONORM_CODE_INT, 8)
+#define ISONORM_U8 ISONORM_DTYPE(ISONORM_CODE_UINT, 8)
+#define ISONORM_E4M3 ISONORM_DTYPE(ISONORM_CODE_E4M3, 8)
+#define ISONORM_E5M2 ISONORM_DTYPE(ISONORM_CODE_E5M2, 8)
+#define ISONORM_E8M0 ISONORM_DTYPE(ISONORM_CODE_E8M0, 8)
 
 typedef struct isonorm_device {
   int32_t device_type; /* ISONORM_DEVICE_CPU */
@@ -107,8 +118,10 @@ enum { ISONORM_EPS_INSIDE = 1, ISONORM_EPS_OUTSIDE = 2 };
 enum { ISONORM_ROUND_NONE = 1, ISONORM_ROUND_TO_X = 2, ISONORM_ROUND_TO_WEIGHT = 3 };
 /* sum_rounding: is the row that is normalised the residual_out as stored, or x + residual as kept in the compute type? */
 enum { ISONORM_SUM_STORED = 1, ISONORM_SUM_KEPT = 2 };
-/* gate_place: no gate; norm(x * silu(gate)); norm(x) * silu(gate) */
+/* gate_place: no gate; norm(x * f(gate)); norm(x) * f(gate) */
 enum { ISONORM_GATE_NONE = 1, ISONORM_GATE_BEFORE = 2, ISONORM_GATE_AFTER = 3 };
+/* gate_function, the f above: silu(z) = z / (1 + exp(-z)), or sigmoid(z) = 1 / (1 + exp(-z)). Without a gate it has no effect */
+enum { ISONORM_GATE_SILU = 1, ISONORM_GATE_SIGMOID = 2 };
 
 typedef struct isonorm_contract {
   size_t struct_size;      /* sizeof(isonorm_contract) */
@@ -117,13 +130,13 @@ typedef struct isonorm_contract {
   int32_t scaled_rounding; /* ISONORM_ROUND_... */
   int32_t sum_rounding;    /* ISONORM_SUM_... */
   int32_t gate_place;      /* ISONORM_GATE_... */
-  int32_t reserved;        /* 0 */
+  int32_t gate_function;   /* ISONORM_GATE_SILU or ISONORM_GATE_SIGMOID */
   double weight_offset;    /* added to the weight in the compute type: 0, or 1 for Gemma */
 } isonorm_contract;
 
 /* The named contracts as initialisers: isonorm_contract c = ISONORM_CONTRACT_LLAMA; */
 #define ISONORM_CONTRACT_(statistic, eps, scaled, gate, offset) \
-  { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, 0, offset }
+  { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, ISONORM_GATE_SILU, offset }
 /* torch.nn.RMSNorm, OLMo2, most fused GPU kernels, JAX, Flax, Keras: one rounding, at the store */
 #define ISONORM_CONTRACT_TORCH \
   ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
@@ -173,6 +186,29 @@ typedef struct isonorm_executor {
   void* context;
   void (*parallel_for)(void* context, int64_t count, void (*task)(void* task_context, int64_t index), void* task_context);
 } isonorm_executor;
+
+/* ---------------------------------------------------------------------------------------------------- quantised output */
+
+/* scale_kind: a scale that is given, one for the tensor; scales that are computed, f32; or powers of two, E8M0 */
+enum { ISONORM_SCALE_STATIC = 1, ISONORM_SCALE_DYNAMIC = 2, ISONORM_SCALE_POWER_OF_TWO = 3 };
+
+/* How y becomes i8, e4m3 or e5m2: q = round(y * (1 / scale)), to nearest even, saturating. NaN becomes 0 in i8, NaN in the
+ * others. A value is about q * scale again. docs/numerics.md has every rounding.
+ *     dynamic        scale = max(amax / largest, min_scale), amax the largest finite |y| of a row, or of a group of columns,
+ *                    largest = 127, 448 or 57344; what vLLM does per token, and per group
+ *     power of two   scale = 2^(floor(log2(amax)) - emax), emax = 8 for e4m3, 15 for e5m2 (OCP Microscaling Formats 1.0, §6.3);
+ *                    i8 is MXINT8 there: its elements have six bits behind the point, so that a value is q / 64 * scale */
+typedef struct isonorm_quantization {
+  size_t struct_size; /* sizeof(isonorm_quantization) */
+  int32_t scale_kind; /* ISONORM_SCALE_... */
+  isonorm_dtype
+      rounded_to; /* ISONORM_BF16 or ISONORM_F16: y is rounded to it first, as if it had been stored; {0, 0, 0}: it is not */
+  int64_t group_cols; /* a scale for each 32, 64 or 128 columns, which must divide cols and the columns of a norm's group; 0:
+                               one for the row. 0 for a static scale */
+  double min_scale;   /* dynamic scales are at least this: 2^-126 to 2^126, a power of two for E8M0; 0: the least possible,
+                               2^-126, for E8M0 2^-127 (i8: 2^-120) */
+  double scale_ub;    /* amax is cut to this; vLLM's and FBGEMM's name, though it does not bound the scale; 0: it is not */
+} isonorm_quantization;
 
 #ifdef __cplusplus
 }

@@ -7,7 +7,8 @@
 #define ISONORM_CPU_CHUNK_INL_H_
 #endif
 
-#include "cpu/silu-inl.h"
+#include "call.h"
+#include "cpu/gate-inl.h"
 #include "cpu/sum-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -120,19 +121,27 @@ HWY_INLINE void ScaleChunk(int exponent, size_t n, Chunk<F>& chunk) {
   Apply(chunk, n, [&](V<Tag<F>> v) HWY_ATTR { return hn::Mul(hn::Mul(v, first), second); });
 }
 
-// chunk *= silu(gate), chunk *= silu'(gate): f32 only.
+// chunk *= f(gate), chunk *= f'(gate), where f is silu or sigmoid: f32 only.
 template <class F>
-HWY_INLINE void TimesSilu(const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
+HWY_INLINE void TimesGate(GateFunction function, const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
   if constexpr (sizeof(F) == 4) {
     const Tag<F> d;
-    Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, Silu(d, z)); });
+    if (function == GateFunction::kSilu) {
+      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, Silu(d, z)); });
+    } else {
+      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, Sigmoid(d, z)); });
+    }
   }
 }
 template <class F>
-HWY_INLINE void TimesSiluSlope(const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
+HWY_INLINE void TimesGateSlope(GateFunction function, const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
   if constexpr (sizeof(F) == 4) {
     const Tag<F> d;
-    Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, SiluSlope(d, z)); });
+    if (function == GateFunction::kSilu) {
+      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, SiluSlope(d, z)); });
+    } else {
+      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, SigmoidSlope(d, z)); });
+    }
   }
 }
 

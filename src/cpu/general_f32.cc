@@ -6,6 +6,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 #include "cpu/general-inl.h"
+#include "cpu/general_forward-inl.h"
 #include "cpu/general_kernels-inl.h"
 #include "cpu/target_table.h"
 
@@ -13,7 +14,13 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void GeneralForward(const Call& call, const Run& run, const ColumnSums&) { ForwardGroups<float>(call, run); }
+void GeneralForward(const Call& call, const Run& run, const ColumnSums&) {
+  if (call.quantizer.on) {
+    QuantizeGroups<float>(call, run);
+  } else {
+    ForwardGroups<float>(call, run);
+  }
+}
 void GeneralBackward(const Call& call, const Run& run, const ColumnSums& sums) { BackwardGroups<float>(call, run, sums); }
 
 namespace {

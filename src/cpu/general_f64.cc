@@ -3,6 +3,7 @@
 #define HWY_TARGET_INCLUDE "cpu/general_f64.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
+#include "cpu/general_forward-inl.h"
 #include "cpu/general_kernels-inl.h"
 #include "cpu/target_table.h"
 

@@ -1,5 +1,5 @@
-// The general kernels: every variant, every combination of types, part by part. What nobody tuned runs here, with the same
-// roundings as everywhere.
+// The general backward kernels, and those of vectors: every variant, every combination of types, part by part. What nobody tuned
+// runs here, with the same roundings as everywhere.
 #if defined(ISONORM_CPU_GENERAL_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_GENERAL_KERNELS_INL_H_
 #undef ISONORM_CPU_GENERAL_KERNELS_INL_H_
@@ -13,48 +13,6 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// Calls body(j, n) for the chunks of `count` columns.
-template <class Body>
-HWY_INLINE void ForChunks(int64_t count, Body body) {
-  for (int64_t j = 0; j < count; j += kChunk) body(j, static_cast<size_t>(std::min<int64_t>(kChunk, count - j)));
-}
-
-// Calls body(group) for every group of every row.
-template <class F, class Body>
-HWY_INLINE void ForGroups(const Call& call, const Run& run, Body body) {
-  for (int64_t row = 0; row < run.count; ++row) {
-    for (int64_t g = 0; g < call.groups; ++g) {
-      Group<F> group(call, run, row, g);
-      body(group);
-    }
-  }
-}
-
-template <class F>
-HWY_NOINLINE void ForwardGroups(const Call& call, const Run& run) {
-  ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
-    group.ComputeStatistic();
-    if (group.has(kRstd)) group.per_group() = CanonicalOrSame(group.rstd());
-    if (!group.has(kY) && !group.has(kResidualOut)) return;
-    Chunk<F> h, t, z;
-    ForChunks(call.group_cols, [&](int64_t j, size_t n) HWY_ATTR {
-      // Outputs may lie over inputs: everything is read before anything is stored.
-      group.LoadSource(j, n, h);
-      if (group.has(kY)) {
-        t = h;
-        group.SourceToC(n, t);
-        group.CToAffine(j, n, t);
-        if (call.gate == Gate::kAfter) {
-          group.Load(kGate, j, n, z);
-          TimesSilu(z, n, t);
-        }
-      }
-      if (group.has(kResidualOut)) group.Store(kResidualOut, j, n, h);
-      if (group.has(kY)) group.Store(kY, j, n, t);
-    });
-  });
-}
-
 // dy as it reaches the norm's output, and g = dy * weight.
 template <class F>
 HWY_INLINE void LoadUpstream(const Call& call, const Group<F>& group, int64_t j, size_t n, Chunk<F>& dy, Chunk<F>& g) {
@@ -62,7 +20,7 @@ HWY_INLINE void LoadUpstream(const Call& call, const Group<F>& group, int64_t j,
   if (call.gate == Gate::kAfter) {
     Chunk<F> z;
     group.Load(kGate, j, n, z);
-    TimesSilu(z, n, dy);
+    TimesGate(call.gate_function, z, n, dy);
   }
   g = dy;
   if (call.weight_type != Type::kNone) {
@@ -150,13 +108,13 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
         group.Load(kDy, j, n, upstream);
         Apply(t, upstream, n, [](V<Tag<F>> u, V<Tag<F>> v) HWY_ATTR { return hn::Mul(v, u); });
         group.Load(kGate, j, n, z);
-        TimesSiluSlope(z, n, t);
+        TimesGateSlope(call.gate_function, z, n, t);
       } else if (call.gate == Gate::kBefore) {
         group.Load(kGate, j, n, z);
         group.Load(kX, j, n, t);
         Apply(t, g, n, [](V<Tag<F>> x, V<Tag<F>> v) HWY_ATTR { return hn::Mul(v, x); });
-        TimesSiluSlope(z, n, t);
-        TimesSilu(z, n, g);
+        TimesGateSlope(call.gate_function, z, n, t);
+        TimesGate(call.gate_function, z, n, g);
       }
       if (sums.dweight != nullptr) {
         RoundChunk(call.scaled_type, n, c);

@@ -50,7 +50,7 @@ class Group {
 
   // -------------------------------------------------------------------------------------------------------------- source
 
-  // x, x + residual (rounded as stored, or kept), x * silu(gate).
+  // x, x + residual (rounded as stored, or kept), x * f(gate).
   HWY_INLINE void LoadSource(int64_t j, size_t n, Chunk<F>& h) const {
     Load(kX, j, n, h);
     if (has(kResidual)) {
@@ -60,7 +60,7 @@ class Group {
     if (call_.gate == Gate::kBefore) {
       Chunk<F> z;
       Load(kGate, j, n, z);
-      TimesSilu(z, n, h);
+      TimesGate(call_.gate_function, z, n, h);
     }
   }
 
@@ -252,6 +252,23 @@ class Group {
   F mean_ = 0, shift_ = 0;  // LayerNorm: the rounded mean, and what its rounding left over
   F m_ = 0, q_ = 0, r_ = 0;
 };
+
+// Calls body(j, n) for the chunks of `count` columns.
+template <class Body>
+HWY_INLINE void ForChunks(int64_t count, Body body) {
+  for (int64_t j = 0; j < count; j += kChunk) body(j, static_cast<size_t>(std::min<int64_t>(kChunk, count - j)));
+}
+
+// Calls body(group) for every group of every row.
+template <class F, class Body>
+HWY_INLINE void ForGroups(const Call& call, const Run& run, Body body) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    for (int64_t g = 0; g < call.groups; ++g) {
+      Group<F> group(call, run, row, g);
+      body(group);
+    }
+  }
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

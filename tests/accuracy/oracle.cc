@@ -3,9 +3,17 @@
 namespace isonorm_test {
 namespace {
 
+long double GateOf(const isonorm_contract& contract, long double z) {
+  return contract.gate_function == ISONORM_GATE_SILU ? SiluOf(z) : SigmoidOf(z);
+}
+
+long double GateSlopeOf(const isonorm_contract& contract, long double z) {
+  return contract.gate_function == ISONORM_GATE_SILU ? SiluSlopeOf(z) : SigmoidSlopeOf(z);
+}
+
 constexpr long double kOne = 1;
 
-// The row that is normalised: x, x + residual as stored or kept, or x * silu(gate).
+// The row that is normalised: x, x + residual as stored or kept, or x * f(gate).
 Values SourceOf(const Problem& problem, const Values& x, const Values& gate) {
   Values v = x;
   for (size_t i = 0; i < v.size(); ++i) {
@@ -16,7 +24,7 @@ Values SourceOf(const Problem& problem, const Values& x, const Values& gate) {
                  ? sum
                  : RoundTo(problem.residual.type(), RoundTo(f64 ? Type::kF64 : Type::kF32, sum));
     }
-    if (problem.contract.gate_place == ISONORM_GATE_BEFORE) v[i] *= SiluOf(gate[i]);
+    if (problem.contract.gate_place == ISONORM_GATE_BEFORE) v[i] *= GateOf(problem.contract, gate[i]);
   }
   return v;
 }
@@ -88,11 +96,14 @@ long double SiluOf(long double z) {
   return z >= 0 ? z / (1 + std::exp(-z)) : z * std::exp(z) / (1 + std::exp(z));
 }
 
-long double SlopeOf(long double z) {
+long double SigmoidOf(long double z) {
   const long double e = std::exp(-std::fabs(z));  // never overflows
-  const long double sigmoid = z >= 0 ? 1 / (1 + e) : e / (1 + e), rest = z >= 0 ? e / (1 + e) : 1 / (1 + e);
-  return std::isinf(z) ? (z > 0 ? 1 : 0) : sigmoid * (1 + z * rest);
+  return (z >= 0 ? 1 : e) / (1 + e);
 }
+
+long double SiluSlopeOf(long double z) { return std::isinf(z) ? (z > 0 ? 1 : 0) : SigmoidOf(z) * (1 + z * SigmoidOf(-z)); }
+
+long double SigmoidSlopeOf(long double z) { return SigmoidOf(z) * SigmoidOf(-z); }
 
 Answer Solve(const Problem& problem) {
   const Values x = problem.x.values(), gate = problem.gate.values(), bias = problem.bias.values();
@@ -116,7 +127,7 @@ Answer Solve(const Problem& problem) {
       const long double t = group.c[j] * w[col] + (bias.empty() ? 0 : bias[col]);
       const long double t_size =
           (std::fabs(group.c[j]) + shift) * std::fabs(w[col]) + (bias.empty() ? 0 : std::fabs(bias[col]));
-      const long double gain = place == ISONORM_GATE_AFTER ? SiluOf(gate[i]) : 1;
+      const long double gain = place == ISONORM_GATE_AFTER ? GateOf(problem.contract, gate[i]) : 1;
       answer.y[i] = t * gain;
       answer.y_terms[i] = t_size * std::fabs(gain);
       if (dy.empty()) continue;
@@ -126,7 +137,7 @@ Answer Solve(const Problem& problem) {
       dbias[col].Add(dy[i] * gain);
       dbias_size[col].Add(std::fabs(dy[i] * gain));
       if (place == ISONORM_GATE_AFTER) {
-        answer.dgate[i] = dy[i] * t * SlopeOf(gate[i]);
+        answer.dgate[i] = dy[i] * t * GateSlopeOf(problem.contract, gate[i]);
         answer.dgate_terms[i] = std::fabs(dy[i]) * t_size;
       }
     }
@@ -134,10 +145,10 @@ Answer Solve(const Problem& problem) {
     Differentiate(problem, group, g, &answer.dx[first], &answer.dx_terms[first]);
     for (size_t i = first; i < first + group_cols; ++i) {
       if (place == ISONORM_GATE_BEFORE) {
-        answer.dgate[i] = answer.dx[i] * x[i] * SlopeOf(gate[i]);
+        answer.dgate[i] = answer.dx[i] * x[i] * GateSlopeOf(problem.contract, gate[i]);
         answer.dgate_terms[i] = answer.dx_terms[i] * std::fabs(x[i]);
-        answer.dx[i] *= SiluOf(gate[i]);
-        answer.dx_terms[i] *= std::fabs(SiluOf(gate[i]));
+        answer.dx[i] *= GateOf(problem.contract, gate[i]);
+        answer.dx_terms[i] *= std::fabs(GateOf(problem.contract, gate[i]));
       }
       if (!dresidual.empty()) answer.dx[i] += dresidual[i];
       if (!dresidual.empty()) answer.dx_terms[i] += std::fabs(dresidual[i]);
@@ -160,7 +171,7 @@ long double Loss(const Problem& problem, const Values& x, const Values& weight, 
     const Group group = Normalise(problem, &v[first]);
     for (size_t i = first; i < first + group_cols; ++i) {
       const long double t = group.c[i - first] * w[i % cols] + (bias.empty() ? 0 : bias[i % cols]);
-      const long double gain = problem.contract.gate_place == ISONORM_GATE_AFTER ? SiluOf(gate[i]) : 1;
+      const long double gain = problem.contract.gate_place == ISONORM_GATE_AFTER ? GateOf(problem.contract, gate[i]) : 1;
       loss.Add(problem.dy[static_cast<int64_t>(i)] * t * gain);
       if (problem.dresidual.present()) loss.Add(problem.dresidual[static_cast<int64_t>(i)] * v[i]);
     }

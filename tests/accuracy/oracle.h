@@ -31,7 +31,9 @@ Answer Solve(const Problem& problem);
 long double Loss(const Problem& problem, const Values& x, const Values& weight, const Values& bias, const Values& gate);
 
 long double SiluOf(long double z);
-long double SlopeOf(long double z);  // its derivative
+long double SigmoidOf(long double z);
+long double SiluSlopeOf(long double z);  // derivatives
+long double SigmoidSlopeOf(long double z);
 
 // Neumaier's sum: the error does not grow with the number of terms.
 class Sum {

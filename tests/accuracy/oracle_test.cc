@@ -25,14 +25,20 @@ TEST(Oracle, ForwardByHand) {
   EXPECT_LT(std::fabs(Solve(problem).y[1] - 4 / 3.5L), 0x1p-60L);
 }
 
-TEST(Oracle, SiluByHand) {
+TEST(Oracle, GatesByHand) {
   EXPECT_EQ(SiluOf(0), 0);
-  EXPECT_EQ(SlopeOf(0), 0.5L);
+  EXPECT_EQ(SiluSlopeOf(0), 0.5L);
+  EXPECT_EQ(SigmoidOf(0), 0.5L);
+  EXPECT_EQ(SigmoidSlopeOf(0), 0.25L);
   EXPECT_LT(std::fabs(SiluOf(1) - 0.731058578630004879251L), 1e-18L);
-  EXPECT_LT(std::fabs(SlopeOf(1) - 0.92767051187148673179L), 1e-18L);
+  EXPECT_LT(std::fabs(SigmoidOf(1) - 0.731058578630004879251L), 1e-18L);
+  EXPECT_LT(std::fabs(SiluSlopeOf(1) - 0.92767051187148673179L), 1e-18L);
   for (const long double z : {-50.0L, -3.0L, -1.278L, 0.25L, 7.0L, 90.0L}) {
-    const long double h = 0x1p-20L, difference = (SiluOf(z + h) - SiluOf(z - h)) / (2 * h);
-    EXPECT_LT(std::fabs(difference - SlopeOf(z)), 0x1p-41L) << static_cast<double>(z);  // h^2 / 6 * |silu'''| < 2^-42
+    const long double h = 0x1p-20L;  // h^2 / 6 times the third derivative is below 2^-42
+    const long double silu = (SiluOf(z + h) - SiluOf(z - h)) / (2 * h),
+                      sigmoid = (SigmoidOf(z + h) - SigmoidOf(z - h)) / (2 * h);
+    EXPECT_LT(std::fabs(silu - SiluSlopeOf(z)), 0x1p-41L) << static_cast<double>(z);
+    EXPECT_LT(std::fabs(sigmoid - SigmoidSlopeOf(z)), 0x1p-41L) << static_cast<double>(z);
   }
 }
 

@@ -7,7 +7,6 @@
 #include "accuracy/layer_norm_data.h"
 #include "accuracy/metrics.h"
 #include "accuracy/rms_calls.h"
-#include "accuracy/silu.h"
 #include "accuracy/variants.h"
 
 namespace isonorm_test {
@@ -175,35 +174,6 @@ void Gradients(Type type) {
   }
 }
 
-void Silu() {
-  std::printf(
-      "\n## silu and its derivative\n\nWorst ulp of f32 over the range; the limit of silu is 3.1. Around its zero at -1.2785 "
-      "the derivative is a "
-      "difference, so its\nabsolute error is given too, in 2^-24.\n\n");
-  Head({"argument", "silu, ulp", "derivative, ulp", "derivative, 2^-24"});
-  const SiluSample sample = SampleSilu(SiluArguments());
-  const long double edges[] = {-160, -104, -88, -20, -2.0285L, -0.5285L, 0, 1, 20, 160};
-  for (size_t range = 0; range + 1 < sizeof(edges) / sizeof(edges[0]); ++range) {
-    Errors silu, slope, absolute;
-    for (int64_t i = 0; i < sample.z.size(); ++i) {
-      const long double z = sample.z[i];
-      if (!(z >= edges[range] && z <= edges[range + 1])) continue;
-      silu.Add(UlpError(Type::kF32, sample.silu[i], SiluOf(z)));
-      slope.Add(UlpError(Type::kF32, sample.slope[i], SlopeOf(z)));
-      absolute.Add(Distance(sample.slope[i], SlopeOf(z), 0x1p-24L));
-    }
-    std::printf("| %g to %g |", static_cast<double>(edges[range]), static_cast<double>(edges[range + 1]));
-    Cell("%.2f", silu.worst());
-    if (edges[range] == -2.0285L) {
-      std::printf(" |");
-    } else {
-      Cell("%.2f", slope.worst());
-    }
-    Cell("%.2f", absolute.worst());
-    std::printf("\n");
-  }
-}
-
 void Rms() {
   std::printf("\n## isonorm_rms\n\nWorst ulp of the RMS of rows with outliers, in the compute type.\n\n");
   const std::vector<int64_t> widths = {3, 64, 768, 4096, 16384};
@@ -246,7 +216,6 @@ int main() {
       "(`tests/accuracy/bounds.h`). The formulas themselves are tested against central differences.\n");
   Gradients(Type::kF32);
   Gradients(Type::kF64);
-  Silu();
   Rms();
   return 0;
 }

@@ -24,6 +24,11 @@ inline isonorm_contract With(isonorm_contract contract, int32_t gate_place, doub
   return contract;
 }
 
+inline isonorm_contract WithSigmoid(isonorm_contract contract) {
+  contract.gate_function = ISONORM_GATE_SIGMOID;
+  return contract;
+}
+
 inline std::vector<Variant> Variants() {
   const isonorm_contract torch = ISONORM_CONTRACT_TORCH, paper = ISONORM_CONTRACT_PAPER, layer = ISONORM_CONTRACT_LAYER_NORM;
   isonorm_contract layer_outside = layer;
@@ -43,6 +48,8 @@ inline std::vector<Variant> Variants() {
       {"gate before", With(torch, ISONORM_GATE_BEFORE, 0), 1e-5, 1, 0, false, false},
       {"gate before, groups", With(torch, ISONORM_GATE_BEFORE, 0), 1e-5, 4, 0, true, false},
       {"gate after", With(torch, ISONORM_GATE_AFTER, 0), 1e-6, 1, 0, true, false},
+      {"sigmoid before", WithSigmoid(With(torch, ISONORM_GATE_BEFORE, 0)), 1e-5, 1, 0, true, false},
+      {"sigmoid after", WithSigmoid(With(torch, ISONORM_GATE_AFTER, 0)), 1e-6, 1, 0, true, false},
       {"gate after, layer norm", With(layer, ISONORM_GATE_AFTER, 0), 1e-6, 1, 0, true, false},
   };
 }

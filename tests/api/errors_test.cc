@@ -18,7 +18,9 @@ TEST(Errors, EveryStatusHasItsName) {
   EXPECT_STREQ(isonorm_status_name(ISONORM_ERROR_NULL), "ISONORM_ERROR_NULL");
   EXPECT_STREQ(isonorm_status_name(ISONORM_ERROR_OVERLAP), "ISONORM_ERROR_OVERLAP");
   EXPECT_STREQ(isonorm_status_name(ISONORM_ERROR_INTERNAL), "ISONORM_ERROR_INTERNAL");
-  for (const int number : {21, 31}) {
+  EXPECT_STREQ(isonorm_status_name(ISONORM_ERROR_QUANTIZATION), "ISONORM_ERROR_QUANTIZATION");
+  EXPECT_STREQ(isonorm_status_name(ISONORM_ERROR_SPLIT), "ISONORM_ERROR_SPLIT");
+  for (const int number : {22, 31}) {
     EXPECT_STREQ(isonorm_status_name(static_cast<isonorm_status>(number)), "unknown status");
   }
 }

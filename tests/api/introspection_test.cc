@@ -36,7 +36,7 @@ TEST(Introspection, ContractsByNameAreTheConstants) {
     EXPECT_EQ(contract.scaled_rounding, constant.scaled_rounding) << name;
     EXPECT_EQ(contract.sum_rounding, constant.sum_rounding) << name;
     EXPECT_EQ(contract.gate_place, constant.gate_place) << name;
-    EXPECT_EQ(contract.reserved, 0) << name;
+    EXPECT_EQ(contract.gate_function, constant.gate_function) << name;
     EXPECT_EQ(contract.weight_offset, constant.weight_offset) << name;
   }
 }

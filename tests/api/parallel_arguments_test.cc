@@ -161,6 +161,16 @@ TEST(ParallelArguments, ForwardShard) {
        ISONORM_ERROR_ARGUMENT,
        {"y", "rstd"},
        [](S& s) { s.args.y = s.args.residual_out = s.args.rstd = nullptr; }},
+      {"a quantised row",
+       ISONORM_ERROR_SPLIT,
+       {"quantization.group_cols", "0", "32, 64 or 128"},
+       [](S& s) {
+         static const isonorm_quantization dynamic = {sizeof(dynamic), ISONORM_SCALE_DYNAMIC, {0, 0, 0}, 0, 0, 0};
+         s.args.quantization = &dynamic;
+         s.args.scale = &s.rstd.tensor;
+         s.args.rstd = nullptr;
+         s.y.Retype(ISONORM_I8);
+       }},
       {"negative round", ISONORM_ERROR_ARGUMENT, {"round", "-1"}, [](S& s) { s.round = -1; }},
       {"no such round", ISONORM_ERROR_ARGUMENT, {"round", "3", "2 at most"}, [](S& s) { s.round = 3; }},
       {"no such round of LayerNorm",

@@ -164,8 +164,10 @@ TEST_P(LayoutTest, StridedStatistics) {
     Problem problem = Random(5, 34, 64);
     problem.groups = groups;
     problem.window = 0;
+    Quantize(11, &problem);
     Layout layout;
     layout.lead = {17, 2};
+    layout.place[kScale].strides = problem.scales() == 1 ? std::vector<int64_t>{2, 1} : std::vector<int64_t>{20, 7};
     layout.place[kRstd].strides = groups == 1 ? std::vector<int64_t>{2, 1} : std::vector<int64_t>{20, 7};
     Check(problem, Reference(problem), layout, "strided rstd");
     layout.place[kRstd].strides = {31, 9, 1};  // with a dimension for the groups, also where it is 1

@@ -12,6 +12,7 @@ namespace {
 
 bool IsOutput(const Problem& problem, Slot slot) {
   if (slot == kResidualOut || slot == kRstd) return !IsBackward(problem);
+  if (slot == kScale) return !problem.has_static_scale();
   return slot >= kY;
 }
 
@@ -31,11 +32,7 @@ struct Tensor {
 // All tensors of all ranks.
 class World {
  public:
-  World(const Problem& problem, const Values& inputs, const ParallelHow& how)
-      : problem_(problem),
-        how_(how),
-        cols_(problem.cols / how.ranks),
-        pitch_((how.slices ? problem.cols : cols_) + how.padding) {
+  World(const Problem& problem, const Values& inputs, const ParallelHow& how) : problem_(problem), how_(how) {
     for (int i = 0; i < kSlots; ++i) {
       home_[i] = i;
       for (const auto& [output, input] : how.in_place) home_[i] = i == output ? input : home_[i];
@@ -43,7 +40,8 @@ class World {
     for (int i = 0; i < kSlots; ++i) {
       const Slot slot = static_cast<Slot>(i);
       if (!problem.has(slot) || slot == kRstd) continue;
-      const int64_t elements = problem.is_vector(slot) ? problem.cols : problem.rows * pitch_ * (how.slices ? 1 : how.ranks);
+      const int64_t elements =
+          problem.is_vector(slot) ? problem.cols : problem.rows * Pitch(slot) * (how.slices ? 1 : how.ranks);
       memory_[i].assign(static_cast<size_t>(elements) * SizeOf(problem.type[slot]) + 1, 0xAB);
       if (!IsOutput(problem, slot)) Move(slot, const_cast<Bytes*>(&inputs[slot]), true);
     }
@@ -82,6 +80,8 @@ class World {
     args.residual_out = r.at(kResidualOut);
     args.rstd = r.at(kRstd);
     args.executor = how_.executor;
+    args.quantization = problem_.quantizes() ? &problem_.quantization : nullptr;
+    args.scale = r.at(kScale);
     return finish ? isonorm_forward_finish(&problem_.contract, problem_.eps, &args, &r.shard, round)
                   : isonorm_forward_partial(&problem_.contract, problem_.eps, &args, &r.shard, *round);
   }
@@ -132,7 +132,7 @@ class World {
         for (const auto& rank : ranks_) EXPECT_TRUE(rank->rstd == outputs[slot]) << "ranks have rstd of their own";
         continue;
       }
-      outputs[slot].resize(static_cast<size_t>(problem_.rows_of(slot) * problem_.cols) * SizeOf(problem_.type[slot]));
+      outputs[slot].resize(static_cast<size_t>(problem_.rows_of(slot) * problem_.cols_of(slot)) * SizeOf(problem_.type[slot]));
       Move(slot, &outputs[slot], false);
     }
     return outputs;
@@ -147,17 +147,25 @@ class World {
     const isonorm_tensor* at(Slot slot) const { return tensor[slot] == nullptr ? nullptr : &tensor[slot]->tensor; }
   };
 
+  // A static scale is one value, the same for all.
+  int64_t OwnCols(Slot slot) const {
+    return slot == kScale && problem_.has_static_scale() ? 1 : problem_.cols_of(slot) / how_.ranks;
+  }
+  int64_t Pitch(Slot slot) const { return OwnCols(slot) * (how_.slices ? how_.ranks : 1) + how_.padding; }
+
   // Where a rank's columns of a row begin, in bytes.
   size_t Offset(Slot slot, int64_t row, int64_t rank) const {
-    const int64_t at = problem_.is_vector(slot) ? rank * cols_
-                       : how_.slices            ? row * pitch_ + rank * cols_
-                                                : (rank * problem_.rows + row) * pitch_;
+    if (slot == kScale && problem_.has_static_scale()) return 0;
+    const int64_t at = problem_.is_vector(slot) ? rank * OwnCols(slot)
+                       : how_.slices            ? row * Pitch(slot) + rank * OwnCols(slot)
+                                                : (rank * problem_.rows + row) * Pitch(slot);
     return static_cast<size_t>(at) * SizeOf(problem_.type[slot]);
   }
 
   // Whole rows into the ranks' memory, or back.
   void Move(Slot slot, Bytes* whole, bool in) {
-    const size_t bytes = static_cast<size_t>(cols_) * SizeOf(problem_.type[slot]);
+    const size_t bytes = static_cast<size_t>(OwnCols(slot)) * SizeOf(problem_.type[slot]);
+    if (slot == kScale && problem_.has_static_scale()) return void(std::memcpy(memory_[kScale].data(), whole->data(), bytes));
     uint8_t* from = whole->data();
     for (int64_t row = 0; row < problem_.rows_of(slot); ++row) {
       for (int64_t rank = 0; rank < how_.ranks; ++rank, from += bytes) {
@@ -173,14 +181,14 @@ class World {
                                  : how_.lead.empty()      ? std::vector<int64_t>{problem_.rows}
                                                           : how_.lead;
     std::vector<int64_t> strides(shape.size());
-    int64_t step = slot == kRstd ? 1 : pitch_;
+    int64_t step = slot == kRstd ? 1 : Pitch(slot);
     for (size_t i = shape.size(); i-- > 0; step *= shape[i]) strides[i] = step;
     if (slot == kRstd) {
       owner.rstd.assign(static_cast<size_t>(problem_.rows) * SizeOf(problem_.type[slot]), 0xAB);
       if (owner.rstd.empty()) owner.rstd.reserve(1);
       return std::make_unique<Tensor>(owner.rstd.data(), problem_.type[slot], shape, strides);
     }
-    shape.push_back(cols_);
+    shape.push_back(OwnCols(slot));
     strides.push_back(1);
     uint8_t* const data = memory_[static_cast<size_t>(home_[slot])].data() + Offset(slot, 0, rank);
     return std::make_unique<Tensor>(data, problem_.type[slot], shape, strides);
@@ -188,7 +196,6 @@ class World {
 
   const Problem& problem_;
   const ParallelHow& how_;
-  const int64_t cols_, pitch_;
   std::array<int, kSlots> home_ = {};
   std::array<Bytes, kSlots> memory_;
   Bytes exchange_;  // what all ranks send, then what they receive
@@ -256,9 +263,18 @@ Problem Shareable(Problem problem) {
   return problem;
 }
 
-std::vector<int64_t> RankCounts(int64_t cols, int64_t most) {
+bool CanShare(const Problem& problem, int64_t ranks) {
+  const bool dynamic = problem.quantizes() && !problem.has_static_scale();
+  const int64_t group = problem.quantization.group_cols;
+  if (dynamic && ranks > 1 && (group == 0 || problem.cols / ranks % group != 0)) return false;
+  return ranks <= isonorm_max_ranks(problem.cols);
+}
+
+std::vector<int64_t> RankCounts(const Problem& problem, int64_t most) {
   std::vector<int64_t> counts;
-  for (int64_t ranks = 1; ranks <= std::min(isonorm_max_ranks(cols), most); ranks *= 2) counts.push_back(ranks);
+  for (int64_t ranks = 1; ranks <= most; ranks *= 2) {
+    if (CanShare(problem, ranks)) counts.push_back(ranks);
+  }
   return counts;
 }
 

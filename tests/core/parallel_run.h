@@ -35,7 +35,10 @@ ParallelResult ComputeParallel(const Problem& problem, const Values& inputs, con
 // The problem as rows that ranks can share: no groups and no window.
 Problem Shareable(Problem problem);
 
-// 1, 2, 4, ... ranks that rows of so many columns can be split among, `most` at most.
-std::vector<int64_t> RankCounts(int64_t cols, int64_t most = 16);
+// Whether so many ranks can share its rows: whole leaves for each, and whole groups of a dynamic scale.
+bool CanShare(const Problem& problem, int64_t ranks);
+
+// Those of 1, 2, 4, ... ranks, `most` at most, that can.
+std::vector<int64_t> RankCounts(const Problem& problem, int64_t most = 16);
 
 }  // namespace core_test

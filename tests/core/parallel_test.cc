@@ -37,7 +37,7 @@ class ParallelTest : public testing::TestWithParam<std::string> {
   bool CheckAll(const Problem& random, int64_t most = 16) {
     const Problem problem = Shareable(random);
     const Expected expected = Reference(problem);
-    for (const int64_t ranks : RankCounts(problem.cols, most)) {
+    for (const int64_t ranks : RankCounts(problem, most)) {
       const uint64_t turn = problem.seed + static_cast<uint64_t>(ranks);
       const ParallelHow how = {.ranks = ranks,
                                .slices = turn % 2 == 0,
@@ -110,6 +110,18 @@ TEST_P(ParallelTest, KindsOfData) {
   EXPECT_EQ(rounds_, all) << "some number of rounds never came up";
 }
 
+// Every scale but one for a whole row, which no rank has alone.
+TEST_P(ParallelTest, Quantised) {
+  std::set<int32_t> kinds;
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    Problem p = Shareable(Random(seed, 3, seed % 2 == 0 ? 1024 : 4096));
+    Quantize(seed, &p);
+    if (p.quantizes() && CanShare(p, 8)) kinds.insert(p.quantization.scale_kind);
+    if (!CheckAll(p)) return;
+  }
+  EXPECT_EQ(kinds.size(), 3u) << "some kind of scale never came up";
+}
+
 TEST_P(ParallelTest, OddValuesInEveryTensor) {
   for (uint64_t seed = 1; seed <= 150; ++seed) {
     Problem p = Random(seed, 4, seed % 3 == 0 ? 1024 : 272);
@@ -139,6 +151,7 @@ TEST_P(ParallelTest, LeadingDimensions) {
   for (uint64_t seed = 1; seed <= 6; ++seed) {
     for (const std::vector<int64_t>& lead : {std::vector<int64_t>{2, 3, 2}, {12, 1}, {1, 1, 3, 4}}) {
       const Problem p = Shareable(Random(seed, 12, 576));
+      if (!CanShare(p, 4)) continue;
       const Expected expected = Reference(p);
       for (const bool slices : {true, false}) {
         if (!Check(p, expected, {.ranks = 4, .slices = slices, .padding = 16, .lead = lead})) return;
@@ -153,6 +166,7 @@ TEST_P(ParallelTest, InPlace) {
   std::set<std::pair<Slot, Slot>> tried;
   for (uint64_t seed = 1; seed <= 12; ++seed) {
     Problem p = Shareable(Random(seed, 35, 640));
+    if (p.quantizes()) continue;  // y has a type of its own then
     const Type type = p.compute() == Type::kF64 ? Type::kF64 : p.type[kX];
     for (Type& each : p.type) each = each == Type::kNone ? each : type;
     const Expected expected = Reference(p);
@@ -199,6 +213,7 @@ TEST_P(ParallelTest, TargetsMixed) {
   std::rotate(targets.begin(), std::find(targets.begin(), targets.end(), GetParam()), targets.end());
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     const Problem p = Shareable(Random(seed, 3, 1024));
+    if (!CanShare(p, 8)) continue;
     ASSERT_TRUE(Check(p, Reference(p), {.ranks = 8, .targets = targets}));
   }
 }

@@ -174,7 +174,7 @@ TEST(PlainCallTest, AgreesWithTheLongWay) {
         case 4: scene.contract.sum_rounding = pick(0, 1, 2, 3); break;
         case 5: scene.contract.gate_place = pick(0, 1, 2, 3, 4); break;
         case 6: scene.contract.statistic = pick(0, 1, 2, 3); break;
-        case 7: scene.contract.reserved = pick(0, 1); break;
+        case 7: scene.contract.gate_function = pick(0, 1, 2, 3); break;
         case 8: scene.contract.struct_size = pick(size_t{0}, sizeof scene.contract, sizeof scene.contract + 8); break;
         case 9: scene.args.struct_size = pick(size_t{8}, sizeof scene.args, sizeof scene.args + 8); break;
         case 10: tensor->dtype = pick(ISONORM_F32, ISONORM_BF16, ISONORM_F16, ISONORM_F64, isonorm_dtype{1, 32, 1}); break;

@@ -1,13 +1,14 @@
 #include "problem.h"
 
 #include <cstdio>
+#include <cstring>
 
 namespace core_test {
 namespace {
 
 constexpr std::array<const char*, kSlots> kNames = {"x",  "weight",    "bias",         "residual", "gate",
                                                     "dy", "dresidual", "residual_out", "rstd",     "y",
-                                                    "dx", "dweight",   "dbias",        "dgate"};
+                                                    "dx", "dweight",   "dbias",        "dgate",    "scale"};
 constexpr std::array<Type, 3> kNarrow = {Type::kF32, Type::kBf16, Type::kF16};
 
 // Draws from one seed.
@@ -100,12 +101,18 @@ std::string ToString(const Problem& p) {
   std::snprintf(
       text, sizeof(text),
       "rows %lld cols %lld groups %lld window %lld eps %g statistic %d eps_place %d scaled_rounding %d sum_rounding %d "
-      "gate_place %d weight_offset %g data %d seed %llu odd %x;",
+      "gate_place %d gate_function %d weight_offset %g data %d seed %llu odd %x;",
       static_cast<long long>(p.rows), static_cast<long long>(p.cols), static_cast<long long>(p.groups),
       static_cast<long long>(p.window), p.eps, p.contract.statistic, p.contract.eps_place, p.contract.scaled_rounding,
-      p.contract.sum_rounding, p.contract.gate_place, p.contract.weight_offset, static_cast<int>(p.kind),
-      static_cast<unsigned long long>(p.seed), p.odd);
+      p.contract.sum_rounding, p.contract.gate_place, p.contract.gate_function, p.contract.weight_offset,
+      static_cast<int>(p.kind), static_cast<unsigned long long>(p.seed), p.odd);
   std::string all = text;
+  const isonorm_quantization& q = p.quantization;
+  if (p.quantizes()) {
+    std::snprintf(text, sizeof(text), " scale_kind %d rounded_to %d group_cols %lld min_scale %g scale_ub %g;", q.scale_kind,
+                  q.rounded_to.code, static_cast<long long>(q.group_cols), q.min_scale, q.scale_ub);
+    all += text;
+  }
   for (int slot = 0; slot < kSlots; ++slot) {
     if (p.has(static_cast<Slot>(slot)))
       all += std::string(" ") + kNames[static_cast<size_t>(slot)] + "=" + NameOf(p.type[static_cast<size_t>(slot)]);
@@ -133,6 +140,7 @@ Problem Random(uint64_t seed, int64_t rows, int64_t cols) {
   c.scaled_rounding = 1 + static_cast<int32_t>(dice.Below(3));
   c.sum_rounding = 1 + static_cast<int32_t>(dice.Below(2));
   c.gate_place = wide || !dice.OneIn(3) ? ISONORM_GATE_NONE : dice.OneIn(2) ? ISONORM_GATE_BEFORE : ISONORM_GATE_AFTER;
+  c.gate_function = dice.OneIn(2) ? ISONORM_GATE_SILU : ISONORM_GATE_SIGMOID;
   c.weight_offset = dice.From(std::array<double, 6>{0, 0, 0, 1, 0.5, -1.1});
   p.eps = dice.From(std::array<double, 10>{1e-6, 1e-6, 1e-5, 1e-5, 0, 0, 1e-12, 1e-37, 1e-42, 0.5});
   p.type[kX] = any();
@@ -153,7 +161,26 @@ Problem Random(uint64_t seed, int64_t rows, int64_t cols) {
   if (!wide && p.kind == DataKind::kFar) p.kind = DataKind::kRows;
   p.seed = seed;
   p.odd = dice.OneIn(5) ? static_cast<unsigned>(dice.Below(1u << kResidualOut)) : 0;
+  if (dice.OneIn(4)) Quantize(seed, &p);
   return p;
+}
+
+void Quantize(uint64_t seed, Problem* problem) {
+  if (problem->compute() == Type::kF64) return;
+  Dice dice(seed ^ 0x51AE);
+  isonorm_quantization& q = problem->quantization;
+  q = {};
+  q.struct_size = sizeof(q);
+  q.scale_kind = 1 + static_cast<int32_t>(dice.Below(3));
+  if (dice.OneIn(3)) q.rounded_to = dice.OneIn(2) ? ISONORM_BF16 : ISONORM_F16;
+  if (q.scale_kind != ISONORM_SCALE_STATIC) {
+    const int64_t group = dice.From(std::array<int64_t, 4>{0, 32, 64, 128});
+    q.group_cols = group != 0 && problem->cols / problem->groups % group == 0 ? group : 0;
+    q.min_scale = dice.From(std::array<double, 6>{0, 0, 0, 0x1p-126, 0x1p-9, 8});
+    q.scale_ub = dice.From(std::array<double, 6>{0, 0, 0, 1.5, 1e-40, 3e38});
+  }
+  problem->type[kY] = dice.From(std::array<Type, 3>{Type::kI8, Type::kE4M3, Type::kE5M2});
+  problem->type[kScale] = q.scale_kind == ISONORM_SCALE_POWER_OF_TWO ? Type::kE8M0 : Type::kF32;
 }
 
 Problem ForwardOf(const Problem& problem) {
@@ -166,7 +193,8 @@ Problem ForwardOf(const Problem& problem) {
 
 Problem BackwardOf(const Problem& problem, Rstd rstd, Sum sum) {
   Problem p = problem;
-  p.type[kY] = Type::kNone;
+  p.type[kY] = p.type[kScale] = Type::kNone;
+  p.quantization = {};
   p.type[kDx] = p.type[kX];
   p.type[kDweight] = p.type[kWeight];
   p.type[kDbias] = p.type[kBias];
@@ -192,6 +220,11 @@ Values MakeInputs(const Problem& problem) {
     values[slot] = isonorm_cli::MakeData(kRoles[slot], problem.kind, problem.seed, problem.rows_of(slot), problem.cols,
                                          problem.type[slot]);
     if ((problem.odd >> i & 1u) != 0) MakeOdd(problem, slot, &values[slot]);
+  }
+  if (problem.quantizes() && problem.has_static_scale()) {
+    constexpr std::array<float, 6> kScales = {0x1p-126f, 0x1p126f, 0.01f, 1.0f, 0.3f, 1e-30f};
+    values[kScale].resize(sizeof(float));
+    std::memcpy(values[kScale].data(), &kScales[problem.seed % kScales.size()], sizeof(float));
   }
   return values;
 }

@@ -32,6 +32,7 @@ enum Slot {
   kDweight,
   kDbias,
   kDgate,
+  kScale,  // of a quantised y: an input where it is static
   kSlots
 };
 const char* NameOf(Slot slot);
@@ -42,7 +43,8 @@ using Values = std::array<Bytes, kSlots>;  // compact and row-major; empty where
 struct Problem {
   isonorm_contract contract = ISONORM_CONTRACT_TORCH;
   double eps = 1e-6;
-  std::array<Type, kSlots> type = {};  // kNone: the tensor is not passed
+  isonorm_quantization quantization = {};  // struct_size 0: none
+  std::array<Type, kSlots> type = {};      // kNone: the tensor is not passed
   int64_t rows = 1, cols = 1, groups = 1, window = 0;
   DataKind kind = DataKind::kPlain;
   uint64_t seed = 1;
@@ -51,9 +53,14 @@ struct Problem {
   bool has(Slot slot) const { return type[slot] != Type::kNone; }
   Type compute() const { return type[kX] == Type::kF64 || type[kDx] == Type::kF64 ? Type::kF64 : Type::kF32; }
   // What a slot has in place of leading dimensions and columns.
-  bool is_vector(Slot slot) const { return slot == kWeight || slot == kBias || slot == kDweight || slot == kDbias; }
+  bool is_vector(Slot slot) const {
+    return slot == kWeight || slot == kBias || slot == kDweight || slot == kDbias || (slot == kScale && has_static_scale());
+  }
+  bool quantizes() const { return quantization.struct_size != 0; }
+  bool has_static_scale() const { return quantization.scale_kind == ISONORM_SCALE_STATIC; }
+  int64_t scales() const { return quantization.group_cols == 0 ? 1 : cols / quantization.group_cols; }  // of a row
   int64_t rows_of(Slot slot) const { return is_vector(slot) ? 1 : rows; }
-  int64_t cols_of(Slot slot) const { return slot == kRstd ? groups : cols; }
+  int64_t cols_of(Slot slot) const { return slot == kRstd ? groups : slot == kScale ? scales() : cols; }
 };
 std::string ToString(const Problem& problem);  // all of it, in one line
 
@@ -62,6 +69,9 @@ Problem Simple(Type type, int64_t rows, int64_t cols);
 
 // A valid problem with all inputs of both directions: anything the C ABI allows, chosen by `seed`.
 Problem Random(uint64_t seed, int64_t rows, int64_t cols);
+
+// Its y quantised in one of all ways, chosen by `seed`, with the scale in its slot. f64 problems stay as they are.
+void Quantize(uint64_t seed, Problem* problem);
 
 // The forward call on the problem's inputs, with every output wanted, and a backward call with every output wanted.
 Problem ForwardOf(const Problem& problem);

@@ -12,6 +12,7 @@ namespace {
 
 bool IsOutput(const Problem& problem, Slot slot) {
   if (slot == kResidualOut || slot == kRstd) return !IsBackward(problem);
+  if (slot == kScale) return !problem.has_static_scale();
   return slot >= kY;
 }
 
@@ -49,8 +50,8 @@ class Arena {
     std::vector<int64_t> shape =
         problem.is_vector(slot) ? std::vector<int64_t>() : layout.lead.value_or(std::vector<int64_t>{problem.rows});
     std::vector<int64_t> strides = place.strides;
-    if (slot != kRstd || problem.groups > 1 || shape.empty() || strides.size() > shape.size())
-      shape.push_back(problem.cols_of(slot));
+    const bool per_row = (slot == kRstd && problem.groups == 1) || (slot == kScale && problem.scales() == 1);
+    if (!per_row || shape.empty() || strides.size() > shape.size()) shape.push_back(problem.cols_of(slot));
     // A vector per row, such as rstd without groups, has its last leading dimension contiguous.
     if (!strides.empty() && strides.size() < shape.size()) strides.push_back(1);
     return std::make_unique<Memory>(std::move(shape), std::move(strides), problem.type[slot], place.offset, place.guard);
@@ -74,6 +75,8 @@ isonorm_status CallForward(const Problem& p, const Arena& arena, const How& how)
   args.groups = p.groups;
   args.window = p.window;
   args.executor = how.executor;
+  args.quantization = p.quantizes() ? &p.quantization : nullptr;
+  args.scale = arena.tensor(kScale);
   if (how.before) how.before();
   const isonorm_status status = isonorm_forward(&p.contract, p.eps, &args);
   if (how.after) how.after();

@@ -65,12 +65,15 @@ TEST(SweepTest, Types) {
     for (size_t mix = 0; mix < 4 * 4 * 4 * 4 * 4; ++mix, ++seed) {
       Problem p = Random(seed, 3, cols);
       if (p.compute() == Type::kF64 || mix % 4 == 3 || mix / 4 % 4 == 3) continue;  // x and the output are there
+      p.quantization = {};
+      p.type[kScale] = Type::kNone;
       p.type[kX] = kTypes[mix % 4];
       p.type[kY] = kTypes[mix / 4 % 4];
       p.type[kWeight] = kTypes[mix / 16 % 4];
       if (p.contract.gate_place != ISONORM_GATE_BEFORE) p.type[kResidual] = kTypes[mix / 64 % 4];
       p.type[kBias] = kTypes[mix / 256 % 4];
       mixes.insert({p.type[kX], p.type[kWeight], p.type[kY]});
+      if (seed % 4 == 0) Quantize(seed, &p);
       sweep.Check(p);
     }
   }

@@ -100,8 +100,14 @@ isonorm_contract ParseContract(Line& line) {
   contract.scaled_rounding = line.Choice<int32_t>(
       "scaled_rounding", {{"none", ISONORM_ROUND_NONE}, {"to_x", ISONORM_ROUND_TO_X}, {"to_weight", ISONORM_ROUND_TO_WEIGHT}});
   contract.sum_rounding = line.Choice<int32_t>("sum_rounding", {{"stored", ISONORM_SUM_STORED}, {"kept", ISONORM_SUM_KEPT}});
-  contract.gate_place =
-      line.Choice<int32_t>("gate", {{"-", ISONORM_GATE_NONE}, {"before", ISONORM_GATE_BEFORE}, {"after", ISONORM_GATE_AFTER}});
+  using Gate = std::pair<int32_t, int32_t>;
+  const Gate gate = line.Choice<Gate>("gate", {{"-", {ISONORM_GATE_NONE, ISONORM_GATE_SILU}},
+                                               {"before", {ISONORM_GATE_BEFORE, ISONORM_GATE_SILU}},
+                                               {"after", {ISONORM_GATE_AFTER, ISONORM_GATE_SILU}},
+                                               {"before_sigmoid", {ISONORM_GATE_BEFORE, ISONORM_GATE_SIGMOID}},
+                                               {"after_sigmoid", {ISONORM_GATE_AFTER, ISONORM_GATE_SIGMOID}}});
+  contract.gate_place = gate.first;
+  contract.gate_function = gate.second;
   contract.weight_offset = line.Num<double>("weight_offset", -0x1p100);
   return contract;
 }

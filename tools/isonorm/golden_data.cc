@@ -10,7 +10,7 @@
 namespace isonorm_cli {
 namespace {
 
-constexpr std::array<const char*, 5> kTypeNames = {"-", "f32", "bf16", "f16", "f64"};
+constexpr std::array<const char*, 9> kTypeNames = {"-", "f32", "bf16", "f16", "f64", "i8", "e4m3", "e5m2", "e8m0"};
 constexpr std::array<const char*, 13> kKindNames = {"plain", "wide", "tiny", "huge",  "faint", "flat",   "far",
                                                     "edge",  "over", "rows", "spike", "mean",  "special"};
 
@@ -102,7 +102,7 @@ void Put(Bits bits, uint8_t* out) {  // little-endian wherever this runs
 }  // namespace
 
 size_t SizeOf(Type type) {
-  constexpr std::array<size_t, 5> kSizes = {0, 4, 2, 2, 8};
+  constexpr std::array<size_t, 9> kSizes = {0, 4, 2, 2, 8, 1, 1, 1, 1};
   return kSizes[static_cast<size_t>(type)];
 }
 
@@ -116,6 +116,10 @@ isonorm_dtype DtypeOf(Type type) {
     case Type::kBf16: return ISONORM_BF16;
     case Type::kF16: return ISONORM_F16;
     case Type::kF64: return ISONORM_F64;
+    case Type::kI8: return ISONORM_I8;
+    case Type::kE4M3: return ISONORM_E4M3;
+    case Type::kE5M2: return ISONORM_E5M2;
+    case Type::kE8M0: return ISONORM_E8M0;
     case Type::kNone: break;
   }
   return isonorm_dtype{0, 0, 0};
@@ -137,7 +141,7 @@ void Store(double value, Type type, uint8_t* out) {
     case Type::kBf16: return Put(Bf16Bits(narrow), out);
     case Type::kF16: return Put(F16Bits(narrow), out);
     case Type::kF64: return Put(std::isnan(value) ? uint64_t{0x7ff8} << 48 : std::bit_cast<uint64_t>(value), out);
-    case Type::kNone: return;
+    default: return;  // the library alone quantises
   }
 }
 

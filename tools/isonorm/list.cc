@@ -26,6 +26,7 @@ Json ContractJson(const std::string& name) {
           {"scaled_rounding", Word({"", "none", "to_x", "to_weight"}, c.scaled_rounding)},
           {"sum_rounding", Word({"", "stored", "kept"}, c.sum_rounding)},
           {"gate_place", Word({"", "none", "before", "after"}, c.gate_place)},
+          {"gate_function", Word({"", "silu", "sigmoid"}, c.gate_function)},
           {"weight_offset", c.weight_offset}};
 }
 

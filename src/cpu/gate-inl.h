@@ -1,9 +1,9 @@
-// silu(z) = z / (1 + exp(-z)) and its derivative as the fixed sequence of docs/numerics.md §2.
-#if defined(ISONORM_CPU_SILU_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef ISONORM_CPU_SILU_INL_H_
-#undef ISONORM_CPU_SILU_INL_H_
+// silu(z) = z / (1 + exp(-z)), sigmoid(z) = 1 / (1 + exp(-z)) and their derivatives as the fixed sequence of docs/numerics.md §2.
+#if defined(ISONORM_CPU_GATE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_GATE_INL_H_
+#undef ISONORM_CPU_GATE_INL_H_
 #else
-#define ISONORM_CPU_SILU_INL_H_
+#define ISONORM_CPU_GATE_INL_H_
 #endif
 
 #include "cpu/vector-inl.h"
@@ -12,7 +12,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// exp(a) is about p * 2^n, for -150 <= a <= 0; the power of two comes in two factors, of which the second is 1 from n = -126 on.
+// exp(a) is about p * 2^n, for -150 <= a <= 0; the power of two comes in two factors, of which the second is 1 from n = -100 on.
 // Results by reference, for vectors of unknown length cannot be members.
 template <class D>
 HWY_INLINE void ExpSplit(D d, V<D> a, V<D>& p, V<D>& power, V<D>& rest) {
@@ -29,13 +29,13 @@ HWY_INLINE void ExpSplit(D d, V<D> a, V<D>& p, V<D>& power, V<D>& rest) {
   q = Fma(q, r, hn::Set(d, 0x1.fffffcp-2f));
   p = hn::Add(hn::Set(d, 1.0f), Fma(q, hn::Mul(r, r), r));
   const auto exponent = hn::ConvertTo(di, n);
-  const auto cut = hn::Max(exponent, hn::Set(di, -126));
+  const auto cut = hn::Max(exponent, hn::Set(di, -100));
   const auto bias = hn::Set(di, 127);
   power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(cut, bias)));
   rest = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(exponent, cut), bias)));
 }
 
-// v * 2^n with one rounding, for |v| * 2^-126 above the subnormals or n >= -126.
+// v * 2^n with one rounding: for |v| from 2^-26 on the first product is exact.
 template <class W>
 HWY_INLINE W TimesPower(W v, W power, W rest) {
   return hn::Mul(hn::Mul(v, power), rest);
@@ -84,8 +84,32 @@ HWY_INLINE V<D> SiluSlope(D d, V<D> gate) {
   });
 }
 
+template <class D>
+HWY_INLINE V<D> Sigmoid(D d, V<D> gate) {
+  return OnNumbers(d, gate, [d](V<D> z) HWY_ATTR {
+    const auto one = hn::Set(d, 1.0f);
+    V<D> p, power, rest;
+    ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
+    const auto denominator = hn::Add(one, TimesPower(p, power, rest));
+    const auto positive = hn::Div(one, denominator);
+    const auto negative = TimesPower(hn::Div(p, denominator), power, rest);
+    return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
+  });
+}
+
+template <class D>
+HWY_INLINE V<D> SigmoidSlope(D d, V<D> gate) {
+  return OnNumbers(d, gate, [d](V<D> z) HWY_ATTR {
+    const auto one = hn::Set(d, 1.0f);
+    V<D> p, power, rest;
+    ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
+    const auto denominator = hn::Add(one, TimesPower(p, power, rest));
+    return TimesPower(hn::Mul(hn::Div(p, denominator), hn::Div(one, denominator)), power, rest);
+  });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm
 HWY_AFTER_NAMESPACE();
 
-#endif  // ISONORM_CPU_SILU_INL_H_
+#endif  // ISONORM_CPU_GATE_INL_H_
