@@ -7,6 +7,7 @@
 #include <cstring>
 #include <set>
 
+#include "environment.h"
 #include "executors.h"
 #include "parallel_run.h"
 
@@ -204,6 +205,30 @@ TEST_P(ParallelTest, Threads) {
     }
     EXPECT_GT(shuffled.largest(), 1);
     EXPECT_GT(threads.largest(), 1);
+  }
+}
+
+// Every call of every rank under every environment that a host may have set, which is as before afterwards.
+TEST_P(ParallelTest, HostileEnvironment) {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    Problem p = Shareable(Random(seed, 3, 640));
+    constexpr std::array<DataKind, 4> kKinds = {DataKind::kPlain, DataKind::kTiny, DataKind::kHuge, DataKind::kSpecial};
+    p.kind = kKinds[seed % 4];
+    if (!CanShare(p, 4)) continue;
+    const Expected expected = Reference(p);
+    const ParallelHow how = {.ranks = 4, .targets = {GetParam()}};
+    const Problem forward = ForwardOf(p), backward = BackwardOf(p, Rstd::kRecomputed);
+    for (const Environment& mode : kHostile) {
+      SetEnvironment(mode.bits);
+      const uint64_t before = EnvironmentNow();
+      const ParallelResult there = ComputeParallel(forward, expected.inputs, how);
+      const ParallelResult back = ComputeParallel(backward, expected.inputs, how, there.statistic);
+      const uint64_t after = EnvironmentNow();
+      SetEnvironment(kDefaultEnvironment);
+      EXPECT_EQ(before, after) << "the calls left another environment: " << mode.name;
+      ASSERT_TRUE(Same(forward, expected.forward, there.outputs, mode.name, &count_));
+      ASSERT_TRUE(Same(backward, expected.backward, back.outputs, mode.name, &count_));
+    }
   }
 }
 
