@@ -51,7 +51,7 @@ need() {
 
 # What building the library and the command line needs, and what the tests need besides.
 build_packages=(g++ cmake ninja-build libhwy-dev libcli11-dev nlohmann-json3-dev libfmt-dev)
-test_packages=(libgtest-dev libgmock-dev python3)
+test_packages=(libgtest-dev libgmock-dev python3 chromium)
 gate_packages=(clang clang-format clang-tidy libclang-rt-dev g++-aarch64-linux-gnu qemu-user)
 
 # Where ccache is, builds use it.

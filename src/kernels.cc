@@ -6,16 +6,20 @@ namespace {
 // A row of the table as data; types are kNone for "none" and for "any", which a general kernel does not look at.
 struct Row {
   Operation operation;
-  bool tuned;
+  enum : uint8_t { kGeneral, kTuned, kResidual, kQuantize } kind;
   bool wide;
   Type x, weight, out;
 };
 
 constexpr Type f32 = Type::kF32, bf16 = Type::kBF16, f16 = Type::kF16, f64 = Type::kF64, none = Type::kNone, any = Type::kNone;
 
+constexpr auto FusedKind(const char* source) { return source[0] == 'r' ? Row::kResidual : Row::kQuantize; }
+
 constexpr Row kRows[] = {
-#define ISONORM_TUNED(operation, x, weight, out) {Operation::k_##operation, true, false, x, weight, out},
-#define ISONORM_KERNEL(operation, source, sink, x, weight, out) {Operation::k_##operation, false, x == f64, x, weight, out},
+#define ISONORM_TUNED(operation, x, weight, out) {Operation::k_##operation, Row::kTuned, false, x, weight, out},
+#define ISONORM_FUSED(source, sink, x, weight, out) {Operation::k_forward, FusedKind(#source), false, x, weight, out},
+#define ISONORM_KERNEL(operation, source, sink, x, weight, out) \
+  {Operation::k_##operation, Row::kGeneral, x == f64, x, weight, out},
 #include "kernels.inc"
 };
 
@@ -36,7 +40,7 @@ struct TunedIds {
           for (auto& entry : of_out) entry = kKernels;
     for (int i = 0; i < kKernels; ++i) {
       const Row& row = kRows[i];
-      if (row.tuned) id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
+      if (row.kind == Row::kTuned) id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
     }
   }
   template <class Enum>
@@ -50,17 +54,37 @@ struct TunedIds {
 };
 constexpr TunedIds kTuned;
 
+// No tuned loop has any of these.
 bool HasMore(const Call& call) {
-  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
-         call.gate != Gate::kNone || call.quantizer.on || call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr;
+  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone || call.gate != Gate::kNone ||
+         call.has(kDresidual) || call.dbias != nullptr;
 }
 
-// A tuned loop has no residual, gate, bias, groups, window or LayerNorm, and at most one rounding of x * rstd.
+// And at most one rounding of x * rstd.
 bool FitsTuned(const Call& call) {
   if (!call.plain && HasMore(call)) return false;
   // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
   if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
+}
+
+// Rows of which a copy fits a tuned loop's buffer.
+constexpr int64_t kMostBuffered = 64 << 10;
+
+// The row for a forward call that has one more part than x, weight and y; kKernels where the table has none.
+int FindFused(const Backend& backend, const Call& call) {
+  const Type x = call.type[kX];
+  const bool residual = call.has(kResidual), quantizes = call.quantizer.on;
+  if (residual == quantizes || !call.has(kY) || call.cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
+  if (residual && (call.type[kResidual] != x || (SizeOf(x) == 2 && call.sum_type != x))) return kKernels;
+  for (int id = 0; id < kKernels; ++id) {
+    const Row& row = kRows[id];
+    if (row.kind == (residual ? Row::kResidual : Row::kQuantize) && row.x == x && row.weight == call.weight_type &&
+        row.out == call.type[kY] && backend.kernels[id] != nullptr) {
+      return id;
+    }
+  }
+  return kKernels;
 }
 
 }  // namespace
@@ -69,7 +93,10 @@ const char* KernelName(int id) { return kNames[id]; }
 
 int FindKernel(const Backend& backend, Operation operation, const Call& call) {
   const bool forward = operation == Operation::k_forward;
-  if ((forward ? call.has(kY) : operation == Operation::k_backward) && FitsTuned(call)) {
+  if (forward && !call.plain && (call.has(kResidual) || call.quantizer.on)) {
+    const int id = FitsTuned(call) ? FindFused(backend, call) : kKernels;
+    if (id != kKernels) return id;
+  } else if ((forward ? call.has(kY) : operation == Operation::k_backward) && !call.has(kResidual) && FitsTuned(call)) {
     const Type out = call.type[forward ? kY : kDy];
     const int id = kTuned.Of(operation, call.type[kX], call.weight_type, out);
     const bool same_dx = forward || !call.has(kDx) || call.type[kDx] == out;
@@ -77,7 +104,7 @@ int FindKernel(const Backend& backend, Operation operation, const Call& call) {
   }
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
-    if (!row.tuned && row.operation == operation && row.wide == call.wide && backend.kernels[id] != nullptr) return id;
+    if (row.kind == Row::kGeneral && row.operation == operation && row.wide == call.wide && backend.kernels[id] != nullptr) return id;
   }
   return kKernels;
 }

@@ -20,6 +20,7 @@ extern const AddKernels AddGeneralF64Table[kTargetTableSize];
 extern const AddKernels AddForwardF32Table[kTargetTableSize];
 extern const AddKernels AddForwardBf16Table[kTargetTableSize];
 extern const AddKernels AddForwardF16Table[kTargetTableSize];
+extern const AddKernels AddFusedTable[kTargetTableSize];
 extern const AddKernels AddBackwardF32Table[kTargetTableSize];
 extern const AddKernels AddBackwardBf16Table[kTargetTableSize];
 extern const AddKernels AddBackwardF16Table[kTargetTableSize];

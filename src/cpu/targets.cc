@@ -9,7 +9,7 @@ namespace {
 // Every file of kernels. One more storage type is one more line.
 constexpr const AddKernels* kTables[] = {
     AddGeneralF32Table, AddGeneralF64Table,  AddForwardF32Table,   AddForwardBf16Table,
-    AddForwardF16Table, AddBackwardF32Table, AddBackwardBf16Table, AddBackwardF16Table,
+    AddForwardF16Table, AddFusedTable,       AddBackwardF32Table, AddBackwardBf16Table, AddBackwardF16Table,
 };
 
 class Backends {

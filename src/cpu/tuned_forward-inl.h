@@ -40,12 +40,9 @@ HWY_NOINLINE inline void RunGeneralRow(const Call& call, const Run& run, int64_t
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
   HWY_ALIGN float sums[kBlockRows];  // whole vectors are written
-  float sum;
-  if (HWY_LIKELY(call.shard == nullptr)) {
-    sum = RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sums);
-  } else {
-    SharedSums(call, run.first, 1, &sum);
-  }
+  const float sum = HWY_UNLIKELY(call.shard != nullptr)
+                        ? SharedSum(call, run.first)
+                        : RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sums);
   if (HWY_UNLIKELY(!PlainRange(call.eps, call.eps_outside).Holds(sum))) return RunGeneralRow(call, run, 0);
   float r;
   RstdOfSums(&sum, 1, call.counted(), static_cast<float>(call.eps), call.eps_outside, &r);
@@ -65,12 +62,10 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
     const size_t fetched = writer.plan().in_sum;
     for (int64_t row = 0; row < run.count; ++row) {
       const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
-      float sum, r;
-      if (call.shard != nullptr) {
-        SharedSums(call, run.first + row, 1, &sum);
-      } else {
-        sum = fetched != 0 ? RowSumFetching(x, leaves, writer.Ahead(row), fetched) : RowSums(x, 0, 1, leaves, sums);
-      }
+      const float sum = call.shard != nullptr ? SharedSum(call, run.first + row)
+                        : fetched != 0        ? RowSumFetching(x, leaves, writer.Ahead(row), fetched)
+                                              : RowSums(x, 0, 1, leaves, sums);
+      float r;
       RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
       if (HWY_UNLIKELY(!range.Holds(sum))) {
         RunGeneralRow(call, run, row);

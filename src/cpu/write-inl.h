@@ -43,6 +43,15 @@ struct FetchPlan {
     in_write = twice ? kLine : kLine - in_sum;
     from = twice ? 0 : row_bytes / kLine * static_cast<int64_t>(in_sum);
   }
+  // A row that is made of several tensors: the sum fetches one of them, the write another.
+  static FetchPlan OfSeveral(int64_t row_bytes, Flow flow) {
+    FetchPlan plan(row_bytes, false, Flow::kNear);
+    if (row_bytes <= 2 << 10 || flow <= Flow::kCached) return plan;
+    plan.distance = 1;
+    plan.stage = row_bytes <= 24 << 10 ? 512 : 256;
+    plan.in_sum = plan.in_write = kLine;
+    return plan;
+  }
   int64_t distance = 0;             // rows; 0: nothing is fetched
   size_t stage = 0;                 // bytes of the buffer; 0: there is none
   size_t in_sum = 0, in_write = 0;  // bytes fetched with each line that the sum reads, and with each that is written
@@ -67,18 +76,14 @@ class RowWriter {
   static constexpr bool kCanRound = std::is_same_v<Tc, Bf16> || std::is_same_v<Tc, F16>;
 
  public:
-  RowWriter(const Call& call, const Run& run)
-      : cols_(static_cast<size_t>(call.cols)),
-        weight_(static_cast<const Tw*>(call.weight)),
-        offset_(static_cast<float>(call.weight_offset)),
-        round_(kCanRound && call.scaled_type != Type::kNone),
-        clean_(call.weight_finite),
-        flow_(FlowOf(call, run.data[kX], run.data[kY])),
-        plan_(call.cols * static_cast<int64_t>(sizeof(Tx)), sizeof(Tx) == 2, flow_),
-        x_(run.data[kX]),
-        y_(run.data[kY]),
-        x_stride_(run.stride[kX]),
-        y_stride_(run.stride[kY]) {}
+  RowWriter(const Call& call, const Run& run) : RowWriter(call, run, FlowOf(call, run.data[kX], run.data[kY])) {}
+
+  // From a buffer that holds one row at a time, made of several tensors; x is fetched meanwhile.
+  RowWriter(const Call& call, const Run& run, Flow flow, const Tx* buffer) : RowWriter(call, run, flow) {
+    plan_ = FetchPlan::OfSeveral(call.cols * static_cast<int64_t>(sizeof(Tx)), flow);
+    x_ = reinterpret_cast<const char*>(buffer);
+    x_stride_ = 0;
+  }
 
   // Writes `rows` rows from `first` on with the reciprocals r.
   HWY_INLINE void Write(int64_t first, int64_t rows, const float* r) const {
@@ -110,7 +115,9 @@ class RowWriter {
   const FetchPlan& plan() const { return plan_; }
 
   // Where the row lies that is fetched while this one is worked on. Only fetched, so it may lie past the last row.
-  const char* Ahead(int64_t row) const { return x_ + (row + plan_.distance) * x_stride_; }
+  const char* Ahead(int64_t row) const { return fetched_ + (row + plan_.distance) * fetched_stride_; }
+
+  Flow flow() const { return flow_; }
 
   // Streamed stores are ordered before whatever the caller does next.
   void Finish() const {
@@ -118,6 +125,21 @@ class RowWriter {
   }
 
  private:
+  RowWriter(const Call& call, const Run& run, Flow flow)
+      : cols_(static_cast<size_t>(call.cols)),
+        weight_(static_cast<const Tw*>(call.weight)),
+        offset_(static_cast<float>(call.weight_offset)),
+        round_(kCanRound && call.scaled_type != Type::kNone),
+        clean_(call.weight_finite),
+        flow_(flow),
+        plan_(call.cols * static_cast<int64_t>(sizeof(Tx)), sizeof(Tx) == 2, flow_),
+        fetched_(run.data[kX]),
+        fetched_stride_(run.stride[kX]),
+        x_(run.data[kX]),
+        y_(run.data[kY]),
+        x_stride_(run.stride[kX]),
+        y_stride_(run.stride[kY]) {}
+
   const Tx* X(int64_t row) const { return reinterpret_cast<const Tx*>(x_ + row * x_stride_); }
   Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(y_ + row * y_stride_); }
   template <class T>
@@ -339,10 +361,13 @@ class RowWriter {
   const bool round_;
   const bool clean_;
   const Flow flow_;
-  const FetchPlan plan_;
-  const char* const x_;
+  FetchPlan plan_;
+  const char* const fetched_;
+  const int64_t fetched_stride_;
+  const char* x_;
   char* const y_;
-  const int64_t x_stride_, y_stride_;
+  int64_t x_stride_;
+  const int64_t y_stride_;
 };
 
 #endif  // ISONORM_TUNED_LOOPS

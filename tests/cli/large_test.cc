@@ -1,4 +1,4 @@
-// `apply` stays within 256 MB whatever the size of the file.
+// `apply` and `stats` stay within 256 MB whatever the size of the file.
 #include <gtest/gtest.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -34,6 +34,23 @@ TEST(Large, MemoryIsBounded) {
   EXPECT_LE(run.max_resident, kMemoryBound);
   std::printf("resident at most %.0f MB for a file of %.1f GB\n%s", static_cast<double>(run.max_resident) * 1e-6,
               static_cast<double>(rows * kCols * 4) * 1e-9, run.out.c_str());
+}
+
+// A sparse file of 1 GiB, four times the bound, and a row that fills the buffers as far as they may grow.
+TEST(Large, MemoryOfStatsIsBounded) {
+  const Folder folder;
+  constexpr std::int64_t kRows = 32768, kCols = 8192, kWide = 3'700'000;
+  const std::string header =
+      SafetensorsFile("{" + Entry("t", "F32", "[32768,8192]", 0, kRows * kCols * 4) + "," +
+                          Entry("wide", "F32", "[2,3700000]", kRows * kCols * 4, (kRows * kCols + 2 * kWide) * 4) + "}",
+                      "");
+  WriteAll(folder / "in.safetensors", header);
+  ASSERT_EQ(truncate((folder / "in.safetensors").c_str(), static_cast<off_t>(header.size()) + (kRows * kCols + 2 * kWide) * 4),
+            0);
+  const Outcome run = RunCli({"stats", folder / "in.safetensors", "--html", folder / "report.html"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_LE(run.max_resident, kMemoryBound);
+  std::printf("resident at most %.0f MB\n%s", static_cast<double>(run.max_resident) * 1e-6, run.out.c_str());
 }
 
 // One row that fills the buffers as far as they may grow.

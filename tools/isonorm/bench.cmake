@@ -7,6 +7,7 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/bench_call.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_chart.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_choices.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/bench_fused.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_loops.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_machine.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_plain.cc"

@@ -21,7 +21,13 @@ enum class Kind {
   kMisaligned,      // the worst misalignment beside aligned tensors
   kTarget,          // AVX2 forced, against the best target
   kTwoThreads,      // how much faster two threads are
-  kSmallTwoThreads  // a small call that is handed two threads, against one that is not
+  kSmallTwoThreads, // a small call that is handed two threads, against one that is not
+  kResidual,        // fused calls far larger than the cache, against loops that move the same bytes: x + residual, both written
+  kGateBefore,
+  kGateAfter,
+  kGateBackward,    // a gate after the norm: dx and dgate
+  kQuantized,
+  kCachedResidual   // x + residual in cache, against the norm alone
 };
 
 // How `value` of a result is to be read, and on which side of the goal it must lie.
@@ -34,6 +40,8 @@ struct Row {
   int64_t rows, cols;
   double goal;
   bool leading = false;  // [32, rows / 32, cols], with LayerNorm on the same data beside it
+  isonorm::dtype out = isonorm::dtype::f32;  // of a quantised row
+  int32_t scale_kind = 0;
 };
 
 struct Measure {
@@ -81,5 +89,7 @@ Result RunMisaligned(const Row& row, const Settings& settings, Arena& arena);
 Result RunTarget(const Row& row, const Settings& settings, Arena& arena);
 Result RunTwoThreads(const Row& row, const Settings& settings, Arena& arena);
 Result RunSmallTwoThreads(const Row& row, const Settings& settings, Arena& arena);
+Result RunFused(const Row& row, const Settings& settings, Arena& arena);
+Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena);
 
 }  // namespace isonorm_cli::bench

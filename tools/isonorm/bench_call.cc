@@ -26,6 +26,11 @@ void Arena::Prepare(isonorm::dtype type, size_t bytes, int64_t rows, int64_t col
   weight_->FillSigns(type);
 }
 
+void Arena::PrepareMore(isonorm::dtype type, size_t bytes) {
+  for (auto* buffer : {&u_, &v_}) Grow(*buffer, bytes);
+  v_->FillPlain(type, bytes);
+}
+
 ForwardCall::ForwardCall(isonorm::dtype type, std::vector<int64_t> shape, const Place& place, const isonorm_contract& contract)
     : shape_(std::move(shape)),
       contract_(contract),

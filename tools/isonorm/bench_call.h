@@ -21,15 +21,20 @@ class Arena {
   // At least `bytes` each for x, y and z, and a weight of `cols` ones of either sign; x and z are filled with plain values.
   void Prepare(isonorm::dtype type, size_t bytes, int64_t rows, int64_t cols);
 
+  // Two more, for calls with more tensors.
+  void PrepareMore(isonorm::dtype type, size_t bytes);
+
   void* x() const { return x_->data(); }
   void* y() const { return y_->data(); }
   void* z() const { return z_->data(); }
+  void* u() const { return u_->data(); }
+  void* v() const { return v_->data(); }
   void* weight() const { return weight_->data(); }
   float* rstd() const { return static_cast<float*>(rstd_->data()); }
   float* dweight() const { return static_cast<float*>(dweight_->data()); }
 
  private:
-  std::unique_ptr<Buffer> x_, y_, z_, weight_, rstd_, dweight_;
+  std::unique_ptr<Buffer> x_, y_, z_, u_, v_, weight_, rstd_, dweight_;
 };
 
 // Where the tensors of a call lie, and who helps.

@@ -89,7 +89,35 @@ void Combine(const void* a, const void* b, void* to, size_t bytes) {
   if constexpr (kStream) hwy::FlushStream();
 }
 
-inline constexpr LimitLoops kLimits = {Copy<false>, Copy<true>, Read, Modify, Combine<false>, Combine<true>};
+template <bool kStream, int kIns, int kOuts, size_t kInsPerOut>
+HWY_INLINE void MoveThese(const Streams& s) {
+  const Du32 d;
+  const size_t lanes = hn::Lanes(d);
+  const uint32_t* in[kIns];
+  for (int i = 0; i < kIns; ++i) in[i] = static_cast<const uint32_t*>(s.in[i]);
+  uint32_t* out[kOuts];
+  for (int i = 0; i < kOuts; ++i) out[i] = static_cast<uint32_t*>(s.out[i]);
+  for (size_t at = 0; at < s.out_bytes / 4; at += lanes) {
+    auto v = hn::Zero(d);
+    for (int i = 0; i < kIns; ++i) {
+      for (size_t k = 0; k < kInsPerOut; ++k) v = hn::Xor(v, hn::Load(d, in[i] + at * kInsPerOut + k * lanes));
+    }
+    for (int i = 0; i < kOuts; ++i) Put<kStream>(v, out[i] + at);
+  }
+  if constexpr (kStream) hwy::FlushStream();
+}
+
+template <bool kStream>
+void Move(const Streams& s) {
+  if (s.ins == 1 && s.in_bytes == s.out_bytes) return MoveThese<kStream, 1, 1, 1>(s);
+  if (s.ins == 1) return MoveThese<kStream, 1, 1, 2>(s);
+  if (s.ins == 2 && s.outs == 1) return MoveThese<kStream, 2, 1, 1>(s);
+  if (s.ins == 2) return MoveThese<kStream, 2, 2, 1>(s);
+  MoveThese<kStream, 3, 2, 1>(s);
+}
+
+inline constexpr LimitLoops kLimits = {Copy<false>,    Copy<true>,    Read,        Modify,
+                                       Combine<false>, Combine<true>, Move<false>, Move<true>};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm_cli::bench

@@ -6,6 +6,14 @@
 
 namespace isonorm_cli::bench {
 
+// Tensors that are only moved: every input is read and every output written, line by line side by side.
+struct Streams {
+  const void* in[3];
+  void* out[2];
+  int ins, outs;
+  size_t in_bytes, out_bytes;  // of each; the outputs are as large as the inputs, or half as large
+};
+
 // What the memory system allows: every loop runs over `bytes` bytes, a multiple of 256, from 64-byte aligned pointers.
 struct LimitLoops {
   void (*copy)(const void* from, void* to, size_t bytes);
@@ -14,6 +22,8 @@ struct LimitLoops {
   void (*modify)(void* data, size_t bytes);                               // read, change, write back
   void (*combine)(const void* a, const void* b, void* to, size_t bytes);  // two reads, one write
   void (*combine_stream)(const void* a, const void* b, void* to, size_t bytes);
+  void (*move)(const Streams& streams);  // one of: 1 input and 1 output, 2 and 1, 2 and 2, 3 and 2
+  void (*move_stream)(const Streams& streams);
 };
 
 // An RMSNorm with no promise about the order of its sum: y = x * rstd * weight, rounded as isonorm rounds at the store.

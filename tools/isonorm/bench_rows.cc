@@ -52,6 +52,20 @@ const std::vector<Row>& Rows() {
       {"two_threads_small.8x4096.f32", kSmallTwoThreads, dtype::f32, 8, 4096, 1.05},
       {"two_threads_small.32x4096.bf16", kSmallTwoThreads, dtype::bf16, 32, 4096, 1.05},
       {"two_threads_small.128x128.f32", kSmallTwoThreads, dtype::f32, 128, 128, 1.05},
+      {"residual.16384x4096.f32", kResidual, dtype::f32, 16384, 4096, 80},
+      {"residual.16384x4096.bf16", kResidual, dtype::bf16, 16384, 4096, 80},
+      {"gate_before.16384x4096.f32", kGateBefore, dtype::f32, 16384, 4096, 80},
+      {"gate_before.16384x4096.bf16", kGateBefore, dtype::bf16, 16384, 4096, 80},
+      {"gate_after.16384x4096.f32", kGateAfter, dtype::f32, 16384, 4096, 80},
+      {"gate_after.16384x4096.bf16", kGateAfter, dtype::bf16, 16384, 4096, 80},
+      {"gate_backward.16384x4096.f32", kGateBackward, dtype::f32, 16384, 4096, 80},
+      {"gate_backward.16384x4096.bf16", kGateBackward, dtype::bf16, 16384, 4096, 80},
+      {"quantized.16384x4096.i8.static", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::i8, ISONORM_SCALE_STATIC},
+      {"quantized.16384x4096.i8.dynamic", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::i8, ISONORM_SCALE_DYNAMIC},
+      {"quantized.16384x4096.e4m3.static", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::e4m3, ISONORM_SCALE_STATIC},
+      {"quantized.16384x4096.e4m3.dynamic", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::e4m3,
+       ISONORM_SCALE_DYNAMIC},
+      {"cached_residual.8x4096.bf16", kCachedResidual, dtype::bf16, 8, 4096, 1.3},
   };
   return rows;
 }
@@ -68,6 +82,12 @@ Result RunRow(const Row& row, const Settings& settings, Arena& arena) {
     case kTarget: return RunTarget(row, settings, arena);
     case kTwoThreads: return RunTwoThreads(row, settings, arena);
     case kSmallTwoThreads: return RunSmallTwoThreads(row, settings, arena);
+    case kResidual:
+    case kGateBefore:
+    case kGateAfter:
+    case kGateBackward:
+    case kQuantized: return RunFused(row, settings, arena);
+    case kCachedResidual: return RunCachedResidual(row, settings, arena);
   }
   return {};
 }

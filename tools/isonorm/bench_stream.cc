@@ -40,7 +40,7 @@ PlainForward PlainForwardOf(isonorm::dtype type) {
     case isonorm::dtype::f32: return kPlainLoops.forward_f32;
     case isonorm::dtype::bf16: return kPlainLoops.forward_bf16;
     case isonorm::dtype::f16: return kPlainLoops.forward_f16;
-    case isonorm::dtype::f64: break;
+    default: break;
   }
   return nullptr;
 }

@@ -70,6 +70,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   AddApply(app, context);
+  AddStats(app, context);
   AddVerify(app, context);
   AddBench(app, context);
   AddList(app, context);

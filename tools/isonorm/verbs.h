@@ -42,6 +42,7 @@ void AddApply(CLI::App& app, Context& context);
 void AddVerify(CLI::App& app, Context& context);
 void AddList(CLI::App& app, Context& context);
 void AddBench(CLI::App& app, Context& context);
+void AddStats(CLI::App& app, Context& context);
 
 // True once SIGINT or SIGTERM arrived: a verb that takes long asks between pieces of work, cleans up and throws Failure
 // with kInterrupted.

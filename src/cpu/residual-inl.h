@@ -1,0 +1,113 @@
+// The tuned forward of x + residual: each sum is made in a buffer of its row's type, which then goes the way of a plain row.
+#if defined(ISONORM_CPU_RESIDUAL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_RESIDUAL_INL_H_
+#undef ISONORM_CPU_RESIDUAL_INL_H_
+#else
+#define ISONORM_CPU_RESIDUAL_INL_H_
+#endif
+
+#include <cstring>
+
+#include "cpu/tuned_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+constexpr int64_t kMostBuffered = 64 << 10;  // bytes of the longest row that a buffer holds, as in kernels.cc
+
+// sum = round(x + residual). What is not finite shows in the sum of squares, and such rows take another way.
+template <class T>
+HWY_INLINE void AddRows(const T* x, const T* residual, size_t cols, T* HWY_RESTRICT sum) {
+  constexpr Layout kLayout = kLayoutOf<T, T>;
+  const Tag<float> d;
+  const auto add = [](V<Tag<float>> a, V<Tag<float>> b) HWY_ATTR { return hn::Add(a, b); };
+  const size_t step = 2 * hn::Lanes(d);
+  size_t i = 0;
+  for (; i + step <= cols; i += step) {
+    StoreDuo<kLayout, Nans::kNone, Store::kCached>(Map(LoadDuo<kLayout>(d, x + i), LoadDuo<kLayout>(d, residual + i), add), d,
+                                                   sum + i);
+  }
+  if (i == cols) return;
+  StoreDuoPart<kLayout, Nans::kNone>(
+      Map(LoadDuoPart<kLayout>(d, x + i, cols - i), LoadDuoPart<kLayout>(d, residual + i, cols - i), add), d, sum + i,
+      cols - i);
+}
+
+// A row out of its buffer, past the cache where that pays.
+template <class T>
+HWY_INLINE void CopyOut(const T* row, size_t cols, T* out, Flow flow) {
+  if (flow != Flow::kStreamed) {
+    std::memcpy(out, row, cols * sizeof(T));
+    return;
+  }
+  const size_t head = std::min(ElementsToLine(out), cols), whole = (cols - head) / (kLine / sizeof(T)) * (kLine / sizeof(T));
+  const hn::CappedTag<uint8_t, kLine> d;
+  std::memcpy(out, row, head * sizeof(T));
+  const auto* from = reinterpret_cast<const uint8_t*>(row + head);
+  auto* to = reinterpret_cast<uint8_t*>(out + head);
+  for (size_t i = 0; i < whole * sizeof(T); i += hn::Lanes(d)) StoreBits<Store::kStreamed>(hn::LoadU(d, from + i), d, to + i);
+  std::memcpy(out + head + whole, row + head + whole, (cols - head - whole) * sizeof(T));
+}
+
+template <class T, class Tw, bool kOffset>
+HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
+  const auto cols = static_cast<size_t>(call.cols);
+  const RowLeaves leaves(call.cols);
+  const PlainRange range(call.eps, call.eps_outside);
+  const auto eps = static_cast<float>(call.eps);
+  const bool in_place = run.data[kY] == run.data[kResidual];
+  const Flow flow = FlowOf(call, in_place ? run.data[kY] : run.data[kX], run.data[kY]);
+  const char* const residual = run.data[kResidual];
+  char* const sum_out = run.data[kResidualOut];
+  const bool in_place_sum = sum_out == run.data[kX] || sum_out == residual;
+  HWY_ALIGN T sum[kMostBuffered / sizeof(T)];
+  const RowWriter<T, Tw, T, kOffset> writer(call, run, flow, sum);
+  HWY_ALIGN float sums[kBlockRows] = {};
+  for (int64_t row = 0; row < run.count; ++row) {
+    const auto* x = reinterpret_cast<const T*>(run.data[kX] + row * run.stride[kX]);
+    const char* const more = residual + row * run.stride[kResidual];
+    AddRows(x, reinterpret_cast<const T*>(more), cols, sum);
+#if ISONORM_LEAF_NETWORK
+    const float square = call.shard != nullptr ? SharedSum(call, run.first + row)
+                         : writer.FetchesAhead()
+                             ? RowSumFetching(sum, leaves, more + run.stride[kResidual], writer.plan().in_sum)
+                             : RowSums(sum, 0, 1, leaves, sums);
+#else
+    const float square = call.shard != nullptr ? SharedSum(call, run.first + row) : RowSums(sum, 0, 1, leaves, sums);
+#endif
+    if (HWY_UNLIKELY(!range.Holds(square))) {
+      RunGeneralRow(call, run, row);
+      continue;
+    }
+    float r;
+    RstdOfSums(&square, 1, call.counted(), eps, call.eps_outside, &r);
+    writer.Write(row, 1, &r);
+    if (sum_out != nullptr) {
+      CopyOut(sum, cols, reinterpret_cast<T*>(sum_out + row * run.stride[kResidualOut]), in_place_sum ? Flow::kCached : flow);
+    }
+    if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
+  }
+  writer.Finish();
+  if (flow == Flow::kStreamed) hwy::FlushStream();
+}
+
+template <class T, class Tw>
+void ResidualForward(const Call& call, const Run& run, const ColumnSums&) {
+  constexpr bool kWeighted = !std::is_same_v<Tw, None>;
+  if (kWeighted && call.weight_offset != 0) {
+    ResidualRows<T, Tw, kWeighted>(call, run);
+  } else {
+    ResidualRows<T, Tw, false>(call, run);
+  }
+}
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_RESIDUAL_INL_H_
