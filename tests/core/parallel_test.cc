@@ -111,6 +111,32 @@ TEST_P(ParallelTest, KindsOfData) {
   EXPECT_EQ(rounds_, all) << "some number of rounds never came up";
 }
 
+// What has tuned loops, which must take the statistics of shared rows: plain, with a residual, quantised.
+TEST_P(ParallelTest, TunedCombinations) {
+  uint64_t seed = 1;
+  for (const Type type : {Type::kF32, Type::kBf16, Type::kF16}) {
+    for (const Type weight : {type, Type::kF32, Type::kNone}) {
+      for (const Type residual : {Type::kNone, type}) {
+        for (const Type y : {type, Type::kI8, Type::kE4M3}) {
+          for (const DataKind kind : {DataKind::kPlain, DataKind::kHuge, DataKind::kSpecial}) {
+            Problem p = Simple(type, 19, seed % 2 == 0 ? 1024 : 2304);
+            p.kind = kind;
+            p.type[kWeight] = weight;
+            p.type[kResidual] = residual;
+            if (y != type) {
+              p.quantization = {sizeof(p.quantization), ISONORM_SCALE_STATIC, {0, 0, 0}, 0, 0, 0};
+              p.type[kScale] = Type::kF32;
+            }
+            p.type[kY] = y;
+            p.seed = seed++;
+            if (!CheckAll(p, 8)) return;
+          }
+        }
+      }
+    }
+  }
+}
+
 // Every scale but one for a whole row, which no rank has alone.
 TEST_P(ParallelTest, Quantised) {
   std::set<int32_t> kinds;
