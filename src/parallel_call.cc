@@ -1,6 +1,8 @@
 #include "parallel_call.h"
 
+#include <algorithm>
 #include <cinttypes>
+#include <span>
 
 #include "error.h"
 
@@ -10,14 +12,17 @@ namespace {
 constexpr Round kOfRms[] = {Round::kSquares, Round::kLargest, Round::kScaledSquares};
 constexpr Round kOfLayer[] = {Round::kMean, Round::kSquares, Round::kLargest, Round::kScaledMean, Round::kScaledSquares};
 
+std::span<const Round> RoundsOf(bool layer) { return layer ? std::span<const Round>(kOfLayer) : kOfRms; }
+
 isonorm_status SetRound(int32_t number, const Call& call, Shard* shard) {
-  const int32_t count = call.layer ? 5 : 3;
+  const std::span<const Round> rounds = RoundsOf(call.layer);
+  const auto count = static_cast<int32_t>(rounds.size());
   if (number < 0 || number >= count) {
     return Fail(ISONORM_ERROR_ARGUMENT,
                 "round is %" PRId32 ", but must be 0 at first, and then what finish says (%" PRId32 " at most).", number,
                 count - 1);
   }
-  shard->round = call.layer ? kOfLayer[number] : kOfRms[number];
+  shard->round = rounds[static_cast<size_t>(number)];
   return ISONORM_OK;
 }
 
@@ -63,9 +68,8 @@ int64_t Bytes(const View& view, int dimension) { return view.strides[dimension] 
 }  // namespace
 
 int32_t NumberOf(Round round, bool layer) {
-  int32_t number = 0;
-  while ((layer ? kOfLayer[number] : kOfRms[number]) != round) ++number;
-  return number;
+  const std::span<const Round> rounds = RoundsOf(layer);
+  return static_cast<int32_t>(std::find(rounds.begin(), rounds.end(), round) - rounds.begin());
 }
 
 isonorm_status AddShard(const ShardTensors& tensors, int64_t window, CallBuilder& builder, Call* call) {

@@ -30,16 +30,15 @@ void CombineColumns(const Parts& parts, int64_t begin, int64_t end) {
   const Call& call = parts.call;
   F pending[kMaxDepth + 1][kColumns];
   int count = 0;
-  const auto combine = [&] {
-    --count;
-    for (int64_t j = 0; j < end - begin; ++j) pending[count - 1][j] = pending[count - 1][j] + pending[count][j];
+  const auto combine = [&](int last) {
+    for (int64_t j = 0; j < end - begin; ++j) pending[last - 1][j] = pending[last - 1][j] + pending[last][j];
   };
   for (int64_t part = 0; part < call.rows; ++part) {
     const F* const row = reinterpret_cast<const F*>(call.data[kX] + part * call.stride[0][kX]);
     std::copy(row + begin, row + end, pending[count++]);
-    for (int64_t i = part; i & 1; i >>= 1) combine();
+    for (int64_t i = part; i & 1; i >>= 1) combine(--count);
   }
-  while (count > 1) combine();
+  while (count > 1) combine(--count);
   for (int64_t j = begin; j < end; ++j) {
     F value = count == 0 ? F(0) : pending[0][j - begin];
     if (parts.accumulate) value = LoadScalar<F>(parts.gradient, parts.type, j) + value;
