@@ -4,6 +4,7 @@
 
 #include "backends.h"
 #include "call.h"
+#include "compute.h"
 #include "contract.h"
 #include "error.h"
 #include "fp_guard.h"
@@ -24,16 +25,6 @@ struct Last {
 };
 thread_local Last last;
 
-// No exception crosses the C ABI: an executor of the caller's may throw.
-template <class Body>
-isonorm_status Guarded(Body body) noexcept {
-  try {
-    return body();
-  } catch (...) {
-    return Fail(ISONORM_ERROR_EXECUTOR, "executor.parallel_for threw an exception, but must return; outputs are incomplete.");
-  }
-}
-
 // Where no weight is NaN or infinite, forward loops need not look for NaN in what they write. Looking at the weight first costs
 // less than that for 16-bit types, whose loops wait for arithmetic; f32 loops wait for memory, and one row hides it all.
 bool PaysToLook(const Call& call) {
@@ -44,6 +35,22 @@ bool PaysToLook(const Call& call) {
   return call.rows >= 2 && call.cols <= 1024;
 }
 
+inline isonorm_status RunChecked(const Backend& backend, Operation operation, Call& call) {
+  const int id = FindKernel(backend, operation, call);
+  if (id == kKernels) {
+    return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", backend.name);
+  }
+  call.weight_finite =
+      call.weight_type == Type::kNone || (PaysToLook(call) && backend.all_finite(call.weight, call.weight_type, call.cols));
+  if (call.dweight != nullptr || call.dbias != nullptr) {
+    RunWithSums(call, backend.kernels[id]);
+  } else if (call.rows > 0) {
+    RunAllRows(call, backend.kernels[id]);
+  }
+  last = {&backend, id};
+  return ISONORM_OK;
+}
+
 template <class Make>
 isonorm_status Compute(Make make, Operation operation) noexcept {
   return Guarded([&] {
@@ -52,24 +59,14 @@ isonorm_status Compute(Make make, Operation operation) noexcept {
     isonorm_status status = make(&call);
     if (status != ISONORM_OK) return status;
     const Backend* backend = ChosenBackend(&status);
-    if (backend == nullptr) return status;
-    const int id = FindKernel(*backend, operation, call);
-    if (id == kKernels) {
-      return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", backend->name);
-    }
-    call.weight_finite =
-        call.weight_type == Type::kNone || (PaysToLook(call) && backend->all_finite(call.weight, call.weight_type, call.cols));
-    if (call.dweight != nullptr || call.dbias != nullptr) {
-      RunWithSums(call, backend->kernels[id]);
-    } else if (call.rows > 0) {
-      RunAllRows(call, backend->kernels[id]);
-    }
-    last = {backend, id};
-    return ISONORM_OK;
+    return backend == nullptr ? status : RunChecked(*backend, operation, call);
   });
 }
 
 }  // namespace
+
+isonorm_status RunCall(const Backend& backend, Operation operation, Call& call) { return RunChecked(backend, operation, call); }
+
 }  // namespace isonorm
 
 extern "C" {
@@ -99,6 +96,7 @@ const char* isonorm_status_name(isonorm_status status) {
     ISONORM_STATUS(ISONORM_ERROR_SELF_TEST)
     ISONORM_STATUS(ISONORM_ERROR_INTERNAL)
     ISONORM_STATUS(ISONORM_ERROR_QUANTIZATION)
+    ISONORM_STATUS(ISONORM_ERROR_SPLIT)
 #undef ISONORM_STATUS
   }
   return "unknown status";

@@ -8,6 +8,7 @@
 #include "call_checks.h"
 #include "contract.h"
 #include "error.h"
+#include "parallel_call.h"
 #include "plain_call.h"
 
 namespace isonorm {
@@ -31,13 +32,22 @@ isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, con
   return ISONORM_OK;
 }
 
+// A sum over rows is rounded to the type of its parameter, or kept as it is.
+isonorm_status SumType(const Call& call, const char* name, Type type, const char* as, Type expected) {
+  const Type compute = call.wide ? Type::kF64 : Type::kF32;
+  if (type == expected || type == compute) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the type of %s, or %s, the compute type.", name, NameOf(type),
+              NameOf(expected), as, NameOf(compute));
+}
+
 }  // namespace
 
 isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
   return MakePlainForward(contract, eps, args, call) ? ISONORM_OK : MakeForwardBySteps(contract, eps, args, call);
 }
 
-isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* from, Call* call) {
+isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* from, Call* call,
+                                  const ShardTensors* shard) {
   ISONORM_TRY(CheckContract(contract));
   isonorm_forward_args all = {};
   ISONORM_TRY(TakeArgs(from, offsetof(isonorm_forward_args, quantization), "isonorm_forward_args", &all));
@@ -74,11 +84,12 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, 
   }
   SetRoundings(*contract, call->type[kX], call->type[kResidual], call);
   ISONORM_TRY(builder.SetExecutor(args->executor));
+  if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
   return builder.Finish();
 }
 
 isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* from, bool measure,
-                            Call* call) {
+                            Call* call, const ShardTensors* shard) {
   ISONORM_TRY(CheckContract(contract));
   isonorm_backward_args all = {};
   ISONORM_TRY(TakeArgs(from, sizeof(all), "isonorm_backward_args", &all));
@@ -122,7 +133,6 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   call->accumulate = (args->flags & ISONORM_ACCUMULATE) != 0;
   void* weight = nullptr;
   void* bias = nullptr;
-  Type dweight_type = Type::kNone;
   ISONORM_TRY(builder.AddRows(kResidual, "residual", args->residual, false));
   if (args->x != nullptr) ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, false));
   ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
@@ -133,19 +143,20 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   ISONORM_TRY(builder.AddVector("bias", args->bias, false, &bias, &call->bias_type));
   ISONORM_TRY(builder.AddRows(kDx, "dx", args->dx, true));
   ISONORM_TRY(builder.AddRows(kDgate, "dgate", args->dgate, true));
-  ISONORM_TRY(builder.AddVector("dweight", args->dweight, true, &call->dweight, &dweight_type));
+  ISONORM_TRY(builder.AddVector("dweight", args->dweight, true, &call->dweight, &call->dweight_type));
   ISONORM_TRY(builder.AddVector("dbias", args->dbias, true, &call->dbias, &call->dbias_type));
   call->weight = weight;
   call->bias = bias;
   const Type x = args->x != nullptr ? call->type[kX] : call->type[kDx];
   if (args->dx != nullptr) ISONORM_TRY(SameType("dx", call->type[kDx], "x", x));
-  if (args->dweight != nullptr) ISONORM_TRY(SameType("dweight", dweight_type, "weight", call->weight_type));
+  if (args->dweight != nullptr) ISONORM_TRY(SumType(*call, "dweight", call->dweight_type, "weight", call->weight_type));
   if (args->dbias != nullptr && args->bias != nullptr)
-    ISONORM_TRY(SameType("dbias", call->dbias_type, "bias", call->bias_type));
+    ISONORM_TRY(SumType(*call, "dbias", call->dbias_type, "bias", call->bias_type));
   if (args->dgate != nullptr) ISONORM_TRY(SameType("dgate", call->type[kDgate], "gate", call->type[kGate]));
   SetRoundings(*contract, x, call->type[kResidual], call);
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);
+  if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
   ISONORM_TRY(builder.Finish());
   return builder.SetWorkspace(args->workspace, args->workspace_size, measure);
 }

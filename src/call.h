@@ -30,6 +30,8 @@ enum RowTensor : int {
 
 constexpr int kMaxLeading = 6;
 
+struct Shard;  // parallel_shard.h
+
 enum class Gate : uint8_t { kNone, kBefore, kAfter };
 enum class GateFunction : uint8_t { kSilu, kSigmoid };
 
@@ -38,6 +40,7 @@ struct Quantizer {
   bool on = false;
   bool dynamic = false;           // scales are computed
   bool power_of_two = false;      // as E8M0
+  bool per_row = false;           // one dynamic scale for all columns
   Type rounded_to = Type::kNone;  // of 16 bits
   int64_t scale_cols = 0;         // columns of one dynamic scale
   float multiplier = 1;           // static: 1 / scale
@@ -69,6 +72,7 @@ struct Call {
   int64_t rows = 0, cols = 0;
   int64_t groups = 1, group_cols = 0;  // cols == groups * group_cols
   int64_t window = 0;                  // 1 <= window <= group_cols, unless cols is 0
+  int64_t ranks = 1;                   // above 1: each row here is a shard, one of so many that make up the row of the norm
 
   // Leading dimensions that do not collapse into one, outermost first; 0 of them: a single row.
   int leading = 0;
@@ -86,26 +90,31 @@ struct Call {
   void* dweight = nullptr;
   void* dbias = nullptr;
   bool weight_finite = false;  // known to be; a short call does not look
-  Type weight_type = Type::kNone, bias_type = Type::kNone, dbias_type = Type::kNone;
+  Type weight_type = Type::kNone, bias_type = Type::kNone, dweight_type = Type::kNone, dbias_type = Type::kNone;
   const void* ddweight = nullptr;  // of double backward
   Type ddweight_type = Type::kNone;
 
   void* workspace = nullptr;
   size_t workspace_needed = 0;  // bytes
   const isonorm_executor* executor = nullptr;
+  const Shard* shard = nullptr;  // where statistics come from, if not from the rows alone
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }
+  int64_t counted() const { return window * ranks; }  // how many values the statistic sees
   int concurrency() const { return executor == nullptr ? 1 : executor->concurrency; }
 };
+
+struct ShardTensors;  // parallel_call.h
 
 // Fills `call`, which the caller leaves as constructed, or returns the status and message of the first fault.
 // measure: the workspace is what the caller asks about, so it is not checked.
 isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
 isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
-                            Call* call);
+                            Call* call, const ShardTensors* shard = nullptr);
 
-// MakeForward without the short cut of plain_call.h.
-isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+// MakeForward without the short cut of plain_call.h. The rows of a call with `shard` are those of one rank: see parallel_call.h.
+isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call,
+                                  const ShardTensors* shard = nullptr);
 
 // In double_backward_call.cc.
 isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args,

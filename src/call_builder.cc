@@ -108,12 +108,35 @@ isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const 
   isonorm_status status = Check(name, tensor, output, slot, &view);
   if (status == ISONORM_OK) status = CheckPerRow(*view, call_->groups, "groups");
   if (status != ISONORM_OK) return status;
-  const Type compute = call_->wide ? Type::kF64 : Type::kF32;
-  if (view->type != compute) {
-    return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the compute type.", name, NameOf(view->type), NameOf(compute));
-  }
   call_->type[slot] = view->type;
-  return ISONORM_OK;
+  return CheckComputeType(*view);
+}
+
+isonorm_status CallBuilder::CheckComputeType(const View& view) const {
+  const Type compute = call_->wide ? Type::kF64 : Type::kF32;
+  if (view.type == compute) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the compute type.", view.name, NameOf(view.type),
+              NameOf(compute));
+}
+
+isonorm_status CallBuilder::AddExact(const char* name, const isonorm_tensor* tensor, bool output,
+                                     std::initializer_list<int64_t> shape, const View** view) {
+  if (tensor == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
+  View* added = nullptr;
+  const isonorm_status status = Check(name, tensor, output, -1, &added);
+  if (status != ISONORM_OK) return status;
+  if (added->ndim() != static_cast<int>(shape.size())) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %zu.", name, added->ndim(), shape.size());
+  }
+  int i = 0;
+  for (const int64_t size : shape) {
+    if (added->size(i) != size) {
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", name, i, added->size(i), size);
+    }
+    ++i;
+  }
+  *view = added;
+  return CheckComputeType(*added);
 }
 
 isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type) {

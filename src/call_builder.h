@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 
 #include "call.h"
 #include "tensor.h"
@@ -18,6 +19,9 @@ class CallBuilder {
   // Optional ones: a null tensor is no fault and stays absent.
   isonorm_status AddRows(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
   isonorm_status AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
+  // One of the compute type and of exactly this shape; `view` is where it lies then.
+  isonorm_status AddExact(const char* name, const isonorm_tensor* tensor, bool output, std::initializer_list<int64_t> shape,
+                          const View** view);
   isonorm_status AddScale(const isonorm_tensor* tensor);  // not null; after SetQuantizer
   isonorm_status AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type);
 
@@ -49,6 +53,7 @@ class CallBuilder {
   isonorm_status CheckPerRow(const View& view, int64_t per_row, const char* extent) const;
   isonorm_status CheckType(const View& view, int slot) const;
   isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
+  isonorm_status CheckComputeType(const View& view) const;
   bool Merges(int dimension, int outer) const;
   void Collapse();
 

@@ -75,6 +75,7 @@ isonorm_status CallBuilder::SetQuantizer(const isonorm_quantization* quantizatio
   quantizer.on = true;
   quantizer.dynamic = q.scale_kind != ISONORM_SCALE_STATIC;
   quantizer.power_of_two = q.scale_kind == ISONORM_SCALE_POWER_OF_TWO;
+  quantizer.per_row = quantizer.dynamic && q.group_cols == 0;
   quantizer.rounded_to = TypeOf(q.rounded_to);
   quantizer.scale_cols = q.group_cols == 0 ? call_->cols : q.group_cols;
   const double least = quantizer.power_of_two ? 0x1p-127 : kLeast;

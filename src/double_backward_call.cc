@@ -62,7 +62,6 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, 
   call->accumulate = args->flags == ISONORM_ACCUMULATE;
   void* weight = nullptr;
   void* ddweight = nullptr;
-  Type dweight_type = Type::kNone;
   ISONORM_TRY(builder.AddRows(kDy, "dy", args->dy, false));
   ISONORM_TRY(builder.AddRows(kDdx, "ddx", args->ddx, false));
   ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, false));
@@ -70,12 +69,12 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, 
   ISONORM_TRY(builder.AddVector("ddweight", args->ddweight, false, &ddweight, &call->ddweight_type));
   ISONORM_TRY(builder.AddRows(kDx, "dx", args->dx, true));
   ISONORM_TRY(builder.AddRows(kDdy, "ddy", args->ddy, true));
-  ISONORM_TRY(builder.AddVector("dweight", args->dweight, true, &call->dweight, &dweight_type));
+  ISONORM_TRY(builder.AddVector("dweight", args->dweight, true, &call->dweight, &call->dweight_type));
   call->weight = weight;
   call->ddweight = ddweight;
   if (args->dx != nullptr) ISONORM_TRY(SameType("dx", call->type[kDx], "x", call->type[kX]));
   if (args->ddy != nullptr) ISONORM_TRY(SameType("ddy", call->type[kDdy], "dy", call->type[kDy]));
-  if (args->dweight != nullptr) ISONORM_TRY(SameType("dweight", dweight_type, "weight", call->weight_type));
+  if (args->dweight != nullptr) ISONORM_TRY(SameType("dweight", call->dweight_type, "weight", call->weight_type));
   SetRoundings(*contract, call->type[kX], Type::kNone, call);
   ISONORM_TRY(builder.SetExecutor(args->executor));
   ISONORM_TRY(builder.Finish());

@@ -65,7 +65,7 @@ class SumTask {
       for (int64_t i = 0; i + step < plan_.subtrees; i += 2 * step) Result(i).AddFrom(Result(i + step), width_);
     }
     const F* sum = plan_.blocks == 0 ? nullptr : Result(0).data;
-    if (call_.dweight != nullptr) Store(sum, call_.dweight, call_.weight_type);
+    if (call_.dweight != nullptr) Store(sum, call_.dweight, call_.dweight_type);
     if (call_.dbias != nullptr) {
       Store(sum == nullptr || call_.dweight == nullptr ? sum : sum + call_.cols, call_.dbias, call_.dbias_type);
     }

@@ -52,7 +52,7 @@ struct TunedIds {
   int Of(Operation operation, Type x, Type weight, Type out) const {
     return id[Index(operation)][Index(x)][Index(weight)][Index(out)];
   }
-  uint8_t id[5][kTypes][kTypes][kTypes];
+  uint8_t id[static_cast<size_t>(Operation::kCount)][kTypes][kTypes][kTypes];
 };
 constexpr TunedIds kTuned;
 

@@ -9,7 +9,17 @@
 namespace isonorm {
 
 // Named as in kernels.inc.
-enum class Operation : uint8_t { k_forward, k_backward, k_rms, k_rms_backward, k_rms_penalty, k_double_backward };
+enum class Operation : uint8_t {
+  k_forward,
+  k_backward,
+  k_forward_partial,
+  k_backward_partial,
+  k_rms,
+  k_rms_backward,
+  k_rms_penalty,
+  k_double_backward,
+  kCount
+};
 
 enum KernelId : int {
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out) k_##operation##_##source##_##sink##_##x##_##weight##_##out,

@@ -44,6 +44,26 @@ ISONORM_HD inline Leaves LeavesOf(int64_t cols) {
   return leaves;
 }
 
+// The most ranks among which a row of `cols` elements can be split evenly, so that each has whole leaves: a power of two. Every
+// smaller one will do as well. A rank begins on an element that is a multiple of 8, and so does a leaf.
+ISONORM_HD inline int64_t MaxRanks(int64_t cols) {
+  const Leaves leaves = LeavesOf(cols);
+  int64_t ranks = 1;
+  while (ranks < leaves.count() && (cols & (16 * ranks - 1)) == 0) ranks *= 2;
+  return ranks;
+}
+
+// The leaves of one of `ranks` shards of `cols` elements each, counted from its start: those of the whole row that lie in it,
+// which are the same for every shard.
+ISONORM_HD inline Leaves LeavesOfShard(int64_t cols, int64_t ranks) {
+  Leaves leaves = LeavesOf(cols * ranks);
+  if (ranks == 1) return leaves;
+  leaves.cols = cols;
+  leaves.eights = cols / 8;
+  for (; ranks > 1; ranks /= 2) --leaves.depth;
+  return leaves;
+}
+
 // Adds the leaves' values, given from left to right, pairwise: ((0+1)+(2+3))+((4+5)+(6+7)).
 template <class F>
 class LeafTree {

@@ -68,22 +68,47 @@ void Forward(const Call& call, const Run& run, const ColumnSums&) {
   }
 }
 
+// dy as it reaches the norm's output, and g = dy * weight.
+template <class F>
+F Upstream(const Call& call, const Group<F>& group, int64_t j) {
+  const F dy = group.Load(kDy, j);
+  return call.gate == Gate::kAfter ? dy * group.GateFactor(j) : dy;
+}
+template <class F>
+F G(const Call& call, const Group<F>& group, int64_t j) {
+  const F dy = Upstream(call, group, j);
+  return call.weight_type != Type::kNone ? dy * group.Weight(j) : dy;
+}
+
+template <class F>
+F DotOfGroup(const Call& call, const Group<F>& group) {
+  return Sum<F>(call.group_cols, call.ranks, [&](F a, int64_t j) { return std::fma(G(call, group, j), group.C(j), a); });
+}
+template <class F>
+F SumOfG(const Call& call, const Group<F>& group) {
+  return PlainSum<F>(call.group_cols, call.ranks, [&](int64_t j) { return G(call, group, j); });
+}
+
 template <class F>
 void BackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
   group.UseSavedRstdOrCompute();
   const int64_t n = call.group_cols;
-  const auto upstream = [&](int64_t j) {
-    const F dy = group.Load(kDy, j);
-    return call.gate == Gate::kAfter ? dy * group.GateFactor(j) : dy;
-  };
-  const auto g = [&](int64_t j) { return call.weight_type != Type::kNone ? upstream(j) * group.Weight(j) : upstream(j); };
-  const F dot = Sum<F>(n, [&](F a, int64_t j) { return std::fma(g(j), group.C(j), a); }) + F(0);
-  F f = Mean(dot, call.window);
+  const auto upstream = [&](int64_t j) { return Upstream(call, group, j); };
+  const auto g = [&](int64_t j) { return G(call, group, j); };
+  F dot = 0, sum_g = 0;
+  if (call.shard == nullptr) {
+    dot = DotOfGroup(call, group);
+    sum_g = call.layer ? SumOfG(call, group) : F(0);
+  } else if (group.has(kDx) || group.has(kDgate)) {
+    dot = call.shard->Total<F>(call, group.row(), 0);
+    sum_g = call.layer ? call.shard->Total<F>(call, group.row(), 1) : F(0);
+  }
+  F f = Mean(dot + F(0), call.counted());
   if (call.eps_outside) {
     const F qr = group.q() * group.r();
     f = qr == 0 ? F(0) : f / qr;
   }
-  const F mean_g = call.layer ? Mean(PlainSum<F>(n, g), n) : F(0);
+  const F mean_g = call.layer ? Mean(sum_g + F(0), call.counted()) : F(0);
   for (int64_t j = 0; j < n; ++j) {
     const int64_t column = group.column(j);
     const F base = call.layer ? g(j) - mean_g : g(j);
@@ -120,6 +145,25 @@ void Backward(const Call& call, const Run& run, const ColumnSums& sums) {
       Group<F> group(call, run, row, g);
       BackwardGroup(call, group, sums);
     }
+  }
+}
+
+// ------------------------------------------------------------------------------------------- rows that several ranks share
+
+template <class F>
+void ForwardPartial(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    WritePartial<F>(call, group.row(), group);
+  }
+}
+
+template <class F>
+void BackwardPartial(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    group.ComputeStatistic();
+    call.shard->StorePartial(call, group.row(), DotOfGroup(call, group), call.layer ? SumOfG(call, group) : F(0));
   }
 }
 
@@ -179,6 +223,10 @@ const Backend& ReferenceBackend() {
     b.kernels[k_forward_any_any_f64_f64_f64] = Forward<double>;
     b.kernels[k_backward_any_any_any_any_any] = Backward<float>;
     b.kernels[k_backward_any_any_f64_f64_f64] = Backward<double>;
+    b.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial<float>;
+    b.kernels[k_forward_partial_any_sum_f64_none_f64] = ForwardPartial<double>;
+    b.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial<float>;
+    b.kernels[k_backward_partial_any_sum_f64_f64_f64] = BackwardPartial<double>;
     b.kernels[k_rms_plain_rms_any_none_f32] = Rms<float>;
     b.kernels[k_rms_plain_rms_f64_none_f64] = Rms<double>;
     b.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward<float>;

@@ -22,7 +22,7 @@ void DoubleBackwardGroup(const Call& call, Group<F>& group, const ColumnSums& su
   const auto p = [&](int64_t j) { return group.has(kDdx) ? times_r(group.Load(kDdx, j)) : F(0); };
   const auto t = [&](int64_t j) { return dd(j) * dy(j); };
   const auto mean = [&](auto left, auto right) {
-    return Mean(Sum<F>(n, [&](F sum, int64_t j) { return std::fma(left(j), right(j), sum); }) + F(0), n);
+    return Mean(Sum<F>(n, call.ranks, [&](F sum, int64_t j) { return std::fma(left(j), right(j), sum); }) + F(0), n);
   };
   const F a = mean(g, c), b = mean(p, c), q = mean(p, g), tau = mean(t, c);
   const F s = tau + std::fma(F(-3), a * b, q);

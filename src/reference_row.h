@@ -8,16 +8,18 @@
 #include "call.h"
 #include "kernels.h"
 #include "order.h"
+#include "parallel_shard.h"
 #include "rounding.h"
+#include "scaling.h"
 
 namespace isonorm::reference {
 
 // ------------------------------------------------------------------------------------------------ sums (numerics.md §1)
 
-// step(a, j) folds element j into the partial sum a.
+// step(a, j) folds element j into the partial sum a. Of a row that `ranks` ranks share, the subtree of the `count` elements here.
 template <class F, class Step>
-F Sum(int64_t count, Step step) {
-  const Leaves leaves = LeavesOf(count);
+F Sum(int64_t count, int64_t ranks, Step step) {
+  const Leaves leaves = LeavesOfShard(count, ranks);
   LeafTree<F> tree;
   for (int64_t leaf = 0; leaf < leaves.count(); ++leaf) {
     const int64_t begin = leaves.begin(leaf), end = leaves.begin(leaf + 1);
@@ -31,10 +33,9 @@ F Sum(int64_t count, Step step) {
   return tree.Total();
 }
 
-// Dot products and plain sums end on +0, so that a lane which adds 0 cannot show.
 template <class F, class Value>
-F PlainSum(int64_t count, Value value) {
-  return Sum<F>(count, [&](F a, int64_t j) { return a + value(j); }) + F(0);
+F PlainSum(int64_t count, int64_t ranks, Value value) {
+  return Sum<F>(count, ranks, [&](F a, int64_t j) { return a + value(j); });
 }
 
 // ------------------------------------------------------------------------------------- silu and sigmoid (numerics.md §2)
@@ -91,7 +92,7 @@ template <class F>
 class Group {
  public:
   Group(const Call& call, const Run& run, int64_t row, int64_t group)
-      : call_(call), first_(group * call.group_cols), n_(call.group_cols) {
+      : call_(call), row_(run.first + row), first_(group * call.group_cols), n_(call.group_cols) {
     for (int t = 0; t < kRowTensors; ++t) data_[t] = run.data[t] == nullptr ? nullptr : run.data[t] + row * run.stride[t];
     group_ = group;
   }
@@ -103,6 +104,7 @@ class Group {
   F SavedRstd() const { return LoadScalar<F>(data_[kRstd], call_.type[kRstd], group_); }
   void StoreRstd(F value) const { StoreScalar(value, data_[kRstd], call_.type[kRstd], group_); }
   int64_t column(int64_t j) const { return first_ + j; }
+  int64_t row() const { return row_; }  // its index in the call
 
   // Step 0, the source: x, x + residual (rounded as stored, or kept), x * f(gate).
   F Source(int64_t j) const {
@@ -118,46 +120,41 @@ class Group {
   F Scaled(int64_t j) const { return exponent_ == 0 ? Source(j) : std::ldexp(Source(j), -exponent_); }
   F Centred(int64_t j) const { return (Scaled(j) - mean_); }
 
-  // Steps 1 and 2, and the scaled path of §3.
+  // Steps 1 and 2, and the scaled path of §3; or from what all ranks that share the row found out together.
   void ComputeStatistic() {
-    const F eps = static_cast<F>(call_.eps);
-    F sum = SumOfSquares();
-    bool finite = true;
+    if (call_.shard != nullptr) return TakeStatistic(call_.shard->StatisticOf<F>(row_));
+    F squares = ComputeSums();
+    const F largest = LargestOrInfinity();
+    const bool scaled =
+        AskForScaling(squares, mean_, static_cast<F>(call_.eps), call_.eps_outside) && std::isfinite(largest) && largest > 0;
+    if (scaled) {
+      ScaleBy(largest);
+      squares = ComputeSums();
+    }
+    FinishStatistic(squares, scaled);
+  }
+
+  // The steps of the statistic, for ranks that share a row (WritePartial in parallel_shard.h).
+  void ScaleBy(F largest) { exponent_ = std::ilogb(largest); }
+  void SetMean(F mean) { mean_ = mean; }
+  F LargestOrInfinity() const {  // of the window
     F largest = 0;
     for (int64_t j = 0; j < call_.window; ++j) {
       const F h = std::fabs(Source(j));
-      finite = finite && std::isfinite(h);
+      if (!std::isfinite(h)) return std::numeric_limits<F>::infinity();
       largest = std::max(largest, h);
     }
-    constexpr bool kSingle = sizeof(F) == 4;
-    const F tiny_sum = kSingle ? F(0x1p-96) : F(0x1p-900);
-    const bool tiny_eps = !kSingle ? eps == 0 : eps < (call_.eps_outside ? F(0x1p-48) : F(0x1p-120));
-    const bool overflowed = !(std::isfinite(sum) && std::isfinite(mean_));
-    bool scaled = finite && largest > 0 && (overflowed || (sum < tiny_sum && tiny_eps));
-    if (scaled) {
-      exponent_ = std::ilogb(largest);
-      sum = SumOfSquares();
+    return largest;
+  }
+  F SumOfValues() const {
+    return PlainSum<F>(n_, call_.ranks, [&](int64_t j) { return Scaled(j); });
+  }
+  F SumOfSquares(F* shift) const {  // LayerNorm: of the values less the mean, whose plain sum goes to `shift`
+    if (!call_.layer) {
+      return Sum<F>(call_.window, call_.ranks, [&](F a, int64_t j) { return std::fma(Scaled(j), Scaled(j), a); });
     }
-    F& m = m_;
-    m = Mean(sum, call_.window);
-    if (call_.layer) {
-      m = std::fma(-shift_, shift_, m);
-      if (m < 0) m = 0;
-      if (scaled && m == 0 && eps > 0) {  // a constant row: nothing is left to scale
-        constant_ = true;
-        scaled = false;
-        exponent_ = 0;
-      }
-    }
-    if (!scaled) {
-      q_ = std::sqrt(m);
-      r_ = call_.eps_outside ? F(1) / (q_ + eps) : InvSqrt(m + eps);
-    } else {
-      const double wide_eps = std::ldexp(static_cast<double>(eps), call_.eps_outside ? -exponent_ : -2 * exponent_);
-      q_ = static_cast<F>(std::sqrt(static_cast<double>(m)));
-      r_ = call_.eps_outside ? static_cast<F>(1.0 / (static_cast<double>(q_) + wide_eps))
-                             : static_cast<F>(1.0 / std::sqrt(static_cast<double>(m) + wide_eps));
-    }
+    *shift = PlainSum<F>(n_, call_.ranks, [&](int64_t j) { return Centred(j); });
+    return Sum<F>(n_, call_.ranks, [&](F a, int64_t j) { return std::fma(Centred(j), Centred(j), a); });
   }
 
   // A saved rstd in this range belongs to a row that was not scaled, and says all that an RMS norm with eps inside needs.
@@ -213,15 +210,50 @@ class Group {
   }
 
  private:
-  F SumOfSquares() {
-    if (!call_.layer) return Sum<F>(call_.window, [&](F a, int64_t j) { return std::fma(Scaled(j), Scaled(j), a); });
-    mean_ = Mean(PlainSum<F>(n_, [&](int64_t j) { return Scaled(j); }), n_);
-    shift_ = Mean(PlainSum<F>(n_, [&](int64_t j) { return Centred(j); }), n_);
-    return Sum<F>(n_, [&](F a, int64_t j) { return std::fma(Centred(j), Centred(j), a); });
+  // Dot products and plain sums end on +0, so that a lane which adds 0 cannot show.
+  F ComputeSums() {
+    if (call_.layer) mean_ = Mean(SumOfValues() + F(0), call_.counted());
+    F shift = 0;
+    const F squares = SumOfSquares(&shift);
+    if (call_.layer) shift_ = Mean(shift + F(0), call_.counted());
+    return squares;
+  }
+
+  void TakeStatistic(const RowStatistic<F>& known) {
+    if (known.scaled()) ScaleBy(known.largest);
+    if (call_.layer) {
+      mean_ = MeanOf(call_, known);
+      shift_ = Mean(known.shift, call_.counted());
+    }
+    FinishStatistic(known.squares, known.scaled());
+  }
+
+  void FinishStatistic(F squares, bool scaled) {
+    const F eps = static_cast<F>(call_.eps);
+    F& m = m_;
+    m = Mean(squares, call_.counted());
+    if (call_.layer) {
+      m = std::fma(-shift_, shift_, m);
+      if (m < 0) m = 0;
+      if (scaled && m == 0 && eps > 0) {  // a constant row: nothing is left to scale
+        constant_ = true;
+        scaled = false;
+        exponent_ = 0;
+      }
+    }
+    if (!scaled) {
+      q_ = std::sqrt(m);
+      r_ = call_.eps_outside ? F(1) / (q_ + eps) : InvSqrt(m + eps);
+    } else {
+      const double wide_eps = std::ldexp(static_cast<double>(eps), call_.eps_outside ? -exponent_ : -2 * exponent_);
+      q_ = static_cast<F>(std::sqrt(static_cast<double>(m)));
+      r_ = call_.eps_outside ? static_cast<F>(1.0 / (static_cast<double>(q_) + wide_eps))
+                             : static_cast<F>(1.0 / std::sqrt(static_cast<double>(m) + wide_eps));
+    }
   }
 
   const Call& call_;
-  const int64_t first_, n_;
+  const int64_t row_, first_, n_;
   int64_t group_;
   char* data_[kRowTensors];
   int exponent_ = 0;        // of the largest value, where the group is scaled

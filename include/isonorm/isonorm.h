@@ -1,6 +1,7 @@
 /* isonorm: RMSNorm and LayerNorm, forward and backward, with the same bits on every path.
  *
- * This header is the C ABI and the only home of the version; types.h has its structures. Both compile as C11 and as C++.
+ * This header is the C ABI and the only home of the version; types.h has its structures, parallel.h what several processes
+ * compute together. All compile as C11 and as C++.
  *
  * Conventions that hold for every function
  *  - Nothing here aborts, prints or throws. A call either does all of its work and returns ISONORM_OK, or writes nothing
@@ -82,8 +83,8 @@ typedef struct isonorm_backward_args {
   const isonorm_tensor* rstd;         /* in: as forward wrote it; null: computed again, same bits */
   const isonorm_tensor* dresidual;    /* like x: gradient that reached residual_out by other ways; null: none */
   const isonorm_tensor* dx;           /* out: like x, x's type; exactly over any input of x's shape, or apart */
-  const isonorm_tensor* dweight;      /* out: [cols], the weight's type; needs weight */
-  const isonorm_tensor* dbias;        /* out: [cols], the bias's type if bias is given, else any */
+  const isonorm_tensor* dweight;      /* out: [cols], the weight's type or the compute type; needs weight */
+  const isonorm_tensor* dbias;        /* out: [cols], the bias's type or the compute type if bias is given, else any */
   const isonorm_tensor* dgate;        /* out: like x, the gate's type; may lie as dx may */
   int64_t groups;                     /* as in forward */
   int64_t window;                     /* as in forward */
@@ -183,5 +184,7 @@ ISONORM_API const char* isonorm_last_kernel(void);
 #ifdef __cplusplus
 }
 #endif
+
+#include <isonorm/parallel.h> /* rows shared by several ranks, gradients of rows apart */
 
 #endif /* ISONORM_ISONORM_H_ */

@@ -97,11 +97,12 @@ struct forward_args {
   std::optional<tensor> scale = {};                       // where the scales are written
 };
 
-inline void forward(const isonorm_contract& contract, double eps, const forward_args& args,
-                    const isonorm_executor* executor = shared_executor()) {
-  const detail::c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
-  const detail::c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
-  const detail::c_optional static_scale(args.static_scale), scale(args.scale);
+namespace detail {
+template <class Use>
+void with_c(const forward_args& args, const isonorm_executor* executor, Use use) {
+  const c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
+  const c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
+  const c_optional static_scale(args.static_scale), scale(args.scale);
   isonorm_forward_args c = {};
   c.struct_size = sizeof(c);
   c.x = x;
@@ -117,7 +118,13 @@ inline void forward(const isonorm_contract& contract, double eps, const forward_
   c.executor = executor;
   c.quantization = args.quantization ? &*args.quantization : nullptr;
   c.scale = args.static_scale ? static_scale : scale;
-  detail::check(isonorm_forward(&contract, eps, &c));
+  use(c);
+}
+}  // namespace detail
+
+inline void forward(const isonorm_contract& contract, double eps, const forward_args& args,
+                    const isonorm_executor* executor = shared_executor()) {
+  detail::with_c(args, executor, [&](const isonorm_forward_args& c) { detail::check(isonorm_forward(&contract, eps, &c)); });
 }
 
 // As isonorm_backward_args. Without `workspace` the call allocates what it needs.
@@ -171,18 +178,25 @@ void with_c(const backward_args& args, const isonorm_executor* executor, Use use
   use(c);
 }
 
-// A call that needs workspace; without one of the caller's it gets what `measure` asks for.
-template <class Args>
-void run_with_workspace(isonorm_status (*run)(const isonorm_contract*, double, const Args*),
-                        isonorm_status (*measure)(const isonorm_contract*, double, const Args*, std::size_t*),
-                        const isonorm_contract& contract, double eps, Args& c) {
-  std::unique_ptr<std::byte[]> own;
-  if (c.workspace_size == 0) {
-    check(measure(&contract, eps, &c, &c.workspace_size));
-    if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
-    c.workspace = own.get();
-  }
-  check(run(&contract, eps, &c));
+inline isonorm_status measure(const isonorm_contract& contract, double eps, isonorm_backward_args& c) {
+  return isonorm_backward_workspace(&contract, eps, &c, &c.workspace_size);
+}
+inline isonorm_status measure(const isonorm_contract& contract, double eps, isonorm_double_backward_args& c) {
+  return isonorm_double_backward_workspace(&contract, eps, &c, &c.workspace_size);
+}
+
+// Calls use() with the C view of arguments that need workspace; without one of the caller's it is allocated.
+template <class Args, class Use>
+void with_workspace(const isonorm_contract& contract, double eps, const Args& args, const isonorm_executor* executor, Use use) {
+  with_c(args, executor, [&](auto& c) {
+    std::unique_ptr<std::byte[]> own;
+    if (args.workspace.empty()) {
+      check(measure(contract, eps, c));
+      if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
+      c.workspace = own.get();
+    }
+    use(c);
+  });
 }
 }  // namespace detail
 
@@ -198,9 +212,8 @@ inline std::size_t backward_workspace(const isonorm_contract& contract, double e
 
 inline void backward(const isonorm_contract& contract, double eps, const backward_args& args,
                      const isonorm_executor* executor = shared_executor()) {
-  detail::with_c(args, executor, [&](isonorm_backward_args& c) {
-    detail::run_with_workspace(isonorm_backward, isonorm_backward_workspace, contract, eps, c);
-  });
+  detail::with_workspace(contract, eps, args, executor,
+                         [&](const isonorm_backward_args& c) { detail::check(isonorm_backward(&contract, eps, &c)); });
 }
 
 // ----------------------------------------------------------------------------------------------------- double backward
@@ -259,8 +272,8 @@ inline std::size_t double_backward_workspace(const isonorm_contract& contract, d
 
 inline void double_backward(const isonorm_contract& contract, double eps, const double_backward_args& args,
                             const isonorm_executor* executor = shared_executor()) {
-  detail::with_c(args, executor, [&](isonorm_double_backward_args& c) {
-    detail::run_with_workspace(isonorm_double_backward, isonorm_double_backward_workspace, contract, eps, c);
+  detail::with_workspace(contract, eps, args, executor, [&](const isonorm_double_backward_args& c) {
+    detail::check(isonorm_double_backward(&contract, eps, &c));
   });
 }
 
@@ -321,3 +334,5 @@ inline std::string last_kernel() { return isonorm_last_kernel(); }
 inline void set_target(const std::string& name) { detail::check(isonorm_set_target(name.c_str())); }
 
 }  // namespace isonorm
+
+#include <isonorm/parallel.hpp>

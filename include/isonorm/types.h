@@ -26,26 +26,27 @@ extern "C" {
 /* Stable codes: a value is never reused. */
 typedef enum isonorm_status {
   ISONORM_OK = 0,
-  ISONORM_ERROR_NULL = 1,         /* a required pointer is null */
-  ISONORM_ERROR_STRUCT_SIZE = 2,  /* struct_size is smaller than the first version of the structure */
-  ISONORM_ERROR_CONTRACT = 3,     /* a contract field is unset or has no such value, or the name is unknown */
-  ISONORM_ERROR_EPS = 4,          /* eps is negative, NaN or infinite */
-  ISONORM_ERROR_DTYPE = 5,        /* a dtype is unknown or not allowed together with the others */
-  ISONORM_ERROR_RANK = 6,         /* ndim is not from 1 to 7, or differs from what x asks for */
-  ISONORM_ERROR_SHAPE = 7,        /* a size is negative or differs from what x asks for; nothing is broadcast */
-  ISONORM_ERROR_STRIDE = 8,       /* the last dimension is not contiguous, or an output's rows overlap each other */
-  ISONORM_ERROR_OVERFLOW = 9,     /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
-  ISONORM_ERROR_WINDOW = 10,      /* window is negative, larger than the group, or given with LayerNorm */
-  ISONORM_ERROR_GROUPS = 11,      /* groups is below 1 or does not divide cols */
-  ISONORM_ERROR_OVERLAP = 12,     /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
-  ISONORM_ERROR_DEVICE = 13,      /* a tensor is not in memory of this CPU */
-  ISONORM_ERROR_WORKSPACE = 14,   /* workspace is null or smaller than the call's ..._workspace() says */
-  ISONORM_ERROR_TARGET = 15,      /* no such target, or this CPU does not have it */
-  ISONORM_ERROR_ARGUMENT = 16,    /* tensors that exclude or need each other, see the message */
-  ISONORM_ERROR_EXECUTOR = 17,    /* the executor is incomplete */
-  ISONORM_ERROR_SELF_TEST = 18,   /* the target computed other bits than the specification and is refused */
-  ISONORM_ERROR_INTERNAL = 19,    /* a defect in isonorm */
-  ISONORM_ERROR_QUANTIZATION = 20 /* a field of isonorm_quantization, or a static scale, is not allowed */
+  ISONORM_ERROR_NULL = 1,        /* a required pointer is null */
+  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is smaller than the first version of the structure */
+  ISONORM_ERROR_CONTRACT = 3,    /* a contract field is unset or has no such value, or the name is unknown */
+  ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
+  ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
+  ISONORM_ERROR_RANK = 6,        /* ndim is not from 1 to 7, or differs from what x asks for */
+  ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; nothing is broadcast */
+  ISONORM_ERROR_STRIDE = 8,      /* the last dimension is not contiguous, or an output's rows overlap each other */
+  ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
+  ISONORM_ERROR_WINDOW = 10,     /* window is negative, larger than the group, or given with LayerNorm */
+  ISONORM_ERROR_GROUPS = 11,     /* groups is below 1 or does not divide cols */
+  ISONORM_ERROR_OVERLAP = 12,    /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
+  ISONORM_ERROR_DEVICE = 13,     /* a tensor is not in memory of this CPU */
+  ISONORM_ERROR_WORKSPACE = 14,  /* workspace is null or smaller than the call's ..._workspace() says */
+  ISONORM_ERROR_TARGET = 15,     /* no such target, or this CPU does not have it */
+  ISONORM_ERROR_ARGUMENT = 16,   /* tensors that exclude or need each other, see the message */
+  ISONORM_ERROR_EXECUTOR = 17,   /* the executor is incomplete */
+  ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
+  ISONORM_ERROR_INTERNAL = 19,   /* a defect in isonorm */
+  ISONORM_ERROR_QUANTIZATION = 20, /* a field of isonorm_quantization, or a static scale, is not allowed */
+  ISONORM_ERROR_SPLIT = 21         /* ranks that would split a leaf of the row, or parts that would split a block of rows */
 } isonorm_status;
 
 /* "ISONORM_OK" and so on; "unknown status" for any other number. Never null. */

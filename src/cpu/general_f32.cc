@@ -25,6 +25,8 @@ void GeneralBackward(const Call& call, const Run& run, const ColumnSums& sums) {
 
 namespace {
 
+void ForwardPartial(const Call& call, const Run& run, const ColumnSums&) { ForwardPartialRows<float>(call, run); }
+void BackwardPartial(const Call& call, const Run& run, const ColumnSums&) { BackwardPartialRows<float>(call, run); }
 void Rms(const Call& call, const Run& run, const ColumnSums&) { RmsRows<float>(call, run); }
 void RmsBackward(const Call& call, const Run& run, const ColumnSums&) { RmsBackwardRows<float>(call, run); }
 void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) { RmsPenaltyRows<float>(call, run); }
@@ -64,6 +66,8 @@ void AddGeneralF32(Backend& backend) {
   backend.all_finite = AllFinite;
   backend.kernels[k_forward_any_any_any_any_any] = GeneralForward;
   backend.kernels[k_backward_any_any_any_any_any] = GeneralBackward;
+  backend.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial;
+  backend.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial;
   backend.kernels[k_rms_plain_rms_any_none_f32] = Rms;
   backend.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward;
   backend.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty;

@@ -58,6 +58,26 @@ HWY_INLINE void GradientOfRow(const Call& call, const Group<F>& group, F f, F me
   ScaleChunk(-group.exponent(), n, g);
 }
 
+// The dot product of g and c over the columns of the group; LayerNorm: also the plain sum of g.
+template <class F>
+HWY_NOINLINE F DotOfGroup(const Call& call, const Group<F>& group, F* sum_of_g) {
+  Chunk<F> dy, g;
+  LeafTree<F> sum_g;
+  const F dot = group.Sum(
+      call.group_cols,
+      [&](int64_t j, size_t n, Chunk<F>& chunk) HWY_ATTR {
+        LoadUpstream(call, group, j, n, dy, g);
+        if (call.layer) sum_g.Push(LeafValue(Tag<F>(), Values<F>{g.v}, n));
+        group.LoadSource(j, n, chunk);
+        group.SourceToC(n, chunk);
+      },
+      [&](const F* v) HWY_ATTR {
+        return Products<F>{g.v, v};
+      });
+  *sum_of_g = sum_g.Total();
+  return dot;
+}
+
 template <class F>
 HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnSums& sums) {
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
@@ -66,24 +86,15 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
     Chunk<F> dy, g, c, t, z;
     F f = 0, mean_g = 0;
     if (group.has(kDx) || group.has(kDgate)) {
-      LeafTree<F> sum_g;
-      const F dot = group.Sum(
-          cols,
-          [&](int64_t j, size_t n, Chunk<F>& chunk) HWY_ATTR {
-            LoadUpstream(call, group, j, n, dy, g);
-            if (call.layer) sum_g.Push(LeafValue(Tag<F>(), Values<F>{g.v}, n));
-            group.LoadSource(j, n, chunk);
-            group.SourceToC(n, chunk);
-          },
-          [&](const F* v) HWY_ATTR {
-            return Products<F>{g.v, v};
-          });
-      f = Mean(dot + F(0), call.window);
+      F sum_g = 0;
+      const F dot = call.shard == nullptr ? DotOfGroup(call, group, &sum_g) : call.shard->Total<F>(call, group.row(), 0);
+      if (call.shard != nullptr && call.layer) sum_g = call.shard->Total<F>(call, group.row(), 1);
+      f = Mean(dot + F(0), call.counted());
       if (call.eps_outside) {
         const F qr = group.q() * group.r();
         f = qr == 0 ? F(0) : f / qr;
       }
-      if (call.layer) mean_g = Mean(sum_g.Total() + F(0), cols);
+      if (call.layer) mean_g = Mean(sum_g + F(0), call.counted());
     }
     ForChunks(cols, [&](int64_t j, size_t n) HWY_ATTR {
       LoadUpstream(call, group, j, n, dy, g);
@@ -118,6 +129,23 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
       if (group.has(kDgate)) group.Store(kDgate, j, n, t);
       if (group.has(kDx)) group.Store(kDx, j, n, g);
     });
+  });
+}
+
+// ------------------------------------------------------------------------------------------- rows that several ranks share
+
+template <class F>
+HWY_NOINLINE void ForwardPartialRows(const Call& call, const Run& run) {
+  ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR { WritePartial<F>(call, group.row(), group); });
+}
+
+template <class F>
+HWY_NOINLINE void BackwardPartialRows(const Call& call, const Run& run) {
+  ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
+    group.ComputeStatistic();
+    F sum_g = 0;
+    const F dot = DotOfGroup(call, group, &sum_g);
+    call.shard->StorePartial(call, group.row(), dot, sum_g);
   });
 }
 

@@ -11,6 +11,7 @@
 
 #include "cpu/chunk-inl.h"
 #include "kernels.h"
+#include "parallel_shard.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
@@ -22,7 +23,7 @@ class Group {
 
  public:
   Group(const Call& call, const Run& run, int64_t row, int64_t group)
-      : call_(call), group_(group), first_(group * call.group_cols) {
+      : call_(call), row_(run.first + row), group_(group), first_(group * call.group_cols) {
     for (int t = 0; t < kRowTensors; ++t) data_[t] = run.data[t] == nullptr ? nullptr : run.data[t] + row * run.stride[t];
   }
 
@@ -38,6 +39,7 @@ class Group {
   }
   F& per_group() const { return reinterpret_cast<F*>(data_[kRstd])[group_]; }
   int64_t column(int64_t j) const { return first_ + j; }
+  int64_t row() const { return row_; }  // its index in the call
 
   // The weight with its offset; not to be called without one.
   HWY_INLINE void LoadWeight(int64_t j, size_t n, Chunk<F>& w) const {
@@ -65,40 +67,20 @@ class Group {
 
   // ----------------------------------------------------------------------------------------------------------- statistic
 
+  // From the values, or from what all ranks found out together.
   void ComputeStatistic() {
-    const F eps = static_cast<F>(call_.eps);
-    constexpr bool kSingle = sizeof(F) == 4;
-    F sum = SumOfSquares();
-    const bool overflowed = !(std::isfinite(sum) && std::isfinite(mean_));
-    const bool tiny_eps = kSingle ? eps < (call_.eps_outside ? F(0x1p-48) : F(0x1p-120)) : eps == 0;
+    if (call_.shard != nullptr) return TakeStatistic(call_.shard->StatisticOf<F>(row_));
+    F squares = ComputeSums();
     bool scaled = false;
-    if (overflowed || (sum < (kSingle ? F(0x1p-96) : F(0x1p-900)) && tiny_eps)) {
+    if (AskForScaling(squares, mean_, static_cast<F>(call_.eps), call_.eps_outside)) {
       const Extent<F> extent = WindowExtent();
       scaled = extent.finite && extent.largest > 0;
       if (scaled) {
-        exponent_ = std::ilogb(extent.largest);
-        sum = SumOfSquares();
+        ScaleBy(extent.largest);
+        squares = ComputeSums();
       }
     }
-    m_ = Mean(sum, call_.window);
-    if (call_.layer) {
-      m_ = std::fma(-shift_, shift_, m_);
-      if (m_ < 0) m_ = 0;
-      if (scaled && m_ == 0 && eps > 0) {  // a constant row: nothing is left to scale
-        constant_ = true;
-        scaled = false;
-        exponent_ = 0;
-      }
-    }
-    if (!scaled) {
-      q_ = std::sqrt(m_);
-      r_ = call_.eps_outside ? F(1) / (q_ + eps) : InvSqrt(m_ + eps);
-    } else {
-      const double wide_eps = std::ldexp(static_cast<double>(eps), call_.eps_outside ? -exponent_ : -2 * exponent_);
-      q_ = static_cast<F>(std::sqrt(static_cast<double>(m_)));
-      r_ = call_.eps_outside ? static_cast<F>(1.0 / (static_cast<double>(q_) + wide_eps))
-                             : static_cast<F>(1.0 / std::sqrt(static_cast<double>(m_) + wide_eps));
-    }
+    FinishStatistic(squares, scaled);
   }
 
   // A saved rstd in this range belongs to a row that was not scaled, and says all that an RMS norm with eps inside needs.
@@ -108,6 +90,38 @@ class Group {
     } else {
       ComputeStatistic();
     }
+  }
+
+  // The steps of the statistic, for ranks that share a row (WritePartial in parallel_shard.h).
+  void ScaleBy(F largest) { exponent_ = std::ilogb(largest); }
+  void SetMean(F mean) { mean_ = mean; }
+  HWY_NOINLINE F LargestOrInfinity() const {
+    const Extent<F> extent = WindowExtent();
+    return extent.finite ? extent.largest : std::numeric_limits<F>::infinity();
+  }
+  HWY_NOINLINE F SumOfValues() const {
+    return Sum(
+        call_.group_cols, [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR { LoadScaled(j, n, h); },
+        [](const F* v) HWY_ATTR { return Values<F>{v}; });
+  }
+  // LayerNorm: of the values less the mean, whose plain sum goes to `shift`.
+  HWY_NOINLINE F SumOfSquares(F* shift) const {
+    const auto squares = [](const F* v) HWY_ATTR { return Squares<F>{v}; };
+    if (!call_.layer) {
+      return Sum(
+          call_.window, [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR { LoadScaled(j, n, h); }, squares);
+    }
+    // Both sums in one sweep: the second looks at the chunk that the first has filled.
+    LeafTree<F> tree;
+    const F sum = Sum(
+        call_.group_cols,
+        [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR {
+          LoadCentred(j, n, h);
+          tree.Push(LeafValue(D(), Values<F>{h.v}, n));
+        },
+        squares);
+    *shift = tree.Total();
+    return sum;
   }
 
   F r() const { return r_; }
@@ -156,7 +170,7 @@ class Group {
   // The sum, in canonical order, of what `term(chunk)` makes of `count` values that fill(j, n, chunk) provides.
   template <class Fill, class MakeTerm>
   HWY_INLINE F Sum(int64_t count, Fill fill, MakeTerm make_term) const {
-    const Leaves leaves = LeavesOf(count);
+    const Leaves leaves = LeavesOfShard(count, call_.ranks);
     LeafTree<F> tree;
     Chunk<F> chunk;
     for (int64_t i = 0; i < leaves.count(); ++i) {
@@ -167,13 +181,49 @@ class Group {
     }
     return tree.Total();
   }
-  // Ends on +0, so that a lane that adds 0 cannot show.
-  template <class Fill>
-  HWY_INLINE F PlainSum(int64_t count, Fill fill) const {
-    return Sum(count, fill, [](const F* v) HWY_ATTR { return Values<F>{v}; }) + F(0);
-  }
 
  private:
+  // A plain sum ends on +0, so that a lane that adds 0 cannot show.
+  F ComputeSums() {
+    if (call_.layer) mean_ = Mean(SumOfValues() + F(0), call_.counted());
+    F shift = 0;
+    const F squares = SumOfSquares(&shift);
+    if (call_.layer) shift_ = Mean(shift + F(0), call_.counted());
+    return squares;
+  }
+
+  void TakeStatistic(const RowStatistic<F>& known) {
+    if (known.scaled()) ScaleBy(known.largest);
+    if (call_.layer) {
+      mean_ = MeanOf(call_, known);
+      shift_ = Mean(known.shift, call_.counted());
+    }
+    FinishStatistic(known.squares, known.scaled());
+  }
+
+  void FinishStatistic(F squares, bool scaled) {
+    const F eps = static_cast<F>(call_.eps);
+    m_ = Mean(squares, call_.counted());
+    if (call_.layer) {
+      m_ = std::fma(-shift_, shift_, m_);
+      if (m_ < 0) m_ = 0;
+      if (scaled && m_ == 0 && eps > 0) {  // a constant row: nothing is left to scale
+        constant_ = true;
+        scaled = false;
+        exponent_ = 0;
+      }
+    }
+    if (!scaled) {
+      q_ = std::sqrt(m_);
+      r_ = call_.eps_outside ? F(1) / (q_ + eps) : InvSqrt(m_ + eps);
+    } else {
+      const double wide_eps = std::ldexp(static_cast<double>(eps), call_.eps_outside ? -exponent_ : -2 * exponent_);
+      q_ = static_cast<F>(std::sqrt(static_cast<double>(m_)));
+      r_ = call_.eps_outside ? static_cast<F>(1.0 / (static_cast<double>(q_) + wide_eps))
+                             : static_cast<F>(1.0 / std::sqrt(static_cast<double>(m_) + wide_eps));
+    }
+  }
+
   HWY_INLINE void LoadScaled(int64_t j, size_t n, Chunk<F>& h) const {
     LoadSource(j, n, h);
     ScaleChunk(-exponent_, n, h);
@@ -182,27 +232,6 @@ class Group {
     LoadScaled(j, n, h);
     const auto mean = hn::Set(D(), mean_);
     Apply(h, n, [&](V<D> v) HWY_ATTR { return hn::Sub(v, mean); });
-  }
-
-  HWY_NOINLINE F SumOfSquares() {
-    const auto squares = [](const F* v) HWY_ATTR { return Squares<F>{v}; };
-    if (!call_.layer) {
-      return Sum(
-          call_.window, [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR { LoadScaled(j, n, h); }, squares);
-    }
-    const int64_t cols = call_.group_cols;
-    mean_ = Mean(PlainSum(cols, [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR { LoadScaled(j, n, h); }), cols);
-    // Both sums of the centred values in one sweep: the second looks at the chunk that the first has filled.
-    LeafTree<F> shift;
-    const F sum = Sum(
-        cols,
-        [&](int64_t j, size_t n, Chunk<F>& h) HWY_ATTR {
-          LoadCentred(j, n, h);
-          shift.Push(LeafValue(D(), Values<F>{h.v}, n));
-        },
-        squares);
-    shift_ = Mean(shift.Total() + F(0), cols);
-    return sum;
   }
 
   Extent<F> WindowExtent() const {
@@ -217,7 +246,7 @@ class Group {
   }
 
   const Call& call_;
-  const int64_t group_, first_;
+  const int64_t row_, group_, first_;
   char* data_[kRowTensors];
   int exponent_ = 0;        // of the largest value, where the group is scaled
   bool constant_ = false;   // a scaled LayerNorm group of equal values

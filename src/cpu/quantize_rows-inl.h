@@ -124,17 +124,18 @@ HWY_NOINLINE void QuantizedRows(const Call& call, const Run& run) {
     const char* const at = run.data[kX] + row * run.stride[kX];
     const auto* x = reinterpret_cast<const Tx*>(at);
 #if ISONORM_LEAF_NETWORK
-    const float sum =
-        flow > Flow::kCached ? RowSumFetching(x, leaves, at + run.stride[kX], kLine) : RowSums(x, 0, 1, leaves, sums);
+    const float sum = call.shard != nullptr  ? SharedSum(call, run.first + row)
+                      : flow > Flow::kCached ? RowSumFetching(x, leaves, at + run.stride[kX], kLine)
+                                             : RowSums(x, 0, 1, leaves, sums);
 #else
-    const float sum = RowSums(x, 0, 1, leaves, sums);
+    const float sum = call.shard != nullptr ? SharedSum(call, run.first + row) : RowSums(x, 0, 1, leaves, sums);
 #endif
     if (HWY_UNLIKELY(!range.Holds(sum))) {
       RunGeneralRow(call, run, row);
       continue;
     }
     float r;
-    RstdOfSums(&sum, 1, call.cols, eps, call.eps_outside, &r);
+    RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
     float amax;
     if (kCanRound && call.scaled_type != Type::kNone) {
       amax = ScaleIntoBuffer<Tx, Tw, kOffset, kCanRound>(x, weight, cols, r, offset, t);

@@ -91,17 +91,19 @@ HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
     AddRows(x, reinterpret_cast<const T*>(more), cols, sum, writer.FetchesAhead() ? writer.Ahead(row) : nullptr,
             more + run.stride[kResidual]);
 #if ISONORM_LEAF_NETWORK
-    const float square = writer.FetchesAhead() ? RowSumFetching(sum, leaves, more + run.stride[kResidual], writer.plan().in_sum)
-                                               : RowSums(sum, 0, 1, leaves, sums);
+    const float square = call.shard != nullptr ? SharedSum(call, run.first + row)
+                         : writer.FetchesAhead()
+                             ? RowSumFetching(sum, leaves, more + run.stride[kResidual], writer.plan().in_sum)
+                             : RowSums(sum, 0, 1, leaves, sums);
 #else
-    const float square = RowSums(sum, 0, 1, leaves, sums);
+    const float square = call.shard != nullptr ? SharedSum(call, run.first + row) : RowSums(sum, 0, 1, leaves, sums);
 #endif
     if (HWY_UNLIKELY(!range.Holds(square))) {
       RunGeneralRow(call, run, row);
       continue;
     }
     float r;
-    RstdOfSums(&square, 1, call.cols, eps, call.eps_outside, &r);
+    RstdOfSums(&square, 1, call.counted(), eps, call.eps_outside, &r);
     writer.ReadFrom(sum);
     writer.Write(row, 1, &r);
     if (sum_out != nullptr && buffered) {

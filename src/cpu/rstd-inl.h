@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "cpu/vector-inl.h"
+#include "parallel_shard.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
@@ -49,6 +50,16 @@ HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t
       hn::StoreU(hn::DemoteTo(df, hn::Div(one, hn::Sqrt(v))), df, r + i);
     }
   }
+}
+
+// The sum of squares of a row that other ranks share, as all found out: NaN, which is in no range, if the row was scaled. A sum in
+// range says that every rank's values are finite.
+HWY_INLINE float SharedSum(const Call& call, int64_t row) {
+  const RowStatistic<float>& statistic = call.shard->StatisticOf<float>(row);
+  return statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
+}
+HWY_INLINE void SharedSums(const Call& call, int64_t first, int64_t rows, float* HWY_RESTRICT sums) {
+  for (int64_t i = 0; i < rows; ++i) sums[i] = SharedSum(call, first + i);
 }
 
 // What is wrong with none of the tuned loops' rows: below, or where they are not, a row takes the general path, which knows

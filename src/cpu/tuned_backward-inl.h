@@ -99,6 +99,7 @@ class GradientRows {
 
   // r and f of some rows; plain[i]: neither these nor anything that follows from them is NaN.
   void Prepare(int64_t first, int count, bool* plain) {
+    if (call_.shard != nullptr) return PrepareShared(first, count, plain);
     const bool saved = run_.data[kRstd] != nullptr && !call_.eps_outside;
     bool missing = !saved;
     for (int i = 0; i < count; ++i) {
@@ -129,11 +130,32 @@ class GradientRows {
                                                                    At<const char>(kDy, first + i + FetchTwo<Tx>::kRowsAhead)});
       // A finite sum has finite terms, so every dy, weight and x of the row is finite too.
       plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
-      f_[i] = Mean(dot, call_.cols);
-      if (call_.eps_outside) {
-        const float qr = q_[i] * r_[i];
-        f_[i] = qr == 0 ? 0.0f : f_[i] / qr;
-      }
+      SetFactor(i, dot);
+    }
+  }
+
+  // The same of rows that other ranks share. A finite sum of squares says that x is finite, and with it c.
+  void PrepareShared(int64_t first, int count, bool* plain) {
+    HWY_ALIGN float sums[kBlockRows] = {};
+    HWY_ALIGN float r[kBlockRows];
+    SharedSums(call_, run_.first + first, count, sums);
+    RstdOfSums(sums, count, call_.counted(), static_cast<float>(call_.eps), call_.eps_outside, r);
+    for (int i = 0; i < count; ++i) {
+      r_[i] = r[i];
+      plain[i] = range_.Holds(sums[i]);
+      q_[i] = std::sqrt(Mean(sums[i], call_.counted()));
+      if (run_.data[kDx] == nullptr) continue;
+      const float dot = call_.shard->Total<float>(call_, run_.first + first + i, 0) + 0.0f;
+      plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
+      SetFactor(i, dot);
+    }
+  }
+
+  void SetFactor(int i, float dot) {
+    f_[i] = Mean(dot, call_.counted());
+    if (call_.eps_outside) {
+      const float qr = q_[i] * r_[i];
+      f_[i] = qr == 0 ? 0.0f : f_[i] / qr;
     }
   }
 

@@ -40,10 +40,12 @@ HWY_NOINLINE inline void RunGeneralRow(const Call& call, const Run& run, int64_t
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
   HWY_ALIGN float sums[kBlockRows];  // whole vectors are written
-  const float sum = RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sums);
+  const float sum = HWY_UNLIKELY(call.shard != nullptr)
+                        ? SharedSum(call, run.first)
+                        : RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sums);
   if (HWY_UNLIKELY(!PlainRange(call.eps, call.eps_outside).Holds(sum))) return RunGeneralRow(call, run, 0);
   float r;
-  RstdOfSums(&sum, 1, call.cols, static_cast<float>(call.eps), call.eps_outside, &r);
+  RstdOfSums(&sum, 1, call.counted(), static_cast<float>(call.eps), call.eps_outside, &r);
   RowWriter<Tx, Tw, Ty, kOffset>::WriteOne(call, run, r);
   if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd]) = r;
 }
@@ -60,9 +62,11 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
     const size_t fetched = writer.plan().in_sum;
     for (int64_t row = 0; row < run.count; ++row) {
       const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
-      const float sum = fetched != 0 ? RowSumFetching(x, leaves, writer.Ahead(row), fetched) : RowSums(x, 0, 1, leaves, sums);
+      const float sum = call.shard != nullptr ? SharedSum(call, run.first + row)
+                        : fetched != 0        ? RowSumFetching(x, leaves, writer.Ahead(row), fetched)
+                                              : RowSums(x, 0, 1, leaves, sums);
       float r;
-      RstdOfSums(&sum, 1, call.cols, eps, call.eps_outside, &r);
+      RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
       if (HWY_UNLIKELY(!range.Holds(sum))) {
         RunGeneralRow(call, run, row);
         continue;
@@ -78,8 +82,12 @@ HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
   for (int64_t first = 0; first < run.count; first += block) {
     const int64_t count = std::min(block, run.count - first);
     const char* x = run.data[kX] + first * run.stride[kX];
-    RowSums(reinterpret_cast<const Tx*>(x), run.stride[kX], count, leaves, sums);
-    RstdOfSums(sums, count, call.cols, eps, call.eps_outside, r);
+    if (call.shard == nullptr) {
+      RowSums(reinterpret_cast<const Tx*>(x), run.stride[kX], count, leaves, sums);
+    } else {
+      SharedSums(call, run.first + first, count, sums);
+    }
+    RstdOfSums(sums, count, call.counted(), eps, call.eps_outside, r);
     if (HWY_LIKELY(range.HoldsAll(sums, count))) {
       writer.Write(first, count, r);
       if (run.data[kRstd] == nullptr) continue;

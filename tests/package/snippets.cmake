@@ -1,9 +1,5 @@
-# Every snippet of the README and every example is compiled, run, and its output compared where the text states one.
-set(snippets ${CMAKE_CURRENT_BINARY_DIR}/snippets)
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/README.md)
-execute_process(
-  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/extract_snippets.py ${PROJECT_SOURCE_DIR}/README.md ${snippets}
-  COMMAND_ERROR_IS_FATAL ANY)
+# Every snippet of the pages below and every example is compiled, run, and its output compared where the text states one.
+set(pages README.md docs/parallel.md)
 
 # isonorm_documented(NAME SOURCE EXPECTED): a program of the documentation as a test.
 function(isonorm_documented name source expected)
@@ -27,10 +23,19 @@ function(isonorm_documented name source expected)
   set_tests_properties(package.${name} PROPERTIES TIMEOUT 120)
 endfunction()
 
-file(GLOB sources ${snippets}/*.c ${snippets}/*.cc ${snippets}/*.sh)
-foreach(source IN LISTS sources)
-  get_filename_component(name ${source} NAME_WE)
-  isonorm_documented(readme_${name} ${source} ${snippets}/${name}.out)
+foreach(page IN LISTS pages)
+  get_filename_component(of_page ${page} NAME_WE)
+  string(TOLOWER ${of_page} of_page)
+  set(snippets ${CMAKE_CURRENT_BINARY_DIR}/snippets/${of_page})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${page})
+  execute_process(
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/extract_snippets.py ${PROJECT_SOURCE_DIR}/${page} ${snippets}
+    COMMAND_ERROR_IS_FATAL ANY)
+  file(GLOB sources ${snippets}/*.c ${snippets}/*.cc ${snippets}/*.sh)
+  foreach(source IN LISTS sources)
+    get_filename_component(name ${source} NAME_WE)
+    isonorm_documented(${of_page}_${name} ${source} ${snippets}/${name}.out)
+  endforeach()
 endforeach()
 
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.c ${PROJECT_SOURCE_DIR}/examples/*.cc)

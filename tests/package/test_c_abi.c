@@ -32,6 +32,9 @@ _Static_assert(offsetof(isonorm_backward_args, executor) == 152, "backward, vers
 _Static_assert(offsetof(isonorm_double_backward_args, executor) == 112, "double backward");
 _Static_assert(offsetof(isonorm_executor, parallel_for) == 24, "executor, version 0.1");
 
+_Static_assert(offsetof(isonorm_shard, statistic) == 32, "shard, version 0.2");
+_Static_assert(offsetof(isonorm_combine_args, executor) == 48, "combination, version 0.2");
+
 static isonorm_tensor vector_of(float* data, int64_t* size) {
   isonorm_tensor t = {data, {ISONORM_DEVICE_CPU, 0}, 1, ISONORM_F32, size, NULL, 0};
   return t;
@@ -158,10 +161,35 @@ static void test_rms(void) {
   CHECK(rms[0] == 2 && dx[0] == 1 && dx[1] == 1);
 }
 
+/* One rank, whose row is the whole one; and a gradient of two parts. */
+static void test_parallel(void) {
+  float x[2] = {3, 4}, y[2] = {9, 9}, partial[1], statistic[4], parts[4] = {1, 2, 30, 40}, sum[2];
+  int64_t shape[2] = {1, 2}, one[2] = {1, 1}, of_gathered[3] = {1, 1, 1}, four[2] = {1, 4}, two[2] = {2, 2}, cols = 2;
+  int32_t round = 0;
+  isonorm_tensor tx = matrix_of(x, shape), ty = matrix_of(y, shape), tp = matrix_of(partial, one),
+                 ts = matrix_of(statistic, four);
+  isonorm_tensor tg = {partial, {ISONORM_DEVICE_CPU, 0}, 3, ISONORM_F32, of_gathered, NULL, 0};
+  const isonorm_contract contract = ISONORM_CONTRACT_TORCH;
+  const isonorm_forward_args args = {.struct_size = sizeof args, .x = &tx, .y = &ty};
+  const isonorm_shard shard = {.struct_size = sizeof shard, .ranks = 1, .partial = &tp, .gathered = &tg, .statistic = &ts};
+  CHECK(isonorm_forward_partial(&contract, 0.5, &args, &shard, round) == ISONORM_OK);
+  CHECK(partial[0] == 25 && y[0] == 9);
+  CHECK(isonorm_forward_finish(&contract, 0.5, &args, &shard, &round) == ISONORM_OK);
+  CHECK(round == 0 && statistic[1] == 25);
+  CHECK(y[0] == 3 * (float)(1.0 / sqrt(13.0)) && y[1] == 4 * (float)(1.0 / sqrt(13.0)));
+  isonorm_tensor tparts = matrix_of(parts, two), tsum = vector_of(sum, &cols);
+  const isonorm_combine_args combine = {
+      .struct_size = sizeof combine, .parts = &tparts, .gradient = &tsum, .rows = 50, .part_rows = 32};
+  CHECK(isonorm_combine_gradients(&combine) == ISONORM_OK);
+  CHECK(sum[0] == 31 && sum[1] == 42);
+  CHECK(isonorm_max_ranks(4096) == 8);
+}
+
 int main(void) {
   test_names();
   test_errors();
   test_rms();
+  test_parallel();
   if (failures == 0) printf("The C ABI works from C11.\n");
   return failures != 0;
 }
