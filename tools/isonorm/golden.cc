@@ -57,6 +57,8 @@ class Line {
     return choices.begin()->second;
   }
 
+  bool Has(std::string_view column) const { return fields_.contains(column); }
+
   Type ElementType(std::string_view column, bool optional) {
     const std::optional<Type> type = TypeOf(Text(column));
     if (!type || (*type == Type::kNone && !optional)) Reject(column);
@@ -112,6 +114,33 @@ isonorm_contract ParseContract(Line& line) {
   return contract;
 }
 
+// Columns that older files do not have.
+void ParseQuantization(Line& line, GoldenCase* c) {
+  if (!line.Has("scale_kind")) return;
+  const auto kind = line.Choice<int32_t>("scale_kind", {{"-", 0},
+                                                        {"static", ISONORM_SCALE_STATIC},
+                                                        {"dynamic", ISONORM_SCALE_DYNAMIC},
+                                                        {"power_of_two", ISONORM_SCALE_POWER_OF_TWO}});
+  const auto number = line.Num<double>("scale_number", 0.0);  // the static scale, or min_scale
+  const auto upper = line.Num<double>("scale_ub", 0.0);
+  const auto group = line.Num<int64_t>("scale_group", 0);
+  const Type rounded_to = line.ElementType("round_to", true);
+  if ((kind != 0) != (SizeOf(c->out) == 1)) line.Reject("out");
+  if (kind == 0) return;
+  isonorm_quantization& q = c->quantization;
+  q.struct_size = sizeof(q);
+  q.scale_kind = kind;
+  q.rounded_to = DtypeOf(rounded_to);
+  q.group_cols = group;
+  q.scale_ub = upper;
+  if (c->has_static_scale()) {
+    c->static_scale = static_cast<float>(number);
+  } else {
+    q.min_scale = number;
+  }
+  c->expected[kScale] = line.DigestOf("scale");
+}
+
 bool IsControl(char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; }
 
 GoldenCase ParseCase(Line& line) {
@@ -135,7 +164,8 @@ GoldenCase ParseCase(Line& line) {
   c.seed = line.Num<uint64_t>("seed", 0);
   if (c.cols > kMaxElements) line.Reject("cols");
   if (c.rows > kMaxElements / (c.cols > 0 ? c.cols : 1)) line.Reject("rows");
-  for (size_t i = 0; i < kOutputCount; ++i) c.expected[i] = line.DigestOf(kOutputNames[i]);
+  for (size_t i = 0; i < kScale; ++i) c.expected[i] = line.DigestOf(kOutputNames[i]);
+  ParseQuantization(line, &c);
   return c;
 }
 

@@ -33,8 +33,9 @@ class Fnv {
 using Digest = std::optional<uint64_t>;  // nothing: not produced
 std::string ToString(const Digest& digest);
 
-enum Output { kY, kRstd, kResidualOut, kDx, kDweight, kDbias, kDgate, kOutputCount };
-inline constexpr std::array<const char*, kOutputCount> kOutputNames = {"y", "rstd", "residual_out", "dx", "dw", "db", "dgate"};
+enum Output { kY, kRstd, kResidualOut, kDx, kDweight, kDbias, kDgate, kScale, kOutputCount };
+inline constexpr std::array<const char*, kOutputCount> kOutputNames = {"y",  "rstd", "residual_out", "dx",
+                                                                       "dw", "db",   "dgate",        "scale"};
 
 struct GoldenCase {
   std::string id;
@@ -44,12 +45,17 @@ struct GoldenCase {
   double eps = 0;
   Type x, weight, bias, out, residual, dy, dresidual;
   int64_t rows = 0, cols = 0, groups = 1, window = 0;
+  isonorm_quantization quantization = {};  // struct_size 0: none
+  float static_scale = 0;
   DataKind data;
   uint64_t seed = 0;
   std::array<Digest, kOutputCount> expected;
 
   bool has_gate() const { return contract.gate_place != ISONORM_GATE_NONE; }
   Type gate() const { return has_gate() ? x : Type::kNone; }
+  bool quantizes() const { return quantization.struct_size != 0; }
+  bool has_static_scale() const { return quantization.scale_kind == ISONORM_SCALE_STATIC; }
+  int64_t scales() const { return quantization.group_cols == 0 ? 1 : cols / quantization.group_cols; }  // of a row
   Type compute() const { return x == Type::kF64 ? Type::kF64 : Type::kF32; }
 };
 

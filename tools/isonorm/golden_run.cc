@@ -1,6 +1,7 @@
 #include "golden_run.h"
 
 #include <array>
+#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -50,6 +51,7 @@ class Run {
 
   void Forward() {
     form_ = "forward";
+    const Owned scale = Scale();
     const std::unique_ptr<Buffer> y = Matrix(golden_.backward ? Type::kNone : golden_.out);
     isonorm_forward_args args = {};
     args.struct_size = sizeof(args);
@@ -64,11 +66,14 @@ class Run {
     args.groups = golden_.groups;
     args.window = golden_.window;
     args.executor = setup_.executor;
+    args.quantization = golden_.quantizes() ? &golden_.quantization : nullptr;
+    args.scale = View(scale);
     Snapshot({&x_, &weight_, &bias_, &residual_, &gate_});
     if (!Called(isonorm_forward(&golden_.contract, golden_.eps, &args))) return;
     Compare(kY, y);
     Compare(kRstd, rstd_);
     Compare(kResidualOut, residual_out_);
+    if (!golden_.has_static_scale()) Compare(kScale, scale);
   }
 
   // After Forward(). `saved_rstd`: pass what forward wrote, not null; `stored_sum`: pass residual_out, not x and residual.
@@ -113,6 +118,16 @@ class Run {
     // Every tensor is moved by another amount, so that no two agree by accident.
     const int offset = setup_.offset == 0 ? 0 : 1 + (setup_.offset + 2 * static_cast<int>(made_++)) % 7;
     return std::make_unique<Buffer>(ndim, rows, cols, type, offset, ndim == 1 ? 0 : setup_.padding);
+  }
+  Owned Scale() {
+    if (!golden_.quantizes()) return nullptr;
+    if (!golden_.has_static_scale()) {
+      const bool power = golden_.quantization.scale_kind == ISONORM_SCALE_POWER_OF_TWO;
+      return Make(2, golden_.rows, golden_.scales(), power ? Type::kE8M0 : Type::kF32);
+    }
+    std::vector<uint8_t> bytes(sizeof(float));
+    std::memcpy(bytes.data(), &golden_.static_scale, sizeof(float));
+    return Filled(Make(1, 1, 1, Type::kF32), bytes);
   }
   Owned Matrix(Type type) { return Make(2, golden_.rows, golden_.cols, type); }
   Owned Vector(Type type) { return Make(1, 1, golden_.cols, type); }
@@ -173,8 +188,8 @@ class Run {
 
 // A digest for an output that no call of the case produces would otherwise never be looked at.
 void CheckUnproduced(const GoldenCase& golden, Tally* tally) {
-  for (const Output output : {kY, kDx, kDweight, kDbias, kDgate}) {
-    const bool of_backward = output != kY;
+  for (const Output output : {kY, kScale, kDx, kDweight, kDbias, kDgate}) {
+    const bool of_backward = output != kY && output != kScale;
     if (golden.expected[output] && of_backward != golden.backward) {
       tally->Add({golden.id, golden.line, "golden file", kOutputNames[output], ToString(golden.expected[output]), "-"});
     }
