@@ -121,15 +121,19 @@ HWY_INLINE void ScaleChunk(int exponent, size_t n, Chunk<F>& chunk) {
   Apply(chunk, n, [&](V<Tag<F>> v) HWY_ATTR { return hn::Mul(hn::Mul(v, first), second); });
 }
 
-// chunk *= f(gate), chunk *= f'(gate), where f is silu or sigmoid: f32 only.
+// chunk *= f(gate), chunk *= f'(gate), where f is silu or sigmoid: f32 only. Inlined by force, or each vector is a call.
 template <class F>
 HWY_INLINE void TimesGate(GateFunction function, const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
   if constexpr (sizeof(F) == 4) {
     const Tag<F> d;
     if (function == GateFunction::kSilu) {
-      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, Silu(d, z)); });
+      Apply(
+          chunk, gate,
+          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, Silu(d, z)); });
     } else {
-      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, Sigmoid(d, z)); });
+      Apply(
+          chunk, gate,
+          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, Sigmoid(d, z)); });
     }
   }
 }
@@ -138,9 +142,13 @@ HWY_INLINE void TimesGateSlope(GateFunction function, const Chunk<F>& gate, size
   if constexpr (sizeof(F) == 4) {
     const Tag<F> d;
     if (function == GateFunction::kSilu) {
-      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, SiluSlope(d, z)); });
+      Apply(
+          chunk, gate,
+          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, SiluSlope(d, z)); });
     } else {
-      Apply(chunk, gate, n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR { return hn::Mul(v, SigmoidSlope(d, z)); });
+      Apply(
+          chunk, gate,
+          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, SigmoidSlope(d, z)); });
     }
   }
 }

@@ -41,13 +41,15 @@ HWY_INLINE W TimesPower(W v, W power, W rest) {
   return hn::Mul(hn::Mul(v, power), rest);
 }
 
-// NaN in, NaN out: such lanes compute on 0 and are put back at the end, for no conversion to an integer is defined on them.
-template <class D, class Body>
-HWY_INLINE V<D> OnNumbers(D d, V<D> z, Body body) {
-  const auto number = hn::Eq(z, z);
-  const auto result = body(hn::IfThenElseZero(number, z));
-  (void)d;
-  return hn::IfThenElse(number, result, z);
+// NaN in, NaN out: such lanes compute on 0 and are put back at the end, for no conversion to an integer is defined on them. No
+// lambda: the compiler would call it for every vector.
+template <class D>
+HWY_INLINE V<D> NumbersOrZero([[maybe_unused]] D d, V<D> z) {
+  return hn::IfThenElseZero(hn::Eq(z, z), z);
+}
+template <class D>
+HWY_INLINE V<D> OrNaN([[maybe_unused]] D d, V<D> z, V<D> result) {
+  return hn::IfThenElse(hn::Eq(z, z), result, z);
 }
 
 template <class D>
@@ -57,55 +59,54 @@ HWY_INLINE V<D> CutBelow(D d, V<D> v, float low) {
 
 template <class D>
 HWY_INLINE V<D> Silu(D d, V<D> gate) {
-  return OnNumbers(d, gate, [d](V<D> all) HWY_ATTR {
-    const auto z = CutBelow(d, all, -150.0f);
-    V<D> p, power, rest;
-    ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
-    const auto denominator = hn::Add(hn::Set(d, 1.0f), TimesPower(p, power, rest));
-    const auto positive = hn::Div(z, denominator);
-    const auto negative = TimesPower(hn::Div(hn::Mul(z, p), denominator), power, rest);
-    return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
-  });
+  const auto all = NumbersOrZero(d, gate);
+  const auto z = CutBelow(d, all, -150.0f);
+  V<D> p, power, rest;
+  ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
+  const auto denominator = hn::Add(hn::Set(d, 1.0f), TimesPower(p, power, rest));
+  // One division for both signs: it takes longer than all the rest.
+  const auto positive = hn::Ge(z, hn::Zero(d));
+  const auto quotient = hn::Div(hn::IfThenElse(positive, z, hn::Mul(z, p)), denominator);
+  return OrNaN(d, gate, hn::IfThenElse(positive, quotient, TimesPower(quotient, power, rest)));
 }
 
 template <class D>
 HWY_INLINE V<D> SiluSlope(D d, V<D> gate) {
-  return OnNumbers(d, gate, [d](V<D> all) HWY_ATTR {
-    const auto one = hn::Set(d, 1.0f), top = hn::Set(d, 150.0f);
-    const auto low = CutBelow(d, all, -150.0f);
-    const auto z = hn::IfThenElse(hn::Gt(low, top), top, low);
-    V<D> p, power, rest;
-    ExpSplit(d, hn::Neg(hn::Abs(z)), p, power, rest);
-    const auto x = TimesPower(p, power, rest);
-    const auto denominator = hn::Add(one, x);
-    const auto positive = hn::Mul(hn::Div(one, denominator), Fma(z, hn::Div(x, denominator), one));
-    const auto negative = TimesPower(hn::Mul(hn::Div(p, denominator), hn::Add(one, hn::Div(z, denominator))), power, rest);
-    return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
-  });
+  const auto all = NumbersOrZero(d, gate);
+  const auto one = hn::Set(d, 1.0f), top = hn::Set(d, 150.0f);
+  const auto low = CutBelow(d, all, -150.0f);
+  const auto z = hn::IfThenElse(hn::Gt(low, top), top, low);
+  V<D> p, power, rest;
+  ExpSplit(d, hn::Neg(hn::Abs(z)), p, power, rest);
+  const auto x = TimesPower(p, power, rest);
+  const auto denominator = hn::Add(one, x);
+  const auto positive = hn::Ge(z, hn::Zero(d));
+  const auto share = hn::Div(hn::IfThenElse(positive, one, p), denominator);
+  const auto other = hn::Div(hn::IfThenElse(positive, x, z), denominator);
+  const auto negative = TimesPower(hn::Mul(share, hn::Add(one, other)), power, rest);
+  return OrNaN(d, gate, hn::IfThenElse(positive, hn::Mul(share, Fma(z, other, one)), negative));
 }
 
 template <class D>
 HWY_INLINE V<D> Sigmoid(D d, V<D> gate) {
-  return OnNumbers(d, gate, [d](V<D> z) HWY_ATTR {
-    const auto one = hn::Set(d, 1.0f);
-    V<D> p, power, rest;
-    ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
-    const auto denominator = hn::Add(one, TimesPower(p, power, rest));
-    const auto positive = hn::Div(one, denominator);
-    const auto negative = TimesPower(hn::Div(p, denominator), power, rest);
-    return hn::IfThenElse(hn::Ge(z, hn::Zero(d)), positive, negative);
-  });
+  const auto z = NumbersOrZero(d, gate);
+  const auto one = hn::Set(d, 1.0f);
+  V<D> p, power, rest;
+  ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
+  const auto denominator = hn::Add(one, TimesPower(p, power, rest));
+  const auto positive = hn::Ge(z, hn::Zero(d));
+  const auto quotient = hn::Div(hn::IfThenElse(positive, one, p), denominator);
+  return OrNaN(d, gate, hn::IfThenElse(positive, quotient, TimesPower(quotient, power, rest)));
 }
 
 template <class D>
 HWY_INLINE V<D> SigmoidSlope(D d, V<D> gate) {
-  return OnNumbers(d, gate, [d](V<D> z) HWY_ATTR {
-    const auto one = hn::Set(d, 1.0f);
-    V<D> p, power, rest;
-    ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
-    const auto denominator = hn::Add(one, TimesPower(p, power, rest));
-    return TimesPower(hn::Mul(hn::Div(p, denominator), hn::Div(one, denominator)), power, rest);
-  });
+  const auto z = NumbersOrZero(d, gate);
+  const auto one = hn::Set(d, 1.0f);
+  V<D> p, power, rest;
+  ExpSplit(d, CutBelow(d, hn::Neg(hn::Abs(z)), -150.0f), p, power, rest);
+  const auto denominator = hn::Add(one, TimesPower(p, power, rest));
+  return OrNaN(d, gate, TimesPower(hn::Mul(hn::Div(p, denominator), hn::Div(one, denominator)), power, rest));
 }
 
 }  // namespace HWY_NAMESPACE
