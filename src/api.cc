@@ -99,6 +99,7 @@ const char* isonorm_status_name(isonorm_status status) {
     ISONORM_STATUS(ISONORM_ERROR_SELF_TEST)
     ISONORM_STATUS(ISONORM_ERROR_INTERNAL)
     ISONORM_STATUS(ISONORM_ERROR_QUANTIZATION)
+    ISONORM_STATUS(ISONORM_ERROR_ROPE)
 #undef ISONORM_STATUS
   }
   return "unknown status";

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "isonorm/isonorm.h"
+#include "rope.h"
 #include "rounding.h"
 
 namespace isonorm {
@@ -62,6 +63,7 @@ struct Call {
   double weight_offset = 0;        // already rounded to the compute type
   double lambda = 0;               // of the penalty
   Quantizer quantizer;
+  Rope rope;
 
   // Sizes.
   int64_t rows = 0, cols = 0;
@@ -95,13 +97,16 @@ struct Call {
 };
 
 // Fills `call`, which the caller leaves as constructed, or returns the status and message of the first fault.
-// measure: the workspace is what the caller asks about, so it is not checked.
+// measure: the workspace is what the caller asks about, so it is not checked. keep: the builder to use, which then knows the
+// tensors; null: one that is forgotten.
+class CallBuilder;
 isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
 isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
-                            Call* call);
+                            Call* call, CallBuilder* keep = nullptr);
 
 // MakeForward without the short cut of plain_call.h.
-isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call,
+                                  CallBuilder* keep = nullptr);
 
 // The vector functions use the same Call. What they have per row (rms, drms or penalty) goes where rstd does.
 struct PerRow {

@@ -13,7 +13,7 @@ isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const
   const View& view = entry.view;
   const isonorm_status status = CheckTensor(name, x, &entry.view);
   if (status != ISONORM_OK) return status;
-  if (IsByte(view.type)) {
+  if (!IsFloat(view.type)) {
     return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be f32, bf16, f16 or f64.", name, NameOf(view.type));
   }
   entry.slot = slot;
@@ -40,10 +40,10 @@ isonorm_status CallBuilder::CheckType(const View& view, int slot) const {
   if (slot == kY && call_->quantizer.on) {
     return Fail(ISONORM_ERROR_DTYPE, "y is %s, but must be i8, e4m3 or e5m2 where quantization is given.", NameOf(view.type));
   }
-  if (!IsByte(view.type) && wide == (view.type == Type::kF64)) return ISONORM_OK;
+  if (IsFloat(view.type) && wide == (view.type == Type::kF64)) return ISONORM_OK;
   if (wide && slot == kY && view.type == Type::kF32) return ISONORM_OK;  // by one rounding
   return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s %s must be %s.", view.name, NameOf(view.type), shape().name,
-              NameOf(shape().type), IsByte(view.type) ? "it" : "every tensor",
+              NameOf(shape().type), !IsFloat(view.type) ? "it" : "every tensor",
               wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
 }
 
@@ -52,7 +52,7 @@ isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor
   View& view = entry.view;
   isonorm_status status = CheckTensor(name, tensor, &view);
   if (status != ISONORM_OK) return status;
-  status = slot == kScale ? ISONORM_OK : CheckType(view, slot);
+  status = slot == kScale || slot == kTable ? ISONORM_OK : CheckType(view, slot);
   if (status == ISONORM_OK && output && view.data != nullptr) status = CheckOutput(view);
   if (status != ISONORM_OK) return status;
   entry.slot = slot;
@@ -118,7 +118,7 @@ isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const 
 isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type) {
   if (tensor == nullptr) return ISONORM_OK;
   View* view = nullptr;
-  const isonorm_status status = Check(name, tensor, output, -1, &view);
+  const isonorm_status status = Check(name, tensor, output, kVector, &view);
   if (status != ISONORM_OK) return status;
   if (view->ndim() != 1) return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be 1.", name, view->ndim());
   if (view->size(0) != call_->cols) {

@@ -162,6 +162,8 @@ Type TypeOf(isonorm_dtype dtype) {
   if (packed == std::bit_cast<uint32_t>(ISONORM_I8)) return Type::kI8;
   if (packed == std::bit_cast<uint32_t>(ISONORM_E4M3)) return Type::kE4M3;
   if (packed == std::bit_cast<uint32_t>(ISONORM_E5M2)) return Type::kE5M2;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_I32)) return Type::kI32;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_I64)) return Type::kI64;
   const bool power = packed == std::bit_cast<uint32_t>(ISONORM_E8M0) || packed == std::bit_cast<uint32_t>(ISONORM_U8);
   return power ? Type::kE8M0 : Type::kNone;
 }
@@ -176,6 +178,8 @@ const char* NameOf(Type type) {
     case Type::kE4M3: return "e4m3";
     case Type::kE5M2: return "e5m2";
     case Type::kE8M0: return "e8m0";
+    case Type::kI32: return "i32";
+    case Type::kI64: return "i64";
     case Type::kNone: break;
   }
   return "none";

@@ -17,6 +17,7 @@ namespace HWY_NAMESPACE {
 template <class F>
 HWY_INLINE void LoadUpstream(const Call& call, const Group<F>& group, int64_t j, size_t n, Chunk<F>& dy, Chunk<F>& g) {
   group.Load(kDy, j, n, dy);
+  if (call.rope.on) RotateChunk<true>(call.rope, group.row(), dy);
   if (call.gate == Gate::kAfter) {
     Chunk<F> z;
     group.Load(kGate, j, n, z);

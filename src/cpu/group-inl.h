@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "cpu/chunk-inl.h"
+#include "cpu/rope-inl.h"
 #include "kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -22,7 +22,7 @@ class Group {
 
  public:
   Group(const Call& call, const Run& run, int64_t row, int64_t group)
-      : call_(call), group_(group), first_(group * call.group_cols) {
+      : call_(call), row_(run.first + row), group_(group), first_(group * call.group_cols) {
     for (int t = 0; t < kRowTensors; ++t) data_[t] = run.data[t] == nullptr ? nullptr : run.data[t] + row * run.stride[t];
   }
 
@@ -37,6 +37,7 @@ class Group {
   }
   F& per_group() const { return reinterpret_cast<F*>(data_[kRstd])[group_]; }
   int64_t column(int64_t j) const { return first_ + j; }
+  int64_t row() const { return row_; }  // its index in the call
 
   // The weight with its offset; not to be called without one.
   HWY_INLINE void LoadWeight(int64_t j, size_t n, Chunk<F>& w) const {
@@ -216,7 +217,7 @@ class Group {
   }
 
   const Call& call_;
-  const int64_t group_, first_;
+  const int64_t row_, group_, first_;
   char* data_[kRowTensors];
   int exponent_ = 0;        // of the largest value, where the group is scaled
   bool constant_ = false;   // a scaled LayerNorm group of equal values
