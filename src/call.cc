@@ -111,6 +111,16 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, co
   return builder.Finish();
 }
 
+isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed) {
+  if (workspace == nullptr) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
+  }
+  if (size < needed) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", size, needed);
+  }
+  return ISONORM_OK;
+}
+
 isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const isonorm_backward_args* from, bool measure,
                             Call* call, CallBuilder* keep) {
   isonorm_contract own = {};
@@ -194,12 +204,7 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   }
   const size_t needed = call->workspace_needed;
   if (measure || needed == 0) return ISONORM_OK;
-  if (args->workspace == nullptr) {
-    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
-  }
-  if (args->workspace_size < needed) {
-    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", args->workspace_size, needed);
-  }
+  ISONORM_TRY(CheckWorkspaceSize(args->workspace, args->workspace_size, needed));
   return builder.CheckWorkspace(args->workspace, args->workspace_size);
 }
 

@@ -104,6 +104,8 @@ isonorm_status MakeForward(const isonorm_contract* contract, double eps, const i
 isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
                             Call* call, CallBuilder* keep = nullptr);
 
+isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed);
+
 // MakeForward without the short cut of plain_call.h.
 isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call,
                                   CallBuilder* keep = nullptr);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cmath>
+#include <utility>
 
 #include "error.h"
 
@@ -204,6 +205,22 @@ isonorm_status CallBuilder::Finish() {
     }
   }
   Collapse();
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::CheckApartFrom(const CallBuilder& other) const {
+  for (const auto& [first, second] : {std::pair{this, &other}, std::pair{&other, this}}) {
+    for (int i = 0; i < first->count_; ++i) {
+      const Entry& output = first->entries_[i];
+      if (!output.output) continue;
+      for (int j = 0; j < second->count_; ++j) {
+        const View& view = second->entries_[j].view;
+        if (view.low >= output.view.high || output.view.low >= view.high) continue;
+        const isonorm_status status = CheckMeeting(output.view, view, false);
+        if (status != ISONORM_OK) return status;
+      }
+    }
+  }
   return ISONORM_OK;
 }
 

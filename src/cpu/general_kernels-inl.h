@@ -13,11 +13,15 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// dy as it reaches the norm's output, and g = dy * weight.
+// dy as it reaches the norm's output, and g = dy * weight. head: where heads are rotated, all of dy, turned back.
 template <class F>
-HWY_INLINE void LoadUpstream(const Call& call, const Group<F>& group, int64_t j, size_t n, Chunk<F>& dy, Chunk<F>& g) {
-  group.Load(kDy, j, n, dy);
-  if (call.rope.on) RotateChunk<true>(call.rope, group.row(), dy);
+HWY_INLINE void LoadUpstream(const Call& call, const Group<F>& group, const Chunk<F>& head, int64_t j, size_t n, Chunk<F>& dy,
+                             Chunk<F>& g) {
+  if (call.rope.on) {
+    std::memcpy(dy.v, head.v + j, n * sizeof(F));
+  } else {
+    group.Load(kDy, j, n, dy);
+  }
   if (call.gate == Gate::kAfter) {
     Chunk<F> z;
     group.Load(kGate, j, n, z);
@@ -64,14 +68,18 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
     group.UseSavedRstdOrCompute();
     const int64_t cols = call.group_cols;
-    Chunk<F> dy, g, c, t, z;
+    Chunk<F> dy, g, c, t, z, head;
     F f = 0, mean_g = 0;
+    if (call.rope.on) {  // a sum takes a head leaf by leaf, and pairs lie apart
+      group.Load(kDy, 0, static_cast<size_t>(cols), head);
+      RotateChunk<true>(call.rope, group.row(), head);
+    }
     if (group.has(kDx) || group.has(kDgate)) {
       LeafTree<F> sum_g;
       const F dot = group.Sum(
           cols,
           [&](int64_t j, size_t n, Chunk<F>& chunk) HWY_ATTR {
-            LoadUpstream(call, group, j, n, dy, g);
+            LoadUpstream(call, group, head, j, n, dy, g);
             if (call.layer) sum_g.Push(LeafValue(Tag<F>(), Values<F>{g.v}, n));
             group.LoadSource(j, n, chunk);
             group.SourceToC(n, chunk);
@@ -87,7 +95,7 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
       if (call.layer) mean_g = Mean(sum_g.Total() + F(0), cols);
     }
     ForChunks(cols, [&](int64_t j, size_t n) HWY_ATTR {
-      LoadUpstream(call, group, j, n, dy, g);
+      LoadUpstream(call, group, head, j, n, dy, g);
       group.LoadSource(j, n, c);
       group.SourceToC(n, c);
       GradientOfRow(call, group, f, mean_g, j, n, c, g);
