@@ -51,8 +51,8 @@ inline isonorm_status Prepare(const Backend& backend, Operation operation, Call*
   if (*id == kKernels) {
     return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", backend.name);
   }
-  call->weight_finite =
-      call->weight_type == Type::kNone || (PaysToLook(*call) && backend.all_finite(call->weight, call->weight_type, call->cols));
+  call->weight_finite = call->weight_type == Type::kNone ||
+                        (PaysToLook(*call) && backend.all_finite(call->weight, call->weight_type, call->cols));
   return ISONORM_OK;
 }
 

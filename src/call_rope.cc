@@ -18,9 +18,10 @@ isonorm_status CheckFields(const isonorm_contract& contract, const isonorm_rope&
                 static_cast<int>(rope.style));
   }
   if (contract.rotation_rounding == 0) {
-    return Fail(ISONORM_ERROR_CONTRACT,
-                "contract.rotation_rounding is 0, but must be set to one of ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X where rope is "
-                "given.");
+    return Fail(
+        ISONORM_ERROR_CONTRACT,
+        "contract.rotation_rounding is 0, but must be set to one of ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X where rope is "
+        "given.");
   }
   if (contract.gate_place == ISONORM_GATE_AFTER) {
     return Fail(ISONORM_ERROR_ARGUMENT, "rope is given together with a gate after the norm, but only one of them may be.");
@@ -29,7 +30,8 @@ isonorm_status CheckFields(const isonorm_contract& contract, const isonorm_rope&
   if (rope.sin == nullptr) return Fail(ISONORM_ERROR_NULL, "rope.sin is null, but is required.");
   if (rope.positions != nullptr && (rope.position_offset != 0 || rope.position_dim != 0)) {
     return Fail(ISONORM_ERROR_ROPE,
-                "rope.position_offset is %" PRId64 " and rope.position_dim is %d, but both must be 0 where positions are given.",
+                "rope.position_offset is %" PRId64
+                " and rope.position_dim is %d, but both must be 0 where positions are given.",
                 rope.position_offset, static_cast<int>(rope.position_dim));
   }
   return ISONORM_OK;

@@ -85,7 +85,8 @@ isonorm_status MakeBackwardChain(const isonorm_contract* contract, double eps, c
   for (int i = 0; i < chain->count; ++i) {
     Call& call = chain->parts[i].call;
     size_t needed = 0;
-    if (!GradientWorkspace(call, &needed) || __builtin_add_overflow(chain->workspace_needed, needed, &chain->workspace_needed)) {
+    if (!GradientWorkspace(call, &needed) ||
+        __builtin_add_overflow(chain->workspace_needed, needed, &chain->workspace_needed)) {
       return Fail(ISONORM_ERROR_OVERFLOW, "the workspace for dweight and dbias spans more bytes than can be counted.");
     }
     call.workspace_needed = needed;

@@ -42,7 +42,8 @@ bool KnownOr0(int32_t value, int32_t last) { return value >= 0 && value <= last;
                 static_cast<int>(field.value), field.allowed);
   }
   if (!KnownOr0(contract.rotation_rounding, 2)) {
-    return Fail(ISONORM_ERROR_CONTRACT, "contract.rotation_rounding is %d, but must be ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X or 0.",
+    return Fail(ISONORM_ERROR_CONTRACT,
+                "contract.rotation_rounding is %d, but must be ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X or 0.",
                 static_cast<int>(contract.rotation_rounding));
   }
   if (contract.reserved != 0) {

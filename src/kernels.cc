@@ -52,7 +52,8 @@ constexpr TunedIds kTuned;
 
 bool HasMore(const Call& call) {
   return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
-         call.gate != Gate::kNone || call.quantizer.on || call.rope.on || call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr;
+         call.gate != Gate::kNone || call.quantizer.on || call.rope.on || call.has(kResidual) || call.has(kDresidual) ||
+         call.dbias != nullptr;
 }
 
 // A tuned loop has no residual, gate, bias, groups, window or LayerNorm, and at most one rounding of x * rstd.

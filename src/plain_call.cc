@@ -28,9 +28,8 @@ bool IsKnown(const isonorm_forward_args& args) {
   if (args.struct_size < sizeof(args) || args.x == nullptr || args.y == nullptr) return false;
   const auto bits = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
   const uintptr_t unusual = bits(args.residual) | bits(args.gate) | bits(args.bias) | bits(args.residual_out) |
-                            bits(args.rstd) | bits(args.quantization) | bits(args.scale) | bits(args.rope) |
-                            bits(args.also) | static_cast<uintptr_t>(args.window) |
-                            (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
+                            bits(args.rstd) | bits(args.quantization) | bits(args.scale) | bits(args.rope) | bits(args.also) |
+                            static_cast<uintptr_t>(args.window) | (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
   return unusual == 0;
 }
 

@@ -41,7 +41,8 @@ int StepsOfBoth(const View& a, const View& b, Step* steps) {
   for (int i = 0; i + 1 < a.ndim(); ++i) {
     const bool a_moves = a.size(i) > 1, b_moves = b.size(i) > 1;
     if (!a_moves && !b_moves) continue;
-    const int64_t in_a = a_moves ? a.strides[i] << Log2SizeOf(a.type) : 0, in_b = b_moves ? b.strides[i] << Log2SizeOf(b.type) : 0;
+    const int64_t in_a = a_moves ? a.strides[i] << Log2SizeOf(a.type) : 0,
+                  in_b = b_moves ? b.strides[i] << Log2SizeOf(b.type) : 0;
     if (a_moves && b_moves && in_a != in_b) return -1;
     const int64_t bytes = a_moves ? in_a : in_b;
     Insert({std::abs(bytes), a.size(i), b.size(i), bytes < 0}, steps, &count);

@@ -150,9 +150,8 @@ inline void forward(const isonorm_contract& contract, double eps, const forward_
 // Up to four in one call, such as q and k: forward(contract, eps, {q, k}).
 inline void forward(const isonorm_contract& contract, double eps, std::initializer_list<forward_args> all,
                     const isonorm_executor* executor = shared_executor()) {
-  detail::with_chain<isonorm_forward_args>(all, all.begin(), executor, [&](const isonorm_forward_args& c) {
-    detail::check(isonorm_forward(&contract, eps, &c));
-  });
+  detail::with_chain<isonorm_forward_args>(
+      all, all.begin(), executor, [&](const isonorm_forward_args& c) { detail::check(isonorm_forward(&contract, eps, &c)); });
 }
 
 // As isonorm_backward_args. Without `workspace` the call allocates what it needs.
@@ -240,9 +239,8 @@ inline void backward(const isonorm_contract& contract, double eps, const backwar
 // Up to four in one call; the first one's workspace serves all.
 inline void backward(const isonorm_contract& contract, double eps, std::initializer_list<backward_args> all,
                      const isonorm_executor* executor = shared_executor()) {
-  detail::with_chain<isonorm_backward_args>(all, all.begin(), executor, [&](isonorm_backward_args& c) {
-    detail::run_backward(contract, eps, c);
-  });
+  detail::with_chain<isonorm_backward_args>(all, all.begin(), executor,
+                                            [&](isonorm_backward_args& c) { detail::run_backward(contract, eps, c); });
 }
 
 // ------------------------------------------------------------------------------------------------- RMS of vectors, penalty

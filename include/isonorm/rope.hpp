@@ -33,13 +33,8 @@ class c_rope {
     cos_ = from->cos.c_tensor();
     sin_ = from->sin.c_tensor();
     if (from->positions) positions_ = from->positions->c_tensor();
-    rope_ = {sizeof(rope_),
-             static_cast<std::int32_t>(from->style),
-             from->position_dim,
-             &cos_,
-             &sin_,
-             from->positions ? &positions_ : nullptr,
-             from->position_offset};
+    rope_ = {sizeof(rope_), static_cast<std::int32_t>(from->style),  from->position_dim,   &cos_,
+             &sin_,         from->positions ? &positions_ : nullptr, from->position_offset};
   }
   c_rope(const c_rope&) = delete;
   c_rope& operator=(const c_rope&) = delete;

@@ -59,9 +59,12 @@ inline Bounds BoundsOf(const Problem& problem) {
   const double dx = v + (contract.gate_place == ISONORM_GATE_BEFORE ? gain : 0) + 1;  // + dresidual
   const double rows = RowRoundings(problem.rows());
   const double dgate = contract.gate_place == ISONORM_GATE_BEFORE ? v : t;
-  return {Likely(rstd),         Likely(t + after + turned),
-          Likely(dx),           Likely(rows + after + turned + c),
-          Likely(rows + after + turned), Likely(1.1 * (dgate + 2) + kSlopeUnits)};
+  return {Likely(rstd),
+          Likely(t + after + turned),
+          Likely(dx),
+          Likely(rows + after + turned + c),
+          Likely(rows + after + turned),
+          Likely(1.1 * (dgate + 2) + kSlopeUnits)};
 }
 
 }  // namespace isonorm_test

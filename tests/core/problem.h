@@ -54,7 +54,7 @@ struct Problem {
   double eps = 1e-6;
   isonorm_quantization quantization = {};  // struct_size 0: none
   Rotation rotation = {};
-  std::array<Type, kSlots> type = {};      // kNone: the tensor is not passed
+  std::array<Type, kSlots> type = {};  // kNone: the tensor is not passed
   int64_t rows = 1, cols = 1, groups = 1, window = 0;
   DataKind kind = DataKind::kPlain;
   uint64_t seed = 1;

@@ -78,8 +78,8 @@ class RopeScene {
     Bytes heads;
     const size_t head = static_cast<size_t>(shape_.dim) * SizeOf(type_);
     for (size_t t = 0; t < static_cast<size_t>(shape_.tokens); ++t) {
-      const auto at = from.begin() + static_cast<std::ptrdiff_t>((t * static_cast<size_t>(shape_.heads()) +
-                                                                 static_cast<size_t>(first)) * head);
+      const auto at = from.begin() + static_cast<std::ptrdiff_t>(
+                                         (t * static_cast<size_t>(shape_.heads()) + static_cast<size_t>(first)) * head);
       heads.insert(heads.end(), at, at + static_cast<std::ptrdiff_t>(static_cast<size_t>(count) * head));
     }
     return heads;

@@ -309,7 +309,8 @@ TEST_P(RopeTest, TablesByStrides) {
   for (int i = 0; i < 2; ++i) {
     const auto* from = static_cast<const uint16_t*>(tables[i].data);
     for (int64_t row = 0; row < shape.table; ++row) {
-      for (int copy = 0; copy < 2; ++copy) twice[i].insert(twice[i].end(), from + row * shape.half, from + (row + 1) * shape.half);
+      for (int copy = 0; copy < 2; ++copy)
+        twice[i].insert(twice[i].end(), from + row * shape.half, from + (row + 1) * shape.half);
     }
     tables[i].data = twice[i].data();
     tables[i].strides = strides;

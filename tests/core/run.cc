@@ -51,7 +51,8 @@ class Arena {
     std::vector<int64_t> shape =
         problem.is_vector(slot) ? std::vector<int64_t>() : layout.lead.value_or(std::vector<int64_t>{problem.rows});
     std::vector<int64_t> strides = place.strides;
-    const bool per_row = (slot == kRstd && problem.groups == 1) || (slot == kScale && problem.scales() == 1) || slot == kPositions;
+    const bool per_row =
+        (slot == kRstd && problem.groups == 1) || (slot == kScale && problem.scales() == 1) || slot == kPositions;
     if (problem.is_table(slot)) shape.push_back(problem.rows_of(slot));
     if (!per_row || shape.empty() || strides.size() > shape.size()) shape.push_back(problem.cols_of(slot));
     // A vector per row, such as rstd without groups, has its last leading dimension contiguous.
@@ -181,7 +182,8 @@ Values Compute(const Problem& problem, const Values& inputs, const How& how) {
     const Slot slot = static_cast<Slot>(i);
     if (arena[slot] != nullptr && !IsOutput(problem, slot) && arena.alone(slot)) before[slot] = arena[slot]->All();
   }
-  const isonorm_status status = IsBackward(problem) ? CallBackward(problem, arena, inputs, how) : CallForward(problem, arena, inputs, how);
+  const isonorm_status status =
+      IsBackward(problem) ? CallBackward(problem, arena, inputs, how) : CallForward(problem, arena, inputs, how);
   Values outputs;
   if (status != ISONORM_OK) {
     ADD_FAILURE() << isonorm_status_name(status) << ": " << isonorm_last_error() << "\n  " << ToString(problem);
