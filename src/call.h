@@ -90,6 +90,7 @@ struct Call {
 
   void* workspace = nullptr;
   size_t workspace_needed = 0;  // bytes
+  int64_t bytes_beside = 0;     // that calls which run at the same time read and write
   const isonorm_executor* executor = nullptr;
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }

@@ -109,6 +109,10 @@ void RunChain(Chain* chain) {
   int64_t tasks = 0;
   for (int i = 0; i < chain->count; ++i) {
     Chain::Part& part = chain->parts[i];
+    for (int j = 0; j < chain->count; ++j) {
+      const int64_t bytes = std::min(RowBytes(chain->parts[j].call), int64_t{INT64_MAX / (2 * kMaxChain)});
+      if (j != i) part.call.bytes_beside += bytes;
+    }
     part.tasks = WantsSums(part.call) ? SumTasks(part.call) : TaskCount(part.call);
     tasks += part.tasks;
   }

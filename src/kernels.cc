@@ -7,6 +7,7 @@ namespace {
 struct Row {
   Operation operation;
   bool tuned;
+  bool rotates;  // a tuned row
   bool wide;
   Type x, weight, out;
 };
@@ -14,8 +15,10 @@ struct Row {
 constexpr Type f32 = Type::kF32, bf16 = Type::kBF16, f16 = Type::kF16, f64 = Type::kF64, none = Type::kNone, any = Type::kNone;
 
 constexpr Row kRows[] = {
-#define ISONORM_TUNED(operation, x, weight, out) {Operation::k_##operation, true, false, x, weight, out},
-#define ISONORM_KERNEL(operation, source, sink, x, weight, out) {Operation::k_##operation, false, x == f64, x, weight, out},
+#define ISONORM_TUNED(operation, x, weight, out) {Operation::k_##operation, true, false, false, x, weight, out},
+#define ISONORM_TUNED_ROPE(operation, x, weight, out) {Operation::k_##operation, true, true, false, x, weight, out},
+#define ISONORM_KERNEL(operation, source, sink, x, weight, out) \
+  {Operation::k_##operation, false, false, x == f64, x, weight, out},
 #include "kernels.inc"
 };
 
@@ -29,14 +32,15 @@ static_assert(kTypes == static_cast<size_t>(Type::kF64) + 1);
 
 // The tuned row for an operation and three storage types; kKernels where the table has none.
 struct TunedIds {
-  constexpr TunedIds() {
+  explicit constexpr TunedIds(bool rotates) {
     for (auto& of_x : id)
       for (auto& of_weight : of_x)
         for (auto& of_out : of_weight)
           for (auto& entry : of_out) entry = kKernels;
     for (int i = 0; i < kKernels; ++i) {
       const Row& row = kRows[i];
-      if (row.tuned) id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
+      if (row.tuned && row.rotates == rotates)
+        id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
     }
   }
   template <class Enum>
@@ -48,20 +52,26 @@ struct TunedIds {
   }
   uint8_t id[5][kTypes][kTypes][kTypes];
 };
-constexpr TunedIds kTuned;
+constexpr TunedIds kTuned(false), kTunedRope(true);
 
 bool HasMore(const Call& call) {
   return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
-         call.gate != Gate::kNone || call.quantizer.on || call.rope.on || call.has(kResidual) || call.has(kDresidual) ||
-         call.dbias != nullptr;
+         call.gate != Gate::kNone || call.quantizer.on || call.has(kResidual) || call.has(kDresidual) || call.dbias != nullptr;
 }
 
 // A tuned loop has no residual, gate, bias, groups, window or LayerNorm, and at most one rounding of x * rstd.
 bool FitsTuned(const Call& call) {
-  if (!call.plain && HasMore(call)) return false;
+  if (!call.plain && (call.rope.on || HasMore(call))) return false;
   // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
   if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
+}
+
+// All of a head of a usual size is rotated, and x * rstd is rounded only where what leaves the norm is.
+bool FitsTunedRope(const Call& call) {
+  if (HasMore(call) || (call.cols != 64 && call.cols != 128 && call.cols != 256) || 2 * call.rope.half != call.cols)
+    return false;
+  return call.scaled_type == Type::kNone || call.scaled_type == call.rope.rounded_to;
 }
 
 }  // namespace
@@ -75,6 +85,10 @@ int FindKernel(const Backend& backend, Operation operation, const Call& call) {
     const int id = kTuned.Of(operation, call.type[kX], call.weight_type, out);
     const bool same_dx = forward || !call.has(kDx) || call.type[kDx] == out;
     if (id != kKernels && same_dx && backend.kernels[id] != nullptr) return id;
+  }
+  if (forward && call.rope.on && call.has(kY) && FitsTunedRope(call)) {
+    const int id = kTunedRope.Of(operation, call.type[kX], call.weight_type, call.type[kY]);
+    if (id != kKernels && backend.kernels[id] != nullptr) return id;
   }
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
