@@ -6,6 +6,7 @@
 
 #include "call_builder.h"
 #include "error.h"
+#include "fp_guard.h"
 #include "gradient_sums.h"
 #include "run.h"
 
@@ -56,8 +57,6 @@ isonorm_status MakeChain(const Args* args, Chain* chain, CallBuilder* builders[]
   return ISONORM_OK;
 }
 
-bool WantsSums(const Call& call) { return call.dweight != nullptr || call.dbias != nullptr; }
-
 }  // namespace
 
 bool HasAlso(const isonorm_forward_args* args) { return Next(args) != nullptr; }
@@ -104,30 +103,57 @@ isonorm_status MakeBackwardChain(const isonorm_contract* contract, double eps, c
   return ISONORM_OK;
 }
 
+namespace {
+
+bool WantsSums(const Call& call) { return call.dweight != nullptr || call.dbias != nullptr; }
+
+// Bytes of all parts that a chunk moves: they stay in the second-level cache, where q leaves k beside it that was fetched too.
+constexpr int64_t kChunkBytes = 256 << 10;
+
+// Rows that belong together, such as the heads of a token.
+int64_t UnitOf(const Call& call) {
+  if (call.rope.on) return std::max<int64_t>(call.rope.rows_each, 1);
+  return call.leading > 1 ? call.shape[call.leading - 1] : 1;
+}
+
+}  // namespace
+
 void RunChain(Chain* chain) {
   const Call& first = chain->parts[0].call;
-  int64_t tasks = 0;
+  int64_t tasks = 0, bytes = 0;
   for (int i = 0; i < chain->count; ++i) {
     Chain::Part& part = chain->parts[i];
-    for (int j = 0; j < chain->count; ++j) {
-      const int64_t bytes = std::min(RowBytes(chain->parts[j].call), int64_t{INT64_MAX / (2 * kMaxChain)});
-      if (j != i) part.call.bytes_beside += bytes;
-    }
     part.tasks = WantsSums(part.call) ? SumTasks(part.call) : TaskCount(part.call);
     tasks += part.tasks;
+    bytes += std::min(RowBytes(part.call), int64_t{INT64_MAX / (2 * kMaxChain)});
   }
   // What is too small for two tasks by itself leaves them to the others.
   tasks = std::min<int64_t>(tasks - (chain->count - 1), first.concurrency());
-  for (int i = 0; i < chain->count; ++i) chain->parts[i].chunk = RowChunk(chain->parts[i].call, static_cast<int>(tasks));
+  const int64_t chunks = std::max(bytes / kChunkBytes, tasks == 1 ? 1 : 8 * tasks);
+  for (int i = 0; i < chain->count; ++i) {
+    Chain::Part& part = chain->parts[i];
+    part.call.bytes_beside = bytes - std::min(RowBytes(part.call), bytes);
+    const int64_t unit = UnitOf(part.call), units = (part.call.rows + unit - 1) / unit;
+    part.chunk = std::max<int64_t>((units + chunks - 1) / chunks, 1) * unit;
+  }
   const auto run = [](void* context, int64_t task) {
     Chain& all = *static_cast<Chain*>(context);
+    const FpGuard guard;
+    for (bool more = true; more;) {
+      more = false;
+      const int64_t chunk = all.next.fetch_add(1, std::memory_order_relaxed);
+      for (int i = 0; i < all.count; ++i) {
+        const Chain::Part& part = all.parts[i];
+        if (WantsSums(part.call) || chunk > part.call.rows / part.chunk) continue;
+        const int64_t begin = chunk * part.chunk, end = std::min(begin + part.chunk, part.call.rows);
+        if (begin >= end) continue;
+        RunRows(part.call, part.kernel, begin, end, ColumnSums{});
+        more = true;
+      }
+    }
     for (int i = 0; i < all.count; ++i) {
       Chain::Part& part = all.parts[i];
-      if (!WantsSums(part.call)) {
-        RunRowChunks(part.call, part.kernel, part.chunk, &part.next);
-      } else if (task < part.tasks) {
-        RunSumTask(part.call, part.kernel, task, &part.next);
-      }
+      if (WantsSums(part.call) && task < part.tasks) RunSumTask(part.call, part.kernel, task, &part.next);
     }
   };
   RunTasks(first, static_cast<int>(tasks), run, chain);

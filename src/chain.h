@@ -13,11 +13,12 @@ constexpr int kMaxChain = 4;
 struct Chain {
   struct Part {
     Call call;
-    Kernel kernel = nullptr;  // set by who runs the chain
-    int tasks = 0;
-    int64_t chunk = 0;
-    std::atomic<int64_t> next{0};
+    Kernel kernel = nullptr;       // set by who runs the chain
+    int tasks = 0;                 // with sums
+    int64_t chunk = 0;             // rows; without sums
+    std::atomic<int64_t> next{0};  // with sums
   };
+  std::atomic<int64_t> next{0};  // chunk of all parts without sums
   int count = 0;
   Part parts[kMaxChain];
   size_t workspace_needed = 0;  // bytes

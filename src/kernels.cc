@@ -67,10 +67,9 @@ bool FitsTuned(const Call& call) {
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
 }
 
-// All of a head of a usual size is rotated, and x * rstd is rounded only where what leaves the norm is.
+// All of a head of a multiple of 64 columns is rotated, and x * rstd is rounded only where what leaves the norm is.
 bool FitsTunedRope(const Call& call) {
-  if (HasMore(call) || (call.cols != 64 && call.cols != 128 && call.cols != 256) || 2 * call.rope.half != call.cols)
-    return false;
+  if (HasMore(call) || call.cols % 64 != 0 || 2 * call.rope.half != call.cols) return false;
   return call.scaled_type == Type::kNone || call.scaled_type == call.rope.rounded_to;
 }
 

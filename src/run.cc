@@ -18,23 +18,18 @@ struct RowTask {
   std::atomic<int64_t> next{0};
 };
 
-}  // namespace
-
 // Chunks are claimed one by one, so that a thread that was held up does not hold up the call.
-void RunRowChunks(const Call& call, Kernel kernel, int64_t chunk, std::atomic<int64_t>* next) {
+void RunRowTask(void* context, int64_t) {
+  RowTask& task = *static_cast<RowTask*>(context);
   const FpGuard guard;
   for (;;) {
-    const int64_t begin = next->fetch_add(chunk, std::memory_order_relaxed);
-    if (begin >= call.rows) return;
-    RunRows(call, kernel, begin, std::min(begin + chunk, call.rows), ColumnSums{});
+    const int64_t begin = task.next.fetch_add(task.chunk, std::memory_order_relaxed);
+    if (begin >= task.call->rows) return;
+    RunRows(*task.call, task.kernel, begin, std::min(begin + task.chunk, task.call->rows), ColumnSums{});
   }
 }
 
-// Some chunks for each task, whole blocks of rows, so that kernels which batch rows seldom meet a remainder.
-int64_t RowChunk(const Call& call, int tasks) {
-  const int64_t share = call.rows / (int64_t{tasks} * 8);
-  return std::max<int64_t>(share >= 16 ? share / 16 * 16 : share, 1);
-}
+}  // namespace
 
 void RunLines(const Call& call, Kernel kernel, int64_t begin, int64_t end, const ColumnSums& sums) {
   const int inner = std::max(call.leading - 1, 0);
@@ -56,6 +51,9 @@ void RunLines(const Call& call, Kernel kernel, int64_t begin, int64_t end, const
     }
     kernel(call, {row, count, data, call.stride[inner]}, sums);
   }
+#if defined(__SSE2__)  // kernels whose runs are short leave it to this
+  if (inner > 0) __builtin_ia32_sfence();
+#endif
 }
 
 int64_t RowBytes(const Call& call) {
@@ -88,12 +86,10 @@ void RunRowTasks(const Call& call, Kernel kernel) {
     RunRows(call, kernel, 0, call.rows, ColumnSums{});
     return;
   }
-  RowTask task{&call, kernel, RowChunk(call, tasks)};
-  const auto run = [](void* context, int64_t) {
-    RowTask& shared = *static_cast<RowTask*>(context);
-    RunRowChunks(*shared.call, shared.kernel, shared.chunk, &shared.next);
-  };
-  RunTasks(call, tasks, run, &task);
+  // Some chunks for each task, whole blocks of rows, so that kernels which batch rows seldom meet a remainder.
+  const int64_t share = call.rows / (int64_t{tasks} * 8);
+  RowTask task{&call, kernel, std::max<int64_t>(share >= 16 ? share / 16 * 16 : share, 1)};
+  RunTasks(call, tasks, RunRowTask, &task);
 }
 
 }  // namespace isonorm

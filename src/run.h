@@ -2,7 +2,6 @@
 // enough work, into tasks. No result depends on how rows are cut.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 
 #include "call.h"
@@ -29,12 +28,6 @@ void RunRowTasks(const Call& call, Kernel kernel);
 inline void RunAllRows(const Call& call, Kernel kernel) {
   call.executor == nullptr || call.rows == 1 ? RunRows(call, kernel, 0, call.rows, ColumnSums{}) : RunRowTasks(call, kernel);
 }
-
-// Claims chunks of rows from `next`, which all tasks of a call share, until none is left. For a worker's thread.
-void RunRowChunks(const Call& call, Kernel kernel, int64_t chunk, std::atomic<int64_t>* next);
-
-// Rows of a chunk, where so many tasks share the call.
-int64_t RowChunk(const Call& call, int tasks);
 
 // How many tasks the call is worth: 1 means the calling thread does it all.
 int TaskCount(const Call& call);

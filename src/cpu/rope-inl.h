@@ -18,8 +18,9 @@ static_assert(kMaxHead <= static_cast<int64_t>(kChunk));
 // A pair (a, b) turned by the angle whose cosine and sine are c and s; kBack: the other way.
 template <bool kBack, class W>
 HWY_INLINE void Rotate(W a, W b, W c, W s, W& y_a, W& y_b) {
-  y_a = Fma(kBack ? b : hn::Neg(b), s, hn::Mul(a, c));
-  y_b = Fma(kBack ? hn::Neg(a) : a, s, hn::Mul(b, c));
+  const auto product_a = hn::Mul(a, c), product_b = hn::Mul(b, c);
+  y_a = kBack ? Fma(b, s, product_a) : NegFma(b, s, product_a);
+  y_b = kBack ? NegFma(a, s, product_b) : Fma(a, s, product_b);
 }
 
 // The head in the chunk, a whole one, of a row of the call. What lies behind its pairs passes through, so the last of them go one
