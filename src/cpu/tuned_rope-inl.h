@@ -69,6 +69,7 @@ class RopeWriter {
   }
 
   // `rows` rows that share a position.
+  template <Store kStore>
   HWY_NOINLINE void Write(const char* x, int64_t x_stride, char* y, int64_t y_stride, int64_t rows,
                           const float* r_of_rows) const {
     const D d;
@@ -99,8 +100,8 @@ class RopeWriter {
         Duo<D> y_a, y_b;
         Rotate<false>(a.a, b.a, cosine.a, sine.a, y_a.a, y_b.a);
         Rotate<false>(a.b, b.b, cosine.b, sine.b, y_a.b, y_b.b);
-        StoreDuo<kLayout, Nans::kNone, Store::kCached>(y_a, d, to + k * kStep);
-        StoreDuo<kLayout, Nans::kNone, Store::kCached>(y_b, d, to + at_b);
+        StoreDuo<kLayout, Nans::kNone, kStore>(y_a, d, to + k * kStep);
+        StoreDuo<kLayout, Nans::kNone, kStore>(y_b, d, to + at_b);
       };
       const auto neighbours = [&](size_t k) HWY_ATTR {
         const Duo<D> t = Normed(from + k * kStep, weight(k), r);
@@ -114,7 +115,7 @@ class RopeWriter {
           const bool even = k % 2 == 0;
           Rotate<false>(t.a, t.b, even ? cosine.a : cosine.b, even ? sine.a : sine.b, turned.a, turned.b);
         }
-        StoreDuo<kLayout, Nans::kNone, Store::kCached>(turned, d, to + k * kStep);
+        StoreDuo<kLayout, Nans::kNone, kStore>(turned, d, to + k * kStep);
       };
       const auto step = [&](size_t k) HWY_ATTR {
         if constexpr (Head::kInterleaved) {
@@ -188,9 +189,6 @@ class RopeWriter {
   HWY_ALIGN float sin_[kMaxHead];
 };
 
-// What RowsPerBlock() allows, and a single head of 512 columns of f32 at least.
-constexpr int64_t kBlockBytes = 8 << 10;
-
 template <class Head>
 HWY_NOINLINE void TunedRopeRows(const Call& call, const Run& run) {
   using T = typename Head::T;
@@ -238,14 +236,8 @@ HWY_NOINLINE void TunedRopeRows(const Call& call, const Run& run) {
           for (int64_t line = 0; line < row_bytes; line += kLine) PrefetchFar(x + k * x_stride + ahead + line);
         }
       }
-      if (streams) {  // by way of a buffer, as in write-inl.h: a head by itself would meet loads that miss
-        alignas(kLine) char room[kPage + kBlockBytes];
-        char* const stage = HalfAPageFrom(x, room);
-        writer.Write(x, x_stride, stage, row_bytes, n, r + i);
-        for (int64_t k = 0; k < n; ++k) StreamLines(stage + k * row_bytes, y + k * y_stride, row_bytes);
-      } else {
-        writer.Write(x, x_stride, y, y_stride, n, r + i);
-      }
+      streams ? writer.template Write<Store::kStreamed>(x, x_stride, y, y_stride, n, r + i)
+              : writer.template Write<Store::kCached>(x, x_stride, y, y_stride, n, r + i);
       if (run.data[kRstd] == nullptr) continue;
       for (int64_t k = 0; k < n; ++k) *reinterpret_cast<float*>(run.data[kRstd] + (row + k) * run.stride[kRstd]) = r[i + k];
     }
