@@ -4,6 +4,7 @@
 
 #include "backends.h"
 #include "call.h"
+#include "chain.h"
 #include "compute.h"
 #include "contract.h"
 #include "error.h"
@@ -35,13 +36,21 @@ bool PaysToLook(const Call& call) {
   return call.rows >= 2 && call.cols <= 1024;
 }
 
-inline isonorm_status RunChecked(const Backend& backend, Operation operation, Call& call) {
-  const int id = FindKernel(backend, operation, call);
-  if (id == kKernels) {
+// The kernel for the call, and what it wants to know beforehand.
+inline isonorm_status Prepare(const Backend& backend, Operation operation, Call* call, int* id) {
+  *id = FindKernel(backend, operation, *call);
+  if (*id == kKernels) {
     return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", backend.name);
   }
-  call.weight_finite =
-      call.weight_type == Type::kNone || (PaysToLook(call) && backend.all_finite(call.weight, call.weight_type, call.cols));
+  call->weight_finite = call->weight_type == Type::kNone ||
+                        (PaysToLook(*call) && backend.all_finite(call->weight, call->weight_type, call->cols));
+  return ISONORM_OK;
+}
+
+inline isonorm_status RunChecked(const Backend& backend, Operation operation, Call& call) {
+  int id = 0;
+  const isonorm_status status = Prepare(backend, operation, &call, &id);
+  if (status != ISONORM_OK) return status;
   if (call.dweight != nullptr || call.dbias != nullptr) {
     RunWithSums(call, backend.kernels[id]);
   } else if (call.rows > 0) {
@@ -60,6 +69,30 @@ isonorm_status Compute(Make make, Operation operation) noexcept {
     if (status != ISONORM_OK) return status;
     const Backend* backend = ChosenBackend(&status);
     return backend == nullptr ? status : RunChecked(*backend, operation, call);
+  });
+}
+
+// The same for several calls in one.
+template <class Make>
+[[gnu::noinline]] isonorm_status ComputeChain(Make make, Operation operation) noexcept {
+  return Guarded([&] {
+    const FpGuard guard;
+    Chain chain;
+    isonorm_status status = make(&chain);
+    if (status != ISONORM_OK) return status;
+    const Backend* backend = ChosenBackend(&status);
+    if (backend == nullptr) return status;
+    int first = 0;
+    for (int i = 0; i < chain.count; ++i) {
+      int id = 0;
+      status = Prepare(*backend, operation, &chain.parts[i].call, &id);
+      if (status != ISONORM_OK) return status;
+      chain.parts[i].kernel = backend->kernels[id];
+      if (i == 0) first = id;
+    }
+    RunChain(&chain);
+    last = {backend, first};
+    return ISONORM_OK;
   });
 }
 
@@ -97,6 +130,7 @@ const char* isonorm_status_name(isonorm_status status) {
     ISONORM_STATUS(ISONORM_ERROR_INTERNAL)
     ISONORM_STATUS(ISONORM_ERROR_QUANTIZATION)
     ISONORM_STATUS(ISONORM_ERROR_SPLIT)
+    ISONORM_STATUS(ISONORM_ERROR_ROPE)
 #undef ISONORM_STATUS
   }
   return "unknown status";
@@ -120,11 +154,20 @@ isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* cont
 }
 
 isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args) {
+  if (isonorm::HasAlso(args)) {
+    return isonorm::ComputeChain([&](isonorm::Chain* chain) { return isonorm::MakeForwardChain(contract, eps, args, chain); },
+                                 isonorm::Operation::k_forward);
+  }
   return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeForward(contract, eps, args, call); },
                           isonorm::Operation::k_forward);
 }
 
 isonorm_status isonorm_backward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args) {
+  if (isonorm::HasAlso(args)) {
+    return isonorm::ComputeChain(
+        [&](isonorm::Chain* chain) { return isonorm::MakeBackwardChain(contract, eps, args, false, chain); },
+        isonorm::Operation::k_backward);
+  }
   return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeBackward(contract, eps, args, false, call); },
                           isonorm::Operation::k_backward);
 }
@@ -133,6 +176,12 @@ isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, doub
                                           size_t* bytes) {
   if (bytes == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
   const isonorm::FpGuard guard;
+  if (isonorm::HasAlso(args)) {
+    isonorm::Chain chain;
+    const isonorm_status status = isonorm::MakeBackwardChain(contract, eps, args, true, &chain);
+    if (status == ISONORM_OK) *bytes = chain.workspace_needed;
+    return status;
+  }
   isonorm::Call call;
   const isonorm_status status = isonorm::MakeBackward(contract, eps, args, true, &call);
   if (status == ISONORM_OK) *bytes = call.workspace_needed;

@@ -46,19 +46,28 @@ isonorm_status MakeForward(const isonorm_contract* contract, double eps, const i
   return MakePlainForward(contract, eps, args, call) ? ISONORM_OK : MakeForwardBySteps(contract, eps, args, call);
 }
 
-isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* from, Call* call,
-                                  const ShardTensors* shard) {
-  ISONORM_TRY(CheckContract(contract));
+isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, const isonorm_forward_args* from, Call* call,
+                                  const ShardTensors* shard, CallBuilder* keep) {
+  isonorm_contract own = {};
+  const isonorm_contract* contract = &own;
+  ISONORM_TRY(TakeContract(caller, &own));
   isonorm_forward_args all = {};
   ISONORM_TRY(TakeArgs(from, offsetof(isonorm_forward_args, quantization), "isonorm_forward_args", &all));
   const isonorm_forward_args* args = &all;
-  CallBuilder builder(call);
+  if (shard != nullptr && args->also != nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "args.also is given, but must be null where ranks share the rows.");
+  }
+  CallBuilder forgotten(call);
+  CallBuilder& builder = keep != nullptr ? *keep : forgotten;
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", args->x));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
   ISONORM_TRY(builder.SetGroups(args->groups, args->window));
   ISONORM_TRY(builder.SetQuantizer(args->quantization));
   if (args->quantization != nullptr && args->y == nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT, "quantization is given, but y is null and there is nothing to quantise.");
+  }
+  if (args->rope != nullptr && args->y == nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "rope is given, but y is null and there is nothing to rotate.");
   }
   ISONORM_TRY(CheckGate(*contract, *call, args->gate, args->residual));
   if (args->residual_out != nullptr && args->residual == nullptr) {
@@ -83,16 +92,19 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, 
     ISONORM_TRY(SameType("residual_out", call->type[kResidualOut], "residual", call->type[kResidual]));
   }
   SetRoundings(*contract, call->type[kX], call->type[kResidual], call);
+  ISONORM_TRY(builder.SetRope(*contract, args->rope, call->type[kX]));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
   return builder.Finish();
 }
 
-isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* from, bool measure,
-                            Call* call, const ShardTensors* shard) {
-  ISONORM_TRY(CheckContract(contract));
+isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const isonorm_backward_args* from, bool measure,
+                            Call* call, const ShardTensors* shard, CallBuilder* keep) {
+  isonorm_contract own = {};
+  const isonorm_contract* contract = &own;
+  ISONORM_TRY(TakeContract(caller, &own));
   isonorm_backward_args all = {};
-  ISONORM_TRY(TakeArgs(from, sizeof(all), "isonorm_backward_args", &all));
+  ISONORM_TRY(TakeArgs(from, offsetof(isonorm_backward_args, rope), "isonorm_backward_args", &all));
   const isonorm_backward_args* args = &all;
   call->backward = true;
   const bool from_sum = args->residual_out != nullptr;
@@ -108,7 +120,11 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
   if (args->x == nullptr && args->dx == nullptr) {
     return Fail(ISONORM_ERROR_NULL, "x and dx are both null, but one of them must give the type of x.");
   }
-  CallBuilder builder(call);
+  if (shard != nullptr && args->also != nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "args.also is given, but must be null where ranks share the rows.");
+  }
+  CallBuilder forgotten(call);
+  CallBuilder& builder = keep != nullptr ? *keep : forgotten;
   ISONORM_TRY(args->x != nullptr ? builder.SetShapeFrom(kX, "x", args->x)
                                  : builder.SetShapeFrom(kResidualOut, "residual_out", args->residual_out));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
@@ -154,6 +170,7 @@ isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const 
     ISONORM_TRY(SumType(*call, "dbias", call->dbias_type, "bias", call->bias_type));
   if (args->dgate != nullptr) ISONORM_TRY(SameType("dgate", call->type[kDgate], "gate", call->type[kGate]));
   SetRoundings(*contract, x, call->type[kResidual], call);
+  ISONORM_TRY(builder.SetRope(*contract, args->rope, x));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));

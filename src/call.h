@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "isonorm/isonorm.h"
+#include "rope.h"
 #include "rounding.h"
 
 namespace isonorm {
@@ -67,6 +68,7 @@ struct Call {
   double weight_offset = 0;        // already rounded to the compute type
   double lambda = 0;               // of the penalty
   Quantizer quantizer;
+  Rope rope;
 
   // Sizes.
   int64_t rows = 0, cols = 0;
@@ -96,6 +98,7 @@ struct Call {
 
   void* workspace = nullptr;
   size_t workspace_needed = 0;  // bytes
+  int64_t bytes_beside = 0;     // that calls which run at the same time read and write
   const isonorm_executor* executor = nullptr;
   const Shard* shard = nullptr;  // where statistics come from, if not from the rows alone
 
@@ -107,14 +110,18 @@ struct Call {
 struct ShardTensors;  // parallel_call.h
 
 // Fills `call`, which the caller leaves as constructed, or returns the status and message of the first fault.
-// measure: the workspace is what the caller asks about, so it is not checked.
+// measure: the workspace is what the caller asks about, so it is not checked. keep: the builder to use, which then knows the
+// tensors; null: one that is forgotten.
+class CallBuilder;
 isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
 isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
-                            Call* call, const ShardTensors* shard = nullptr);
+                            Call* call, const ShardTensors* shard = nullptr, CallBuilder* keep = nullptr);
+
+isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed);
 
 // MakeForward without the short cut of plain_call.h. The rows of a call with `shard` are those of one rank: see parallel_call.h.
 isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call,
-                                  const ShardTensors* shard = nullptr);
+                                  const ShardTensors* shard = nullptr, CallBuilder* keep = nullptr);
 
 // In double_backward_call.cc.
 isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args,

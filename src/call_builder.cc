@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cmath>
+#include <utility>
 
 #include "error.h"
 #include "gradient_sums.h"
@@ -14,7 +15,7 @@ isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const
   const View& view = entry.view;
   const isonorm_status status = CheckTensor(name, x, &entry.view);
   if (status != ISONORM_OK) return status;
-  if (IsByte(view.type)) {
+  if (!IsFloat(view.type)) {
     return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be f32, bf16, f16 or f64.", name, NameOf(view.type));
   }
   entry.slot = slot;
@@ -41,10 +42,10 @@ isonorm_status CallBuilder::CheckType(const View& view, int slot) const {
   if (slot == kY && call_->quantizer.on) {
     return Fail(ISONORM_ERROR_DTYPE, "y is %s, but must be i8, e4m3 or e5m2 where quantization is given.", NameOf(view.type));
   }
-  if (!IsByte(view.type) && wide == (view.type == Type::kF64)) return ISONORM_OK;
+  if (IsFloat(view.type) && wide == (view.type == Type::kF64)) return ISONORM_OK;
   if (wide && slot == kY && view.type == Type::kF32) return ISONORM_OK;  // by one rounding
   return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s %s must be %s.", view.name, NameOf(view.type), shape().name,
-              NameOf(shape().type), IsByte(view.type) ? "it" : "every tensor",
+              NameOf(shape().type), !IsFloat(view.type) ? "it" : "every tensor",
               wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
 }
 
@@ -53,7 +54,7 @@ isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor
   View& view = entry.view;
   isonorm_status status = CheckTensor(name, tensor, &view);
   if (status != ISONORM_OK) return status;
-  status = slot == kScale ? ISONORM_OK : CheckType(view, slot);
+  status = slot == kScale || slot == kTable ? ISONORM_OK : CheckType(view, slot);
   if (status == ISONORM_OK && output && view.data != nullptr) status = CheckOutput(view);
   if (status != ISONORM_OK) return status;
   entry.slot = slot;
@@ -142,7 +143,7 @@ isonorm_status CallBuilder::AddExact(const char* name, const isonorm_tensor* ten
 isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type) {
   if (tensor == nullptr) return ISONORM_OK;
   View* view = nullptr;
-  const isonorm_status status = Check(name, tensor, output, -1, &view);
+  const isonorm_status status = Check(name, tensor, output, kVector, &view);
   if (status != ISONORM_OK) return status;
   if (view->ndim() != 1) return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be 1.", name, view->ndim());
   if (view->size(0) != call_->cols) {
@@ -231,6 +232,22 @@ isonorm_status CallBuilder::Finish() {
   return ISONORM_OK;
 }
 
+isonorm_status CallBuilder::CheckApartFrom(const CallBuilder& other) const {
+  for (const auto& [first, second] : {std::pair{this, &other}, std::pair{&other, this}}) {
+    for (int i = 0; i < first->count_; ++i) {
+      const Entry& output = first->entries_[i];
+      if (!output.output) continue;
+      for (int j = 0; j < second->count_; ++j) {
+        const View& view = second->entries_[j].view;
+        if (view.low >= output.view.high || output.view.low >= view.high) continue;
+        const isonorm_status status = CheckMeeting(output.view, view, false);
+        if (status != ISONORM_OK) return status;
+      }
+    }
+  }
+  return ISONORM_OK;
+}
+
 isonorm_status CallBuilder::CheckWorkspace(const void* workspace, size_t bytes) const {
   const auto low = reinterpret_cast<intptr_t>(workspace);
   intptr_t high = 0;
@@ -240,6 +257,16 @@ isonorm_status CallBuilder::CheckWorkspace(const void* workspace, size_t bytes) 
     if (high <= view.low || view.high <= low) continue;
     return Fail(ISONORM_ERROR_OVERLAP, "workspace overlaps %s; its %zu bytes must be apart from every tensor of the call.",
                 view.name, bytes);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed) {
+  if (workspace == nullptr) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
+  }
+  if (size < needed) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", size, needed);
   }
   return ISONORM_OK;
 }
@@ -254,13 +281,8 @@ isonorm_status CallBuilder::SetWorkspace(void* workspace, size_t bytes, bool mea
   }
   const size_t needed = call_->workspace_needed;
   if (measure || needed == 0) return ISONORM_OK;
-  if (workspace == nullptr) {
-    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
-  }
-  if (bytes < needed) {
-    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", bytes, needed);
-  }
-  return CheckWorkspace(workspace, bytes);
+  const isonorm_status status = CheckWorkspaceSize(workspace, bytes, needed);
+  return status == ISONORM_OK ? CheckWorkspace(workspace, bytes) : status;
 }
 
 // Every tensor goes from one index of the outer dimension to the next as if it went on along this one.

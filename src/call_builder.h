@@ -29,6 +29,8 @@ class CallBuilder {
   isonorm_status SetScalars(const isonorm_contract& contract, double eps);
   isonorm_status SetQuantizer(const isonorm_quantization* quantization);  // null: none; after SetGroups
   isonorm_status SetExecutor(const isonorm_executor* executor);
+  // null: none; after SetGroups. x: its type.
+  isonorm_status SetRope(const isonorm_contract& contract, const isonorm_rope* rope, Type x);
 
   // Every output against every other tensor, then strides into the call.
   isonorm_status Finish();
@@ -36,6 +38,11 @@ class CallBuilder {
   // After Finish: counts the bytes that the sums over rows need, and checks the workspace, unless the call only measures: its
   // size, and against every tensor that was added.
   isonorm_status SetWorkspace(void* workspace, size_t bytes, bool measure);
+  // The outputs of this call and of one that runs at the same time, each against every tensor of the other.
+  isonorm_status CheckApartFrom(const CallBuilder& other) const;
+
+  // The workspace against every tensor that was added.
+  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
 
   // The tensor to read in place of x, given under another name.
   void ReadInsteadOfX(RowTensor slot) { read_x_from_ = slot; }
@@ -43,17 +50,20 @@ class CallBuilder {
  private:
   struct Entry {
     View view;
-    int slot;  // RowTensor, or -1 for a vector
+    int slot;  // RowTensor, or below 0 what does not move from row to row: kVector, kTable
     bool output;
   };
-  static constexpr int kMaxEntries = 16;
+  static constexpr int kMaxEntries = 20;
+  static constexpr int kVector = -1, kTable = -2;  // a table's type is looked at by itself
 
   isonorm_status Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** view);
   // [leading..., per_row], or [leading...] where that is 1. extent: what the last size is, for the message.
   isonorm_status CheckPerRow(const View& view, int64_t per_row, const char* extent) const;
   isonorm_status CheckType(const View& view, int slot) const;
-  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
   isonorm_status CheckComputeType(const View& view) const;
+  isonorm_status AddTable(const char* name, const isonorm_tensor* tensor, Type x, View** view);
+  isonorm_status AddPositions(const isonorm_tensor* tensor, int64_t table_rows);
+  isonorm_status SetPositionsFrom(int64_t offset, int32_t dimension, int64_t table_rows);
   bool Merges(int dimension, int outer) const;
   void Collapse();
 

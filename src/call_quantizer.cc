@@ -118,7 +118,7 @@ isonorm_status CallBuilder::AddScale(const isonorm_tensor* tensor) {
                 static_cast<double>(scale));
   }
   quantizer.multiplier = 1.0f / scale;
-  entries_[count_ - 1].slot = -1;  // it does not move from row to row
+  entries_[count_ - 1].slot = kVector;  // it does not move from row to row
   return ISONORM_OK;
 }
 

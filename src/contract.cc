@@ -1,6 +1,8 @@
 #include "contract.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 
 #include "error.h"
@@ -18,6 +20,8 @@ constexpr NamedContract kContracts[] = {
 
 // Fields count from 1, so that one that was forgotten is not taken for a choice.
 bool Known(int32_t value, int32_t last) { return value >= 1 && value <= last; }
+// Of a field that has a meaning only for some calls.
+bool KnownOr0(int32_t value, int32_t last) { return value >= 0 && value <= last; }
 
 [[gnu::cold]] isonorm_status BadField(const isonorm_contract& contract) {
   const struct {
@@ -36,6 +40,14 @@ bool Known(int32_t value, int32_t last) { return value >= 1 && value <= last; }
     if (Known(field.value, field.last)) continue;
     return Fail(ISONORM_ERROR_CONTRACT, "contract.%s is %d, but must be set to one of %s.", field.name,
                 static_cast<int>(field.value), field.allowed);
+  }
+  if (!KnownOr0(contract.rotation_rounding, 2)) {
+    return Fail(ISONORM_ERROR_CONTRACT,
+                "contract.rotation_rounding is %d, but must be ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X or 0.",
+                static_cast<int>(contract.rotation_rounding));
+  }
+  if (contract.reserved != 0) {
+    return Fail(ISONORM_ERROR_CONTRACT, "contract.reserved is %d, but must be 0.", static_cast<int>(contract.reserved));
   }
   return Fail(ISONORM_ERROR_CONTRACT, "contract.weight_offset is %g, but must be finite.", contract.weight_offset);
 }
@@ -62,16 +74,18 @@ isonorm_status ContractByName(const char* name, isonorm_contract* contract) {
       name);
 }
 
-isonorm_status CheckContract(const isonorm_contract* contract) {
-  if (contract == nullptr) return Fail(ISONORM_ERROR_NULL, "contract is null, but a call must name what it computes.");
-  if (contract->struct_size < sizeof(isonorm_contract)) {
+isonorm_status TakeContract(const isonorm_contract* from, isonorm_contract* contract) {
+  if (from == nullptr) return Fail(ISONORM_ERROR_NULL, "contract is null, but a call must name what it computes.");
+  constexpr size_t kFirstSize = offsetof(isonorm_contract, rotation_rounding);
+  if (from->struct_size < kFirstSize) {
     return Fail(ISONORM_ERROR_STRUCT_SIZE,
-                "contract.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_contract).", contract->struct_size,
-                sizeof(isonorm_contract));
+                "contract.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_contract).", from->struct_size,
+                kFirstSize);
   }
+  std::memcpy(contract, from, std::min(from->struct_size, sizeof(*contract)));
   if (!Known(contract->statistic, 2) || !Known(contract->eps_place, 2) || !Known(contract->scaled_rounding, 3) ||
       !Known(contract->sum_rounding, 2) || !Known(contract->gate_place, 3) || !Known(contract->gate_function, 2) ||
-      !std::isfinite(contract->weight_offset)) {
+      !std::isfinite(contract->weight_offset) || !KnownOr0(contract->rotation_rounding, 2) || contract->reserved != 0) {
     return BadField(*contract);
   }
   return ISONORM_OK;

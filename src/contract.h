@@ -17,8 +17,9 @@ size_t NamedContractCount();
 const NamedContract& NamedContractAt(size_t index);
 isonorm_status ContractByName(const char* name, isonorm_contract* contract);
 
-// ISONORM_OK, or the status and message of the first field that has no such value.
-isonorm_status CheckContract(const isonorm_contract* contract);
+// Copies what the caller's version of the contract has; the rest is 0. ISONORM_OK, or the status and message of the first field
+// that has no such value.
+isonorm_status TakeContract(const isonorm_contract* from, isonorm_contract* contract);
 
 // What the contract rounds to, given the types of x, of the sum x + residual (kNone: there is none) and of the call's weight
 // and gate. Rounding f32 to f32 is none.

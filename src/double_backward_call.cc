@@ -47,9 +47,11 @@ isonorm_status CheckGiven(const isonorm_double_backward_args& args) {
 
 }  // namespace
 
-isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* from,
+isonorm_status MakeDoubleBackward(const isonorm_contract* caller, double eps, const isonorm_double_backward_args* from,
                                   bool measure, Call* call) {
-  ISONORM_TRY(CheckContract(contract));
+  isonorm_contract own = {};
+  const isonorm_contract* contract = &own;
+  ISONORM_TRY(TakeContract(caller, &own));
   ISONORM_TRY(CheckPlain(*contract));
   isonorm_double_backward_args all = {};
   ISONORM_TRY(TakeArgs(from, sizeof(all), "isonorm_double_backward_args", &all));

@@ -52,8 +52,8 @@ struct Slot {
 template <class F>
 class SumTask {
  public:
-  SumTask(const Call& call, Kernel kernel)
-      : call_(call), kernel_(kernel), plan_(PlanOf(call)), width_(call.cols * SumsWanted(call)) {
+  SumTask(const Call& call, Kernel kernel, std::atomic<int64_t>* next)
+      : next_(next), call_(call), kernel_(kernel), plan_(PlanOf(call)), width_(call.cols * SumsWanted(call)) {
     const auto address = reinterpret_cast<uintptr_t>(call.workspace);
     base_ = reinterpret_cast<F*>((address + kAlignment - 1) / kAlignment * kAlignment);
   }
@@ -61,6 +61,26 @@ class SumTask {
   void Run() {
     RunTasks(
         call_, plan_.tasks, [](void* self, int64_t index) { static_cast<SumTask*>(self)->RunTask(index); }, this);
+    StoreAll();
+  }
+
+  void RunTask(int64_t task) {
+    const FpGuard guard;
+    for (;;) {
+      const int64_t subtree = next_->fetch_add(1, std::memory_order_relaxed);
+      if (subtree >= plan_.subtrees) return;
+      const int64_t begin = subtree << plan_.level, end = std::min(plan_.blocks, begin + (int64_t{1} << plan_.level));
+      int pending = 0;
+      for (int64_t block = begin; block < end; ++block) {
+        SumBlock(block, Stack(task, pending++));
+        for (int64_t i = block - begin; i & 1; i >>= 1, --pending) Combine(task, pending);
+      }
+      for (; pending > 1; --pending) Combine(task, pending);
+      if (plan_.tasks > 1) std::memcpy(Result(subtree).data, Stack(task, 0).data, static_cast<size_t>(width_) * sizeof(F));
+    }
+  }
+
+  void StoreAll() {
     for (int64_t step = 1; step < plan_.subtrees; step *= 2) {
       for (int64_t i = 0; i + step < plan_.subtrees; i += 2 * step) Result(i).AddFrom(Result(i + step), width_);
     }
@@ -77,22 +97,6 @@ class SumTask {
   Slot<F> Stack(int64_t task, int level) const {
     const int64_t before = plan_.tasks == 1 ? 0 : plan_.subtrees + task * plan_.depth;
     return {base_ + (before + level) * width_};
-  }
-
-  void RunTask(int64_t task) {
-    const FpGuard guard;
-    for (;;) {
-      const int64_t subtree = next_.fetch_add(1, std::memory_order_relaxed);
-      if (subtree >= plan_.subtrees) return;
-      const int64_t begin = subtree << plan_.level, end = std::min(plan_.blocks, begin + (int64_t{1} << plan_.level));
-      int pending = 0;
-      for (int64_t block = begin; block < end; ++block) {
-        SumBlock(block, Stack(task, pending++));
-        for (int64_t i = block - begin; i & 1; i >>= 1, --pending) Combine(task, pending);
-      }
-      for (; pending > 1; --pending) Combine(task, pending);
-      if (plan_.tasks > 1) std::memcpy(Result(subtree).data, Stack(task, 0).data, static_cast<size_t>(width_) * sizeof(F));
-    }
   }
 
   void Combine(int64_t task, int pending) const { Stack(task, pending - 2).AddFrom(Stack(task, pending - 1), width_); }
@@ -113,13 +117,18 @@ class SumTask {
     }
   }
 
+  std::atomic<int64_t>* const next_;
   const Call& call_;
   const Kernel kernel_;
   const Plan plan_;
   const int64_t width_;
   F* base_;
-  std::atomic<int64_t> next_{0};
 };
+
+template <class Body>
+void WithSums(const Call& call, Kernel kernel, std::atomic<int64_t>* next, Body body) {
+  call.wide ? body(SumTask<double>(call, kernel, next)) : body(SumTask<float>(call, kernel, next));
+}
 
 }  // namespace
 
@@ -139,11 +148,18 @@ bool GradientWorkspace(const Call& call, size_t* bytes) {
 }
 
 void RunWithSums(const Call& call, Kernel kernel) {
-  if (call.wide) {
-    SumTask<double>(call, kernel).Run();
-  } else {
-    SumTask<float>(call, kernel).Run();
-  }
+  std::atomic<int64_t> next{0};
+  WithSums(call, kernel, &next, [](auto sums) { sums.Run(); });
+}
+
+int SumTasks(const Call& call) { return PlanOf(call).tasks; }
+
+void RunSumTask(const Call& call, Kernel kernel, int64_t task, std::atomic<int64_t>* next) {
+  WithSums(call, kernel, next, [task](auto sums) { sums.RunTask(task); });
+}
+
+void StoreSums(const Call& call, Kernel kernel) {
+  WithSums(call, kernel, nullptr, [](auto sums) { sums.StoreAll(); });
 }
 
 }  // namespace isonorm

@@ -6,7 +6,7 @@ namespace {
 // A row of the table as data; types are kNone for "none" and for "any", which a general kernel does not look at.
 struct Row {
   Operation operation;
-  enum : uint8_t { kGeneral, kTuned, kResidual, kQuantize } kind;
+  enum : uint8_t { kGeneral, kTuned, kRope, kResidual, kQuantize } kind;
   bool wide;
   Type x, weight, out;
 };
@@ -18,6 +18,7 @@ constexpr auto FusedKind(const char* source) { return source[0] == 'r' ? Row::kR
 
 constexpr Row kRows[] = {
 #define ISONORM_TUNED(operation, x, weight, out) {Operation::k_##operation, Row::kTuned, false, x, weight, out},
+#define ISONORM_TUNED_ROPE(operation, x, weight, out) {Operation::k_##operation, Row::kRope, false, x, weight, out},
 #define ISONORM_FUSED(source, sink, x, weight, out) {Operation::k_forward, FusedKind(#source), false, x, weight, out},
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out) \
   {Operation::k_##operation, Row::kGeneral, x == f64, x, weight, out},
@@ -34,14 +35,14 @@ static_assert(kTypes == static_cast<size_t>(Type::kF64) + 1);
 
 // The tuned row for an operation and three storage types; kKernels where the table has none.
 struct TunedIds {
-  constexpr TunedIds() {
+  explicit constexpr TunedIds(bool rotates) {
     for (auto& of_x : id)
       for (auto& of_weight : of_x)
         for (auto& of_out : of_weight)
           for (auto& entry : of_out) entry = kKernels;
     for (int i = 0; i < kKernels; ++i) {
       const Row& row = kRows[i];
-      if (row.kind == Row::kTuned)
+      if (row.kind == (rotates ? Row::kRope : Row::kTuned))
         id[Index(row.operation)][Index(row.x)][Index(row.weight)][Index(row.out)] = static_cast<uint8_t>(i);
     }
   }
@@ -54,7 +55,7 @@ struct TunedIds {
   }
   uint8_t id[static_cast<size_t>(Operation::kCount)][kTypes][kTypes][kTypes];
 };
-constexpr TunedIds kTuned;
+constexpr TunedIds kTuned(false), kTunedRope(true);
 
 // No tuned loop has any of these.
 bool HasMore(const Call& call) {
@@ -64,10 +65,17 @@ bool HasMore(const Call& call) {
 
 // And at most one rounding of x * rstd.
 bool FitsTuned(const Call& call) {
-  if (!call.plain && HasMore(call)) return false;
+  if (!call.plain && (call.rope.on || HasMore(call))) return false;
   // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
   if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
+}
+
+// All of a head of a multiple of 64 columns is rotated, and x * rstd is rounded only where what leaves the norm is.
+bool FitsTunedRope(const Call& call) {
+  if (HasMore(call) || call.quantizer.on || call.has(kResidual)) return false;
+  if (call.cols % 64 != 0 || 2 * call.rope.half != call.cols) return false;
+  return call.scaled_type == Type::kNone || call.scaled_type == call.rope.rounded_to;
 }
 
 // Rows of which a copy fits a tuned loop's buffer.
@@ -103,6 +111,10 @@ int FindKernel(const Backend& backend, Operation operation, const Call& call) {
     const int id = kTuned.Of(operation, call.type[kX], call.weight_type, out);
     const bool same_dx = forward || !call.has(kDx) || call.type[kDx] == out;
     if (id != kKernels && same_dx && backend.kernels[id] != nullptr) return id;
+  }
+  if (forward && call.rope.on && call.has(kY) && FitsTunedRope(call)) {
+    const int id = kTunedRope.Of(operation, call.type[kX], call.weight_type, call.type[kY]);
+    if (id != kKernels && backend.kernels[id] != nullptr) return id;
   }
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];

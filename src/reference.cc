@@ -45,6 +45,8 @@ void Forward(const Call& call, const Run& run, const ColumnSums&) {
       Group<F> group(call, run, row, g);
       group.ComputeStatistic();
       if (group.has(kRstd)) group.StoreRstd(group.rstd());
+      F rotated[kMaxHead];
+      if (group.has(kY)) group.HoldRotated(rotated, false);
       for (int64_t j = 0; j < call.group_cols; ++j) {
         const int64_t column = group.column(j);
         if (quantizer.dynamic && column % quantizer.scale_cols == 0) {
@@ -68,15 +70,10 @@ void Forward(const Call& call, const Run& run, const ColumnSums&) {
   }
 }
 
-// dy as it reaches the norm's output, and g = dy * weight.
-template <class F>
-F Upstream(const Call& call, const Group<F>& group, int64_t j) {
-  const F dy = group.Load(kDy, j);
-  return call.gate == Gate::kAfter ? dy * group.GateFactor(j) : dy;
-}
+// g = dy * weight, of dy as it reaches the norm's output.
 template <class F>
 F G(const Call& call, const Group<F>& group, int64_t j) {
-  const F dy = Upstream(call, group, j);
+  const F dy = group.Upstream(j);
   return call.weight_type != Type::kNone ? dy * group.Weight(j) : dy;
 }
 
@@ -93,7 +90,9 @@ template <class F>
 void BackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
   group.UseSavedRstdOrCompute();
   const int64_t n = call.group_cols;
-  const auto upstream = [&](int64_t j) { return Upstream(call, group, j); };
+  F rotated[kMaxHead];
+  group.HoldRotated(rotated, true);
+  const auto upstream = [&](int64_t j) { return group.Upstream(j); };
   const auto g = [&](int64_t j) { return G(call, group, j); };
   F dot = 0, sum_g = 0;
   if (call.shard == nullptr) {

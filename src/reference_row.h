@@ -9,6 +9,7 @@
 #include "kernels.h"
 #include "order.h"
 #include "parallel_shard.h"
+#include "reference_rope.h"
 #include "rounding.h"
 #include "scaling.h"
 
@@ -199,10 +200,28 @@ class Group {
     const float z = static_cast<float>(Load(kGate, j));
     return static_cast<F>(call_.gate_function == GateFunction::kSilu ? Silu(z) : Sigmoid(z));
   }
-  // What leaves the norm and its gate; where it is quantised, perhaps rounded first.
+  F AfterRotation(int64_t j) const {
+    if (held_ != nullptr) return held_[j];
+    return Rotated<F>(call_.rope, row_, j, false, [&](int64_t i) { return RoundTo(Affine(i), call_.rope.rounded_to); });
+  }
+  // What leaves the norm and its gate or rotation; where it is quantised, perhaps rounded first.
   F Output(int64_t j) const {
-    const F t = call_.gate == Gate::kAfter ? BeforeGate(j) * GateFactor(j) : Affine(j);
+    const F t = call_.gate == Gate::kAfter ? BeforeGate(j) * GateFactor(j) : call_.rope.on ? AfterRotation(j) : Affine(j);
     return RoundTo(t, call_.quantizer.rounded_to);
+  }
+  // dy as it reaches the output of weight and bias.
+  F Upstream(int64_t j) const {
+    if (call_.gate == Gate::kAfter) return Load(kDy, j) * GateFactor(j);
+    if (!call_.rope.on) return Load(kDy, j);
+    if (held_ != nullptr) return held_[j];
+    return Rotated<F>(call_.rope, row_, j, true, [&](int64_t i) { return Load(kDy, i); });
+  }
+  // Rotation looks at two columns, one of which may lie under an output that is written before the other is asked for. So here,
+  // and here alone, values are kept: of the head, in a room of kMaxHead.
+  void HoldRotated(F* room, bool backward) {
+    if (!call_.rope.on) return;
+    for (int64_t j = 0; j < n_; ++j) room[j] = backward ? Upstream(j) : AfterRotation(j);
+    held_ = room;
   }
   F GateSlope(int64_t j) const {
     const float z = static_cast<float>(Load(kGate, j));
@@ -255,6 +274,7 @@ class Group {
   const Call& call_;
   const int64_t row_, first_, n_;
   int64_t group_;
+  const F* held_ = nullptr;
   char* data_[kRowTensors];
   int exponent_ = 0;        // of the largest value, where the group is scaled
   bool constant_ = false;   // a scaled LayerNorm group of equal values

@@ -15,12 +15,16 @@
 
 namespace isonorm {
 
-// The last four have 8 bits: quantised values, and powers of two as their scales.
-enum class Type : uint8_t { kNone = 0, kF32, kBF16, kF16, kF64, kI8, kE4M3, kE5M2, kE8M0 };
+// Behind f64: quantised values, powers of two as their scales, and positions in a table.
+enum class Type : uint8_t { kNone = 0, kF32, kBF16, kF16, kF64, kI8, kE4M3, kE5M2, kE8M0, kI32, kI64 };
 
-constexpr bool IsByte(Type type) { return type >= Type::kI8; }
+constexpr bool IsFloat(Type type) { return type >= Type::kF32 && type <= Type::kF64; }  // what rows are made of
+constexpr bool IsByte(Type type) { return type >= Type::kI8 && type <= Type::kE8M0; }
 
-constexpr int Log2SizeOf(Type type) { return type == Type::kF64 ? 3 : type == Type::kF32 ? 2 : IsByte(type) ? 0 : 1; }
+constexpr int Log2SizeOf(Type type) {
+  if (type == Type::kF64 || type == Type::kI64) return 3;
+  return type == Type::kF32 || type == Type::kI32 ? 2 : IsByte(type) ? 0 : 1;
+}
 
 constexpr size_t SizeOf(Type type) { return type == Type::kNone ? 0 : size_t{1} << Log2SizeOf(type); }
 

@@ -10,32 +10,66 @@
 namespace isonorm {
 namespace {
 
-// A dimension that moves in memory, for the question whether two blocks of bytes meet.
+// A dimension that moves in memory, of one tensor or of two with the same stride, for the question whether their bytes meet.
 struct Step {
-  int64_t bytes;  // > 0
-  int64_t count;  // > 1
+  int64_t bytes;           // > 0, but where a tensor is broadcast
+  int64_t count, count_b;  // of elements in the first tensor and in the second; one of them > 1
+  bool backwards;          // the stride is negative
 };
 
-// By falling stride; dimensions of one element do not move.
+void Insert(Step step, Step* steps, int* count) {  // by falling stride
+  int at = (*count)++;
+  for (; at > 0 && steps[at - 1].bytes < step.bytes; --at) steps[at] = steps[at - 1];
+  steps[at] = step;
+}
+
+// Dimensions of one element do not move.
 int StepsOf(const View& view, Step* steps) {
   int count = 0;
   for (int i = 0; i + 1 < view.ndim(); ++i) {
     if (view.size(i) <= 1) continue;
-    const Step step = {std::abs(view.strides[i]) << Log2SizeOf(view.type), view.size(i)};
-    int at = count++;
-    for (; at > 0 && steps[at - 1].bytes < step.bytes; --at) steps[at] = steps[at - 1];
-    steps[at] = step;
+    Insert({std::abs(view.strides[i]) << Log2SizeOf(view.type), view.size(i), 1, view.strides[i] < 0}, steps, &count);
   }
   return count;
 }
 
-// Whether two blocks of `width` bytes, `distance` apart and repeated by the same steps, share a byte. Exact where every step
-// is at least as long as all that lies below it, which CheckOutput makes sure of.
+// The steps of both; -1 where a dimension has other strides in one than in the other. Of a single element the stride may be any
+// number, even one that overflows in bytes.
+int StepsOfBoth(const View& a, const View& b, Step* steps) {
+  int count = 0;
+  if (a.ndim() != b.ndim()) return -1;
+  for (int i = 0; i + 1 < a.ndim(); ++i) {
+    const bool a_moves = a.size(i) > 1, b_moves = b.size(i) > 1;
+    if (!a_moves && !b_moves) continue;
+    const int64_t in_a = a_moves ? a.strides[i] << Log2SizeOf(a.type) : 0,
+                  in_b = b_moves ? b.strides[i] << Log2SizeOf(b.type) : 0;
+    if (a_moves && b_moves && in_a != in_b) return -1;
+    const int64_t bytes = a_moves ? in_a : in_b;
+    Insert({std::abs(bytes), a.size(i), b.size(i), bytes < 0}, steps, &count);
+  }
+  return count;
+}
+
+// Whether every step is at least as long as all that lies below it, in both tensors, of which the wider has rows of `width` bytes.
+bool Nested(int64_t width, const Step* steps, int count) {
+  int64_t below = width;
+  for (int i = count - 1; i >= 0; --i) {
+    if (steps[i].bytes < below) return false;
+    // Cannot overflow: it is at most what one of the tensors reaches and a row of the other.
+    below += steps[i].bytes * (std::max(steps[i].count, steps[i].count_b) - 1);
+  }
+  return true;
+}
+
+// Whether two blocks of `width` bytes, the second `distance` behind the first, share a byte as each is repeated by its steps.
+// Exact where the steps are nested: then only the turns next to the distance can.
 bool Meet(int64_t distance, int64_t width, const Step* steps, int count) {
   if (count == 0) return std::abs(distance) < width;
-  const int64_t nearest = distance / steps[0].bytes;
+  const Step& step = steps[0];
+  const int64_t most = step.backwards ? step.count_b : step.count, least = step.backwards ? step.count : step.count_b;
+  const int64_t nearest = distance / step.bytes;
   for (int64_t turn = nearest - 1; turn <= nearest + 1; ++turn) {
-    if (std::abs(turn) < steps[0].count && Meet(distance - turn * steps[0].bytes, width, steps + 1, count - 1)) return true;
+    if (turn < most && -turn < least && Meet(distance - turn * step.bytes, width, steps + 1, count - 1)) return true;
   }
   return false;
 }
@@ -124,22 +158,14 @@ isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type 
 isonorm_status CheckMeeting(const View& output, const View& other, bool in_place) {
   if (in_place && output.data == other.data && SameLayout(output, other)) return ISONORM_OK;
   // Slices of one packed buffer interleave without meeting. Decided exactly if both move by the same strides.
-  bool same_steps = output.ndim() == other.ndim();
-  for (int i = 0; same_steps && i + 1 < output.ndim(); ++i) {
-    // Of a single element the stride may be any number, even one that overflows in bytes.
-    const bool moves = output.size(i) > 1;
-    same_steps = output.size(i) == other.size(i) &&
-                 (!moves || output.strides[i] << Log2SizeOf(output.type) == other.strides[i] << Log2SizeOf(other.type));
-  }
-  if (same_steps) {
-    Step steps[7];
-    const int count = StepsOf(output, steps);
-    const int last = output.ndim() - 1;
+  Step steps[7];
+  const int count = StepsOfBoth(output, other, steps), last = output.ndim() - 1;
+  if (count >= 0) {
     const int64_t width_a = output.size(last) * static_cast<int64_t>(SizeOf(output.type));
-    const int64_t width_b = other.size(last) * static_cast<int64_t>(SizeOf(other.type));
+    const int64_t width_b = other.size(other.ndim() - 1) * static_cast<int64_t>(SizeOf(other.type));
+    bool meet = !Nested(std::max(width_a, width_b), steps, count);
     // Blocks [0, a) and [t, t + b) meet where -b < t < a: as two equal blocks if the narrow one is moved along the wide one.
     const int64_t distance = other.data - output.data;
-    bool meet = false;
     for (int64_t shift = 0; !meet; shift += std::min(width_a, width_b)) {
       const int64_t wide = std::max(width_a, width_b), narrow = std::min(width_a, width_b);
       const int64_t at = std::min(shift, wide - narrow);
@@ -162,6 +188,8 @@ Type TypeOf(isonorm_dtype dtype) {
   if (packed == std::bit_cast<uint32_t>(ISONORM_I8)) return Type::kI8;
   if (packed == std::bit_cast<uint32_t>(ISONORM_E4M3)) return Type::kE4M3;
   if (packed == std::bit_cast<uint32_t>(ISONORM_E5M2)) return Type::kE5M2;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_I32)) return Type::kI32;
+  if (packed == std::bit_cast<uint32_t>(ISONORM_I64)) return Type::kI64;
   const bool power = packed == std::bit_cast<uint32_t>(ISONORM_E8M0) || packed == std::bit_cast<uint32_t>(ISONORM_U8);
   return power ? Type::kE8M0 : Type::kNone;
 }
@@ -176,6 +204,8 @@ const char* NameOf(Type type) {
     case Type::kE4M3: return "e4m3";
     case Type::kE5M2: return "e5m2";
     case Type::kE8M0: return "e8m0";
+    case Type::kI32: return "i32";
+    case Type::kI64: return "i64";
     case Type::kNone: break;
   }
   return "none";

@@ -22,6 +22,7 @@
 #ifndef ISONORM_ISONORM_H_
 #define ISONORM_ISONORM_H_
 
+#include <isonorm/rope.h>  /* rotation of q and k */
 #include <isonorm/types.h> /* status, tensors, contracts, executor */
 #include <stddef.h>
 #include <stdint.h>
@@ -58,7 +59,15 @@ typedef struct isonorm_forward_args {
   const isonorm_tensor* scale;              /* static: in, f32 [1], from 2^-126 to 2^126. Dynamic: out, f32, or e8m0 (u8 too)
                                                for powers of two; [leading...] or [leading..., 1] for a scale per row,
                                                [leading..., cols / group_cols] for groups */
+  const isonorm_rope* rope; /* null: none; else y is rotated behind weight and bias. Not together with a gate after the norm */
+  const struct isonorm_forward_args* also; /* null: none; else further tensors, k beside q, for the same call: see below */
 } isonorm_forward_args;
+
+/* also: a chain of at most 4 structures, the first included, that one call computes with one contract, one eps and the first one's
+ * executor; the executors of the others are null. Each has tensors of its own, which may have other shapes and types. An output
+ * must be apart from every tensor of the other structures. Everything of all of them is checked before anything is written, and
+ * all of it is spread over the executor's threads at once. q and k lie, and may stay, in one packed [tokens, (q + 2 k) heads,
+ * head_dim]: views of it by strides, in place, leave v as it is. */
 
 /* eps: finite and not negative, rounded to the compute type; there is no default. */
 ISONORM_API isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args);
@@ -93,11 +102,15 @@ typedef struct isonorm_backward_args {
   void* workspace;                    /* any alignment; null if 0 bytes are needed */
   size_t workspace_size;              /* bytes; they must be apart from every tensor, and not lie between the rows of one */
   const isonorm_executor* executor;   /* null: the calling thread does it all */
+  /* From here on since 0.2. A structure of 0.1, by its size, has none of them. */
+  const isonorm_rope* rope; /* as in forward: dy is the gradient of what was rotated */
+  const struct isonorm_backward_args*
+      also; /* as in forward; the first one's workspace serves all, that of the others is null */
 } isonorm_backward_args;
 
 ISONORM_API isonorm_status isonorm_backward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args);
 
-/* Bytes of workspace that this call needs: nothing without dweight and dbias, else at most
+/* Bytes of workspace that this call needs, `also` included: nothing without dweight and dbias, else at most
  * (log2(rows / 32) + 2) * cols * size of the compute type, for each of the two and each thread. */
 ISONORM_API isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, double eps,
                                                       const isonorm_backward_args* args, size_t* bytes);

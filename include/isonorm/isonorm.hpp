@@ -12,6 +12,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -20,6 +22,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <isonorm/rope.hpp>
 #include <isonorm/tensor.hpp>
 #include <isonorm/thread_pool.hpp>
 
@@ -95,6 +98,7 @@ struct forward_args {
   std::optional<isonorm_quantization> quantization = {};  // y is i8, e4m3 or e5m2
   std::optional<const_tensor> static_scale = {};          // the scale to use, or
   std::optional<tensor> scale = {};                       // where the scales are written
+  std::optional<isonorm::rope> rope = {};
 };
 
 namespace detail {
@@ -103,6 +107,7 @@ void with_c(const forward_args& args, const isonorm_executor* executor, Use use)
   const c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
   const c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
   const c_optional static_scale(args.static_scale), scale(args.scale);
+  const c_rope rope(args.rope);
   isonorm_forward_args c = {};
   c.struct_size = sizeof(c);
   c.x = x;
@@ -118,13 +123,35 @@ void with_c(const forward_args& args, const isonorm_executor* executor, Use use)
   c.executor = executor;
   c.quantization = args.quantization ? &*args.quantization : nullptr;
   c.scale = args.static_scale ? static_scale : scale;
+  c.rope = rope;
   use(c);
+}
+
+// use(c) with the C structures of all args, each of which leads to the next.
+template <class C, class Args>
+void with_chain(std::initializer_list<Args> all, const Args* at, const isonorm_executor* executor,
+                const std::function<void(C&)>& use) {
+  if (at == all.end()) throw error(ISONORM_ERROR_NULL, "the list of args is empty; a call needs at least one");
+  with_c(*at, executor, [&](C& c) {
+    if (at + 1 == all.end()) return use(c);
+    with_chain<C, Args>(all, at + 1, nullptr, [&](C& next) {
+      c.also = &next;
+      use(c);
+    });
+  });
 }
 }  // namespace detail
 
 inline void forward(const isonorm_contract& contract, double eps, const forward_args& args,
                     const isonorm_executor* executor = shared_executor()) {
   detail::with_c(args, executor, [&](const isonorm_forward_args& c) { detail::check(isonorm_forward(&contract, eps, &c)); });
+}
+
+// Up to four in one call, such as q and k: forward(contract, eps, {q, k}).
+inline void forward(const isonorm_contract& contract, double eps, std::initializer_list<forward_args> all,
+                    const isonorm_executor* executor = shared_executor()) {
+  detail::with_chain<isonorm_forward_args>(
+      all, all.begin(), executor, [&](const isonorm_forward_args& c) { detail::check(isonorm_forward(&contract, eps, &c)); });
 }
 
 // As isonorm_backward_args. Without `workspace` the call allocates what it needs.
@@ -146,6 +173,7 @@ struct backward_args {
   std::int64_t window = 0;
   bool accumulate = false;  // add to what dweight and dbias hold
   std::span<std::byte> workspace = {};
+  std::optional<isonorm::rope> rope = {};
 };
 
 namespace detail {
@@ -154,6 +182,7 @@ void with_c(const backward_args& args, const isonorm_executor* executor, Use use
   const c_optional dy(args.dy), x(args.x), weight(args.weight), residual(args.residual), residual_out(args.residual_out);
   const c_optional gate(args.gate), bias(args.bias), rstd(args.rstd), dresidual(args.dresidual);
   const c_optional dx(args.dx), dweight(args.dweight), dbias(args.dbias), dgate(args.dgate);
+  const c_rope rope(args.rope);
   isonorm_backward_args c = {sizeof(isonorm_backward_args),
                              dy,
                              x,
@@ -174,7 +203,9 @@ void with_c(const backward_args& args, const isonorm_executor* executor, Use use
                              0u,
                              args.workspace.data(),
                              args.workspace.size(),
-                             executor};
+                             executor,
+                             rope,
+                             nullptr};
   use(c);
 }
 
@@ -185,18 +216,21 @@ inline isonorm_status measure(const isonorm_contract& contract, double eps, ison
   return isonorm_double_backward_workspace(&contract, eps, &c, &c.workspace_size);
 }
 
-// Calls use() with the C view of arguments that need workspace; without one of the caller's it is allocated.
+// use() with arguments that need workspace; without one of the caller's it is allocated.
+template <class C, class Use>
+void in_workspace(const isonorm_contract& contract, double eps, C& c, Use use) {
+  std::unique_ptr<std::byte[]> own;
+  if (c.workspace_size == 0) {
+    check(measure(contract, eps, c));
+    if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
+    c.workspace = own.get();
+  }
+  use(c);
+}
+
 template <class Args, class Use>
 void with_workspace(const isonorm_contract& contract, double eps, const Args& args, const isonorm_executor* executor, Use use) {
-  with_c(args, executor, [&](auto& c) {
-    std::unique_ptr<std::byte[]> own;
-    if (args.workspace.empty()) {
-      check(measure(contract, eps, c));
-      if (c.workspace_size > 0) own = std::make_unique_for_overwrite<std::byte[]>(c.workspace_size);
-      c.workspace = own.get();
-    }
-    use(c);
-  });
+  with_c(args, executor, [&](auto& c) { in_workspace(contract, eps, c, use); });
 }
 }  // namespace detail
 
@@ -214,6 +248,15 @@ inline void backward(const isonorm_contract& contract, double eps, const backwar
                      const isonorm_executor* executor = shared_executor()) {
   detail::with_workspace(contract, eps, args, executor,
                          [&](const isonorm_backward_args& c) { detail::check(isonorm_backward(&contract, eps, &c)); });
+}
+
+// Up to four in one call; the first one's workspace serves all.
+inline void backward(const isonorm_contract& contract, double eps, std::initializer_list<backward_args> all,
+                     const isonorm_executor* executor = shared_executor()) {
+  detail::with_chain<isonorm_backward_args>(all, all.begin(), executor, [&](isonorm_backward_args& c) {
+    detail::in_workspace(contract, eps, c,
+                         [&](const isonorm_backward_args& in) { detail::check(isonorm_backward(&contract, eps, &in)); });
+  });
 }
 
 // ----------------------------------------------------------------------------------------------------- double backward

@@ -38,8 +38,8 @@ inline void check(isonorm_status code) {
 
 // -------------------------------------------------------------------------------------------------------------- dtypes
 
-// The last four are for quantised outputs and their scales.
-enum class dtype { f32, bf16, f16, f64, i8, e4m3, e5m2, e8m0 };
+// Behind f64: for quantised outputs and their scales, and for positions.
+enum class dtype { f32, bf16, f16, f64, i8, e4m3, e5m2, e8m0, i32, i64 };
 
 constexpr isonorm_dtype to_c(dtype type) {
   switch (type) {
@@ -51,6 +51,8 @@ constexpr isonorm_dtype to_c(dtype type) {
     case dtype::e4m3: return ISONORM_E4M3;
     case dtype::e5m2: return ISONORM_E5M2;
     case dtype::e8m0: return ISONORM_E8M0;
+    case dtype::i32: return ISONORM_I32;
+    case dtype::i64: return ISONORM_I64;
   }
   return {};
 }
@@ -72,6 +74,14 @@ struct dtype_of<double> {
 template <>
 struct dtype_of<std::int8_t> {
   static constexpr dtype value = dtype::i8;
+};
+template <>
+struct dtype_of<std::int32_t> {
+  static constexpr dtype value = dtype::i32;
+};
+template <>
+struct dtype_of<std::int64_t> {
+  static constexpr dtype value = dtype::i64;
 };
 
 // A contiguous run of a type that isonorm knows: std::span, std::vector, std::array, ...

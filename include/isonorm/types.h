@@ -46,7 +46,8 @@ typedef enum isonorm_status {
   ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
   ISONORM_ERROR_INTERNAL = 19,   /* a defect in isonorm */
   ISONORM_ERROR_QUANTIZATION = 20, /* a field of isonorm_quantization, or a static scale, is not allowed */
-  ISONORM_ERROR_SPLIT = 21         /* ranks that would split a leaf of the row, or parts that would split a block of rows */
+  ISONORM_ERROR_SPLIT = 21,         /* ranks that would split a leaf of the row, or parts that would split a block of rows */
+  ISONORM_ERROR_ROPE = 22          /* a field of isonorm_rope is not allowed, or a position lies outside the table */
 } isonorm_status;
 
 /* "ISONORM_OK" and so on; "unknown status" for any other number. Never null. */
@@ -68,7 +69,7 @@ typedef struct isonorm_dtype {
   uint16_t lanes; /* 1 */
 } isonorm_dtype;
 
-#define ISONORM_CODE_INT 0    /* kDLInt: i8 */
+#define ISONORM_CODE_INT 0    /* kDLInt: i8; i32 and i64 for positions */
 #define ISONORM_CODE_UINT 1   /* kDLUInt: u8, which is taken for e8m0 */
 #define ISONORM_CODE_FLOAT 2  /* kDLFloat: f16, f32, f64 */
 #define ISONORM_CODE_BFLOAT 4 /* kDLBfloat: bf16 */
@@ -88,6 +89,8 @@ typedef struct isonorm_dtype {
 #define ISONORM_F16 ISONORM_DTYPE(ISONORM_CODE_FLOAT, 16)
 #define ISONORM_F64 ISONORM_DTYPE(ISONORM_CODE_FLOAT, 64)
 #define ISONORM_I8 ISONORM_DTYPE(ISONORM_CODE_INT, 8)
+#define ISONORM_I32 ISONORM_DTYPE(ISONORM_CODE_INT, 32)
+#define ISONORM_I64 ISONORM_DTYPE(ISONORM_CODE_INT, 64)
 #define ISONORM_U8 ISONORM_DTYPE(ISONORM_CODE_UINT, 8)
 #define ISONORM_E4M3 ISONORM_DTYPE(ISONORM_CODE_E4M3, 8)
 #define ISONORM_E5M2 ISONORM_DTYPE(ISONORM_CODE_E5M2, 8)
@@ -114,7 +117,8 @@ typedef struct isonorm_tensor {
 /* What is computed: every choice of rounding as data. No field has a silent default: 0 is an error in each enum. */
 enum { ISONORM_STATISTIC_RMS = 1, ISONORM_STATISTIC_LAYER = 2 };
 enum { ISONORM_EPS_INSIDE = 1, ISONORM_EPS_OUTSIDE = 2 };
-/* scaled_rounding: is v * rstd rounded to a storage type before the weight multiplies it? */
+/* scaled_rounding: is v * rstd rounded to a storage type before the weight multiplies it?
+ * rotation_rounding: is what leaves the norm rounded, as if it were stored as x is, before it is rotated? Only the first two */
 enum { ISONORM_ROUND_NONE = 1, ISONORM_ROUND_TO_X = 2, ISONORM_ROUND_TO_WEIGHT = 3 };
 /* sum_rounding: is the row that is normalised the residual_out as stored, or x + residual as kept in the compute type? */
 enum { ISONORM_SUM_STORED = 1, ISONORM_SUM_KEPT = 2 };
@@ -132,41 +136,48 @@ typedef struct isonorm_contract {
   int32_t gate_place;      /* ISONORM_GATE_... */
   int32_t gate_function;   /* ISONORM_GATE_SILU or ISONORM_GATE_SIGMOID */
   double weight_offset;    /* added to the weight in the compute type: 0, or 1 for Gemma */
+  /* From here on since 0.2. A structure of 0.1, by its size, has none of them. */
+  int32_t rotation_rounding; /* ISONORM_ROUND_NONE or ISONORM_ROUND_TO_X; 0 is allowed where nothing is rotated */
+  int32_t reserved;          /* 0 */
 } isonorm_contract;
 
-/* The named contracts as initialisers: isonorm_contract c = ISONORM_CONTRACT_LLAMA; */
-#define ISONORM_CONTRACT_(statistic, eps, scaled, gate, offset) \
-  { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, ISONORM_GATE_SILU, offset }
+/* The named contracts as initialisers: isonorm_contract c = ISONORM_CONTRACT_LLAMA;
+ * Models whose norm is a layer of its own store its result in x's type before they rotate it: Qwen3, Gemma 3 (type_as(x)) and
+ * Qwen3-Next in Hugging Face's code, and all others there. Their contracts have rotation_rounding TO_X. The fused kernels of GPUs
+ * (fused_qk_norm_rope of vLLM and TensorRT-LLM) keep f32 until the store, which is `torch` with its one rounding. */
+#define ISONORM_CONTRACT_(statistic, eps, scaled, gate, offset, rotation) \
+  { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, ISONORM_GATE_SILU, offset, rotation, 0 }
 /* torch.nn.RMSNorm, OLMo2, most fused GPU kernels, JAX, Flax, Keras: one rounding, at the store */
 #define ISONORM_CONTRACT_TORCH \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_NONE)
 /* Hugging Face LlamaRMSNorm (Llama, Mistral, Qwen2, Qwen3), MLX: rounded to x's type, then times the weight */
 #define ISONORM_CONTRACT_LLAMA \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_NONE, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_TO_X)
 /* ONNX RMSNormalization, opset 23, with stash_type float */
 #define ISONORM_CONTRACT_ONNX \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_NONE, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_TO_X)
 /* Hugging Face T5LayerNorm: rounded to the weight's type, then times the weight */
-#define ISONORM_CONTRACT_T5 \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_WEIGHT, ISONORM_GATE_NONE, 0.0)
+#define ISONORM_CONTRACT_T5                                                                                     \
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_WEIGHT, ISONORM_GATE_NONE, 0.0, \
+                    ISONORM_ROUND_TO_X)
 /* Gemma 1 to 3, Qwen3-Next: times (1 + weight), formed in the compute type */
 #define ISONORM_CONTRACT_GEMMA \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 1.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 1.0, ISONORM_ROUND_TO_X)
 /* The code of the RMSNorm paper, bzhangGo/rmsnorm: x / (rms + eps), with window the pRMSNorm, with bias */
 #define ISONORM_CONTRACT_PAPER \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_OUTSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_OUTSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_NONE)
 /* MambaRMSNormGated (Mamba2, Nemotron-H, Zamba2): the gate first, groups, rounded to x's type */
 #define ISONORM_CONTRACT_MAMBA2 \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_BEFORE, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_BEFORE, 0.0, ISONORM_ROUND_TO_X)
 /* Qwen3NextRMSNormGated: as llama, then times silu(gate) */
 #define ISONORM_CONTRACT_QWEN3_NEXT_GATED \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_AFTER, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_AFTER, 0.0, ISONORM_ROUND_TO_X)
 /* nanochat, microgpt: no weight is passed, and the models use eps 1e-5 */
 #define ISONORM_CONTRACT_MICROGPT \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_NONE)
 /* torch.nn.LayerNorm */
 #define ISONORM_CONTRACT_LAYER_NORM \
-  ISONORM_CONTRACT_(ISONORM_STATISTIC_LAYER, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0)
+  ISONORM_CONTRACT_(ISONORM_STATISTIC_LAYER, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_TO_X)
 
 /* The same by name, for programs that read it from their user: "torch", "llama", "onnx", "t5", "gemma", "paper", "mamba2",
  * "qwen3_next_gated", "microgpt", "layer_norm". */

@@ -5,12 +5,16 @@
 
 #include "cpu/target_table.h"
 #include "cpu/tuned_forward-inl.h"
+#include "cpu/tuned_rope-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddForwardBf16(Backend& backend) { AddTunedForward<Bf16>(backend); }
+void AddForwardBf16(Backend& backend) {
+  AddTunedForward<Bf16>(backend);
+  AddTunedRope<Bf16>(backend);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -14,7 +14,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// The source's values h of a chunk, and t, what leaves the norm and its gate.
+// The source's values h of a chunk, and t, what leaves the norm and its gate or rotation.
 template <class F>
 HWY_INLINE void LoadOutput(const Call& call, const Group<F>& group, int64_t j, size_t n, Chunk<F>& h, Chunk<F>& t) {
   group.LoadSource(j, n, h);
@@ -25,6 +25,10 @@ HWY_INLINE void LoadOutput(const Call& call, const Group<F>& group, int64_t j, s
     Chunk<F> z;
     group.Load(kGate, j, n, z);
     TimesGate(call.gate_function, z, n, t);
+  }
+  if (call.rope.on) {  // a head is a single chunk
+    RoundChunk(call.rope.rounded_to, n, t);
+    RotateChunk<false>(call.rope, group.row(), t);
   }
   RoundChunk(call.quantizer.rounded_to, n, t);
 }

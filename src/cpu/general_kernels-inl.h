@@ -13,10 +13,15 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// dy as it reaches the norm's output, and g = dy * weight.
+// dy as it reaches the norm's output, and g = dy * weight. head: where heads are rotated, all of dy, turned back.
 template <class F>
-HWY_INLINE void LoadUpstream(const Call& call, const Group<F>& group, int64_t j, size_t n, Chunk<F>& dy, Chunk<F>& g) {
-  group.Load(kDy, j, n, dy);
+HWY_INLINE void LoadUpstream(const Call& call, const Group<F>& group, const Chunk<F>& head, int64_t j, size_t n, Chunk<F>& dy,
+                             Chunk<F>& g) {
+  if (call.rope.on) {
+    std::memcpy(dy.v, head.v + j, n * sizeof(F));
+  } else {
+    group.Load(kDy, j, n, dy);
+  }
   if (call.gate == Gate::kAfter) {
     Chunk<F> z;
     group.Load(kGate, j, n, z);
@@ -60,13 +65,13 @@ HWY_INLINE void GradientOfRow(const Call& call, const Group<F>& group, F f, F me
 
 // The dot product of g and c over the columns of the group; LayerNorm: also the plain sum of g.
 template <class F>
-HWY_NOINLINE F DotOfGroup(const Call& call, const Group<F>& group, F* sum_of_g) {
+HWY_NOINLINE F DotOfGroup(const Call& call, const Group<F>& group, const Chunk<F>& head, F* sum_of_g) {
   Chunk<F> dy, g;
   LeafTree<F> sum_g;
   const F dot = group.Sum(
       call.group_cols,
       [&](int64_t j, size_t n, Chunk<F>& chunk) HWY_ATTR {
-        LoadUpstream(call, group, j, n, dy, g);
+        LoadUpstream(call, group, head, j, n, dy, g);
         if (call.layer) sum_g.Push(LeafValue(Tag<F>(), Values<F>{g.v}, n));
         group.LoadSource(j, n, chunk);
         group.SourceToC(n, chunk);
@@ -83,11 +88,15 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
     group.UseSavedRstdOrCompute();
     const int64_t cols = call.group_cols;
-    Chunk<F> dy, g, c, t, z;
+    Chunk<F> dy, g, c, t, z, head;
     F f = 0, mean_g = 0;
+    if (call.rope.on) {  // a sum takes a head leaf by leaf, and pairs lie apart
+      group.Load(kDy, 0, static_cast<size_t>(cols), head);
+      RotateChunk<true>(call.rope, group.row(), head);
+    }
     if (group.has(kDx) || group.has(kDgate)) {
       F sum_g = 0;
-      const F dot = call.shard == nullptr ? DotOfGroup(call, group, &sum_g) : call.shard->Total<F>(call, group.row(), 0);
+      const F dot = call.shard == nullptr ? DotOfGroup(call, group, head, &sum_g) : call.shard->Total<F>(call, group.row(), 0);
       if (call.shard != nullptr && call.layer) sum_g = call.shard->Total<F>(call, group.row(), 1);
       f = Mean(dot + F(0), call.counted());
       if (call.eps_outside) {
@@ -97,7 +106,7 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
       if (call.layer) mean_g = Mean(sum_g + F(0), call.counted());
     }
     ForChunks(cols, [&](int64_t j, size_t n) HWY_ATTR {
-      LoadUpstream(call, group, j, n, dy, g);
+      LoadUpstream(call, group, head, j, n, dy, g);
       group.LoadSource(j, n, c);
       group.SourceToC(n, c);
       GradientOfRow(call, group, f, mean_g, j, n, c, g);
@@ -144,7 +153,8 @@ HWY_NOINLINE void BackwardPartialRows(const Call& call, const Run& run) {
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
     group.ComputeStatistic();
     F sum_g = 0;
-    const F dot = DotOfGroup(call, group, &sum_g);
+    const Chunk<F> head = {};  // ranks share no rotated rows
+    const F dot = DotOfGroup(call, group, head, &sum_g);
     call.shard->StorePartial(call, group.row(), dot, sum_g);
   });
 }

@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "cpu/chunk-inl.h"
+#include "cpu/rope-inl.h"
 #include "kernels.h"
 #include "parallel_shard.h"
 

@@ -75,6 +75,11 @@ template <class W>
 HWY_INLINE W Fma(W a, W b, W c) {
   return hn::MulAdd(a, b, c);
 }
+// c - a * b, likewise.
+template <class W>
+HWY_INLINE W NegFma(W a, W b, W c) {
+  return hn::NegMulAdd(a, b, c);
+}
 #else
 
 template <class D>
@@ -126,6 +131,10 @@ HWY_INLINE W Fma(W a, W b, W c) {
   {
     return FmaByLane(d, a, b, c);
   }
+}
+template <class W>
+HWY_INLINE W NegFma(W a, W b, W c) {
+  return Fma(hn::Neg(a), b, c);
 }
 #endif  // HWY_NATIVE_FMA
 

@@ -61,7 +61,7 @@ struct FetchPlan {
 constexpr int64_t kNearBytes = 512 << 10;
 
 HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
-  const int64_t bytes = RowBytes(call);
+  const int64_t bytes = RowBytes(call) + call.bytes_beside;
   if (bytes < GetTuning().stream_bytes) return bytes < kNearBytes ? Flow::kNear : Flow::kCached;
   return in == out || !ISONORM_FIXED_VECTORS ? Flow::kInPlace : Flow::kStreamed;
 }

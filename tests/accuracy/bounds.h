@@ -50,17 +50,21 @@ inline Bounds BoundsOf(const Problem& problem) {
   const double root = mean_square / 2 + 1;
   const double rstd = (outside ? root + 2 : (mean_square + 1) / 2 + 1) + f64;
   const double c = rstd + 1 + source + centred;
-  const double t = c + 3;  // w + offset, times c, plus bias
-  const double g = 2 + after;
+  const double turned = problem.cos.present() ? 2 : 0;  // a product, and a sum of it and another
+  const double t = c + 3;                               // w + offset, times c, plus bias
+  const double g = 2 + after + turned;
   const double factor = whole + g + c + 1 + (outside ? root + rstd + 3 : 0);            // mean of g * c, over q * r if outside
   const double bracket = std::fmax(factor + c + 1, layer ? whole + g + 2 : g + 1) + 1;  // g - mean g - c * factor
   const double v = rstd + bracket + 1;
   const double dx = v + (contract.gate_place == ISONORM_GATE_BEFORE ? gain : 0) + 1;  // + dresidual
   const double rows = RowRoundings(problem.rows());
   const double dgate = contract.gate_place == ISONORM_GATE_BEFORE ? v : t;
-  return {Likely(rstd),         Likely(t + after),
-          Likely(dx),           Likely(rows + after + c),
-          Likely(rows + after), Likely(1.1 * (dgate + 2) + kSlopeUnits)};
+  return {Likely(rstd),
+          Likely(t + after + turned),
+          Likely(dx),
+          Likely(rows + after + turned + c),
+          Likely(rows + after + turned),
+          Likely(1.1 * (dgate + 2) + kSlopeUnits)};
 }
 
 }  // namespace isonorm_test

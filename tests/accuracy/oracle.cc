@@ -65,16 +65,32 @@ Values WeightOf(const Problem& problem, const Values& weight) {
   return w;
 }
 
+// What a rotation is: a pair as a complex number, times e^(i angle), or times its conjugate. kSizes: of the terms of both.
+enum class Turn { kForward, kBack, kSizes };
+void Rotate(const Problem& problem, size_t row, Turn turn, long double* head) {
+  if (!problem.cos.present()) return;
+  const int64_t half = problem.cos.cols(), at = (problem.first_position + static_cast<int64_t>(row)) * half;
+  for (int64_t i = 0; i < half; ++i) {
+    const bool pairs = problem.style == ISONORM_ROPE_INTERLEAVED;
+    long double &re = head[pairs ? 2 * i : i], &im = head[pairs ? 2 * i + 1 : half + i];
+    const long double x = re, y = im, c = problem.cos[at + i];
+    const long double s = turn == Turn::kBack ? -problem.sin[at + i] : problem.sin[at + i];
+    re = turn == Turn::kSizes ? std::fabs(x * c) + std::fabs(y * s) : x * c - y * s;
+    im = turn == Turn::kSizes ? std::fabs(x * s) + std::fabs(y * c) : x * s + y * c;
+  }
+}
+
 // dx of one group before the gate and dresidual, and the size of its terms.
-void Differentiate(const Problem& problem, const Group& group, const Values& g, long double* dx, long double* terms) {
+void Differentiate(const Problem& problem, const Group& group, const Values& g, const Values& g_size, long double* dx,
+                   long double* terms) {
   const bool layer = problem.contract.statistic == ISONORM_STATISTIC_LAYER;
   const size_t cols = g.size(), window = static_cast<size_t>(problem.statistic_cols());
   Sum product, product_size, sum, sum_size;
   for (size_t j = 0; j < cols; ++j) {
     product.Add(g[j] * group.c[j]);
-    product_size.Add(std::fabs(g[j] * group.c[j]));
+    product_size.Add(g_size[j] * std::fabs(group.c[j]));
     sum.Add(g[j]);
-    sum_size.Add(std::fabs(g[j]));
+    sum_size.Add(g_size[j]);
   }
   long double factor = kOne / static_cast<long double>(window);
   if (problem.contract.eps_place == ISONORM_EPS_OUTSIDE) factor = group.root == 0 ? 0 : factor / (group.root * group.rstd);
@@ -84,7 +100,7 @@ void Differentiate(const Problem& problem, const Group& group, const Values& g, 
     const long double c = j < window ? group.c[j] : 0;
     dx[j] = group.rstd * (g[j] - mean - c * product.value() * factor);
     const long double product_mean = product_size.value() * factor;
-    terms[j] = group.rstd * (std::fabs(g[j]) + std::fabs(c) * product_mean);
+    terms[j] = group.rstd * (g_size[j] + std::fabs(c) * product_mean);
     if (layer) terms[j] += group.rstd * (mean_size + (std::fabs(c) + 1) * sum_size.value() * factor + product_mean);
   }
 }
@@ -108,7 +124,9 @@ long double SigmoidSlopeOf(long double z) { return SigmoidOf(z) * SigmoidOf(-z);
 Answer Solve(const Problem& problem) {
   const Values x = problem.x.values(), gate = problem.gate.values(), bias = problem.bias.values();
   const Values v = SourceOf(problem, x, gate), w = WeightOf(problem, problem.weight.values());
-  const Values dy = problem.dy.values(), dresidual = problem.dresidual.values();
+  const Values dresidual = problem.dresidual.values();
+  Values dy = problem.dy.values(), dy_size = dy;
+  for (long double& size : dy_size) size = std::fabs(size);
   const int32_t place = problem.contract.gate_place;
   // An error of LayerNorm's mean moves every c by a part of the row's rms, which is 1, however small that c is.
   const long double shift = problem.contract.statistic == ISONORM_STATISTIC_LAYER ? 1 : 0;
@@ -121,7 +139,9 @@ Answer Solve(const Problem& problem) {
   for (size_t first = 0; first < v.size(); first += group_cols) {
     const Group group = Normalise(problem, &v[first]);
     answer.rstd.push_back(group.rstd);
-    Values g(group_cols);
+    if (!dy.empty()) Rotate(problem, first / cols, Turn::kBack, &dy[first]);
+    if (!dy.empty()) Rotate(problem, first / cols, Turn::kSizes, &dy_size[first]);
+    Values g(group_cols), g_size(group_cols);
     for (size_t j = 0; j < group_cols; ++j) {
       const size_t i = first + j, col = i % cols;
       const long double t = group.c[j] * w[col] + (bias.empty() ? 0 : bias[col]);
@@ -132,17 +152,20 @@ Answer Solve(const Problem& problem) {
       answer.y_terms[i] = t_size * std::fabs(gain);
       if (dy.empty()) continue;
       g[j] = dy[i] * gain * w[col];
+      g_size[j] = dy_size[i] * std::fabs(gain * w[col]);
       dweight[col].Add(dy[i] * gain * group.c[j]);
-      dweight_size[col].Add(std::fabs(dy[i] * gain) * (std::fabs(group.c[j]) + shift));
+      dweight_size[col].Add(dy_size[i] * std::fabs(gain) * (std::fabs(group.c[j]) + shift));
       dbias[col].Add(dy[i] * gain);
-      dbias_size[col].Add(std::fabs(dy[i] * gain));
+      dbias_size[col].Add(dy_size[i] * std::fabs(gain));
       if (place == ISONORM_GATE_AFTER) {
         answer.dgate[i] = dy[i] * t * GateSlopeOf(problem.contract, gate[i]);
         answer.dgate_terms[i] = std::fabs(dy[i]) * t_size;
       }
     }
+    Rotate(problem, first / cols, Turn::kForward, &answer.y[first]);
+    Rotate(problem, first / cols, Turn::kSizes, &answer.y_terms[first]);
     if (dy.empty()) continue;
-    Differentiate(problem, group, g, &answer.dx[first], &answer.dx_terms[first]);
+    Differentiate(problem, group, g, g_size, &answer.dx[first], &answer.dx_terms[first]);
     for (size_t i = first; i < first + group_cols; ++i) {
       if (place == ISONORM_GATE_BEFORE) {
         answer.dgate[i] = answer.dx[i] * x[i] * GateSlopeOf(problem.contract, gate[i]);
@@ -169,8 +192,13 @@ long double Loss(const Problem& problem, const Values& x, const Values& weight, 
   Sum loss;
   for (size_t first = 0; first < v.size(); first += group_cols) {
     const Group group = Normalise(problem, &v[first]);
+    Values y(group_cols);
     for (size_t i = first; i < first + group_cols; ++i) {
-      const long double t = group.c[i - first] * w[i % cols] + (bias.empty() ? 0 : bias[i % cols]);
+      y[i - first] = group.c[i - first] * w[i % cols] + (bias.empty() ? 0 : bias[i % cols]);
+    }
+    Rotate(problem, first / cols, Turn::kForward, y.data());
+    for (size_t i = first; i < first + group_cols; ++i) {
+      const long double t = y[i - first];
       const long double gain = problem.contract.gate_place == ISONORM_GATE_AFTER ? GateOf(problem.contract, gate[i]) : 1;
       loss.Add(problem.dy[static_cast<int64_t>(i)] * t * gain);
       if (problem.dresidual.present()) loss.Add(problem.dresidual[static_cast<int64_t>(i)] * v[i]);

@@ -17,7 +17,7 @@ struct Answer {
   Values dweight, dbias;  // cols
   // For error bounds: how large the terms are whose sum is the result. With s = 1 for LayerNorm, where an error of the mean
   // moves every c by a part of the row's rms however small that c is, and s = 0 otherwise:
-  Values y_terms;  // (|c| + s) * |w'| + |bias|
+  Values y_terms;  // (|c| + s) * |w'| + |bias|; of a rotated pair (a, b): |a cos| + |b sin|, and alike below for dy
   Values
       dx_terms;  // rstd * (|g| + s * mean |g| + |c| * mean |g * c| + s * (|c| + 1) * mean |g| + s * mean |g * c|) + |dresidual|
   Values dgate_terms;

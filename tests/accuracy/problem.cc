@@ -7,6 +7,12 @@ Type ComputeType(const Problem& problem) { return problem.x.type() == Type::kF64
 
 }  // namespace
 
+const isonorm_rope* RopeOf(Problem& problem, isonorm_rope* room) {
+  if (!problem.cos.present()) return nullptr;
+  *room = {sizeof(*room), problem.style, 0, problem.cos.abi(), problem.sin.abi(), nullptr, problem.first_position};
+  return room;
+}
+
 Outputs RunForward(Problem& problem, Type y) {
   Outputs out;
   out.y = Tensor(y, problem.x.shape());
@@ -26,6 +32,8 @@ Outputs RunForward(Problem& problem, Type y) {
   args.rstd = out.rstd.abi();
   args.groups = problem.groups;
   args.window = problem.window;
+  isonorm_rope rope;
+  args.rope = RopeOf(problem, &rope);
   if (isonorm_forward(&problem.contract, problem.eps, &args) != ISONORM_OK) out.error = isonorm_last_error();
   return out;
 }
@@ -53,6 +61,8 @@ Outputs RunBackward(Problem& problem, Tensor* saved_rstd) {
   args.dgate = out.dgate.abi();
   args.groups = problem.groups;
   args.window = problem.window;
+  isonorm_rope rope;
+  args.rope = RopeOf(problem, &rope);
   size_t bytes = 0;
   isonorm_status status = isonorm_backward_workspace(&problem.contract, problem.eps, &args, &bytes);
   std::vector<uint8_t> workspace(bytes, 0xff);  // NaN in every type: whoever reads before writing shows

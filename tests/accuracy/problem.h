@@ -14,12 +14,18 @@ struct Problem {
   int64_t window = 0;                                  // 0: the whole group
   Tensor x;                                            // [rows, cols]
   Tensor weight, bias, residual, gate, dy, dresidual;  // absent unless set
+  Tensor cos, sin;                                     // of a rotation; row r has position first_position + r
+  int32_t style = ISONORM_ROPE_HALF;
+  int64_t first_position = 0;
 
   int64_t rows() const { return x.size() / x.cols(); }
   int64_t cols() const { return x.cols(); }
   int64_t group_cols() const { return cols() / groups; }
   int64_t statistic_cols() const { return window == 0 ? group_cols() : window; }
 };
+
+// The rotation of the problem, null if there is none. Valid as long as `room`.
+const isonorm_rope* RopeOf(Problem& problem, isonorm_rope* room);
 
 struct Outputs {
   Tensor y, residual_out, rstd;      // forward

@@ -20,10 +20,10 @@ TEST(ForwardArguments, Null) {
 TEST(ForwardArguments, StructSize) {
   RunFaults<S>({
       {"contract 0", ISONORM_ERROR_STRUCT_SIZE, {"contract.struct_size", "0"}, [](S& s) { s.contract.struct_size = 0; }},
-      {"contract one short",
+      {"contract one short of the first version",
        ISONORM_ERROR_STRUCT_SIZE,
-       {"contract.struct_size", std::to_string(sizeof(isonorm_contract) - 1)},
-       [](S& s) { --s.contract.struct_size; }},
+       {"contract.struct_size", std::to_string(offsetof(isonorm_contract, rotation_rounding) - 1)},
+       [](S& s) { s.contract.struct_size = offsetof(isonorm_contract, rotation_rounding) - 1; }},
       {"args 0", ISONORM_ERROR_STRUCT_SIZE, {"args.struct_size", "0"}, [](S& s) { s.args.struct_size = 0; }},
       {"args one short of the first version",
        ISONORM_ERROR_STRUCT_SIZE,

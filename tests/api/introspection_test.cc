@@ -38,6 +38,8 @@ TEST(Introspection, ContractsByNameAreTheConstants) {
     EXPECT_EQ(contract.gate_place, constant.gate_place) << name;
     EXPECT_EQ(contract.gate_function, constant.gate_function) << name;
     EXPECT_EQ(contract.weight_offset, constant.weight_offset) << name;
+    EXPECT_EQ(contract.rotation_rounding, constant.rotation_rounding) << name;
+    EXPECT_NE(contract.rotation_rounding, 0) << name;
   }
 }
 

@@ -91,6 +91,7 @@ std::vector<Fault<S>> CommonFaults() {
       {"args", ISONORM_ERROR_NULL, {"args", "null"}, [](S& s) { s.args_pointer = nullptr; }},
       {"shard", ISONORM_ERROR_NULL, {"shard", "null"}, [](S& s) { s.exchange.pointer = nullptr; }},
       {"eps", ISONORM_ERROR_EPS, {"eps", "-1"}, [](S& s) { s.eps = -1; }},
+      {"also", ISONORM_ERROR_ARGUMENT, {"args.also", "ranks"}, [](S& s) { s.args.also = &s.args; }},
       {"statistic", ISONORM_ERROR_NULL, {"shard.statistic", "null"}, [](S& s) { s.exchange.shard.statistic = nullptr; }},
       {"struct_size",
        ISONORM_ERROR_STRUCT_SIZE,

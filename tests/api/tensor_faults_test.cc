@@ -22,7 +22,11 @@ const std::vector<TensorFault>& TensorFaults() {
       {"rank negative", ISONORM_ERROR_RANK, ".ndim", "-3", [](Slot& s) { s.tensor.ndim = -3; }},
       {"no shape", ISONORM_ERROR_NULL, ".shape", "null", [](Slot& s) { s.tensor.shape = nullptr; }},
       {"no data", ISONORM_ERROR_NULL, ".data", "null", [](Slot& s) { s.tensor.data = nullptr; }},
-      {"int32", ISONORM_ERROR_DTYPE, ".dtype", "bits 32", [](Slot& s) { s.tensor.dtype.code = 0; }},
+      {"int16", ISONORM_ERROR_DTYPE, ".dtype", "bits 16",
+       [](Slot& s) {
+         s.Retype({ISONORM_CODE_INT, 16, 1});
+       }},
+      {"int32", ISONORM_ERROR_DTYPE, "", "i32", [](Slot& s) { s.Retype(ISONORM_I32); }},
       {"f8", ISONORM_ERROR_DTYPE, ".dtype", "bits 8", [](Slot& s) { s.tensor.dtype.bits = 8; }},
       {"bf32", ISONORM_ERROR_DTYPE, ".dtype", "code 4", [](Slot& s) { s.tensor.dtype.code = ISONORM_CODE_BFLOAT; }},
       {"2 lanes", ISONORM_ERROR_DTYPE, ".dtype", "lanes 2", [](Slot& s) { s.tensor.dtype.lanes = 2; }},

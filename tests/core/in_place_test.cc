@@ -18,7 +18,7 @@ class InPlaceTest : public testing::TestWithParam<std::string> {
     How how;
     std::string what = "in place:";
     for (int slot = 0; slot < kSlots; ++slot) {
-      const bool has_rows = !call.is_vector(static_cast<Slot>(slot)) && slot != kRstd && slot != kScale;
+      const bool has_rows = !call.is_vector(static_cast<Slot>(slot)) && slot != kRstd && slot != kScale && slot != kPositions;
       if (has_rows && padding != 0) how.layout.place[static_cast<size_t>(slot)].strides = {call.cols + padding};
     }
     for (const Pair& pair : pairs) {
@@ -37,7 +37,7 @@ Problem OfOneType(uint64_t seed, int64_t rows, int64_t cols) {
   Problem problem = Random(seed, rows, cols);
   const Type type = problem.compute() == Type::kF64 ? Type::kF64 : problem.type[kX];
   for (int slot = 0; slot < kSlots; ++slot) {
-    const bool keeps = problem.quantizes() && (slot == kY || slot == kScale);
+    const bool keeps = (problem.quantizes() && (slot == kY || slot == kScale)) || slot == kPositions;
     Type& each = problem.type[static_cast<size_t>(slot)];
     if (!keeps && each != Type::kNone) each = type;
   }

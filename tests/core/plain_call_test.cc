@@ -46,6 +46,7 @@ struct Scene {
   int64_t weight_shape = 0, weight_stride = 1;
   isonorm_tensor x = {}, y = {}, weight = {}, other = {};
   isonorm_forward_args args = {};
+  isonorm_rope rope = {};
   static inline std::vector<char> memory = std::vector<char>(3 << 20);
 };
 
@@ -63,6 +64,7 @@ void ExpectSame(const Call& a, const Call& b) {
   EXPECT_EQ(a.accumulate, b.accumulate);
   EXPECT_EQ(a.accumulates_rows, b.accumulates_rows);
   EXPECT_EQ(a.gate, b.gate);
+  EXPECT_EQ(a.rope.on, b.rope.on);
   EXPECT_EQ(a.scaled_type, b.scaled_type);
   EXPECT_EQ(a.gated_type, b.gated_type);
   EXPECT_EQ(a.sum_type, b.sum_type);
@@ -166,7 +168,7 @@ TEST(PlainCallTest, AgreesWithTheLongWay) {
     isonorm_tensor* tensor = pick(&scene.x, &scene.y, &scene.weight);
     const size_t dimension = random() % scene.shape.size();
     for (unsigned changes = random() % 4; changes > 0; --changes) {
-      switch (random() % 24) {
+      switch (random() % 26) {
         case 0: scene.eps = pick(0.0, -0.0, 1e-5, 0.1, 1e-60, -1e-60, -1.0, 1e39, kInfinity, std::nan("")); break;
         case 1: scene.contract.weight_offset = pick(1.0, -0.0, 0.1, 1e39, -kInfinity, std::nan("")); break;
         case 2: scene.contract.eps_place = pick(0, 1, 2, 3); break;
@@ -202,6 +204,11 @@ TEST(PlainCallTest, AgreesWithTheLongWay) {
           scene.executor.concurrency = pick(-1, 0, 1, 2);
           scene.executor.struct_size = pick(size_t{0}, sizeof scene.executor);
           if (random() % 4 == 0) scene.executor.parallel_for = nullptr;
+          break;
+        case 23: scene.contract.rotation_rounding = pick(-1, 0, 1, 2, 3); break;
+        case 24:
+          scene.contract.reserved = pick(0, 1);
+          scene.args.rope = pick(static_cast<isonorm_rope*>(nullptr), &scene.rope);
           break;
         default:
           scene.other = scene.x;

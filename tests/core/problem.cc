@@ -1,5 +1,6 @@
 #include "problem.h"
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 
@@ -8,7 +9,7 @@ namespace {
 
 constexpr std::array<const char*, kSlots> kNames = {"x",         "weight",  "bias",     "residual",     "gate", "dy",
                                                     "dresidual", "ddx",     "ddweight", "residual_out", "rstd", "y",
-                                                    "dx",        "dweight", "dbias",    "dgate",        "ddy",  "scale"};
+                                                    "dx",        "dweight", "dbias",    "dgate",        "ddy",  "scale",    "cos",    "sin",      "positions"};
 constexpr std::array<Type, 3> kNarrow = {Type::kF32, Type::kBf16, Type::kF16};
 
 // Draws from one seed.
@@ -113,6 +114,11 @@ std::string ToString(const Problem& p) {
                   q.rounded_to.code, static_cast<long long>(q.group_cols), q.min_scale, q.scale_ub);
     all += text;
   }
+  if (p.rotates()) {
+    std::snprintf(text, sizeof(text), " rotation_rounding %d style %d half %lld table %lld;", p.contract.rotation_rounding,
+                  p.rotation.style, static_cast<long long>(p.rotation.half), static_cast<long long>(p.rotation.table));
+    all += text;
+  }
   for (int slot = 0; slot < kSlots; ++slot) {
     if (p.has(static_cast<Slot>(slot)))
       all += std::string(" ") + kNames[static_cast<size_t>(slot)] + "=" + NameOf(p.type[static_cast<size_t>(slot)]);
@@ -162,7 +168,26 @@ Problem Random(uint64_t seed, int64_t rows, int64_t cols) {
   p.seed = seed;
   p.odd = dice.OneIn(5) ? static_cast<unsigned>(dice.Below(1u << kResidualOut)) : 0;
   if (dice.OneIn(4)) Quantize(seed, &p);
+  if (dice.OneIn(4)) Rotate(seed, &p);
   return p;
+}
+
+void Rotate(uint64_t seed, Problem* problem) {
+  const int64_t head = problem->cols / problem->groups;
+  if (problem->contract.gate_place == ISONORM_GATE_AFTER || head < 2 || head > 512) return;
+  Dice dice(seed ^ 0x7075);
+  Rotation& rotation = problem->rotation;
+  rotation.style = dice.OneIn(2) ? ISONORM_ROPE_HALF : ISONORM_ROPE_INTERLEAVED;
+  rotation.half = dice.OneIn(2) ? head / 2 : 1 + static_cast<int64_t>(dice.Below(static_cast<uint64_t>(head / 2)));
+  rotation.table = dice.From(std::array<int64_t, 4>{1, 2, 7, 40});
+  problem->contract.rotation_rounding = dice.OneIn(2) ? ISONORM_ROUND_NONE : ISONORM_ROUND_TO_X;
+  problem->type[kCos] = problem->type[kSin] = dice.OneIn(2) ? Type::kF32 : problem->type[kX];
+  problem->type[kPositions] = dice.OneIn(2) ? Type::kI32 : Type::kI64;
+}
+
+void Unrotate(Problem* problem) {
+  problem->rotation = {};
+  problem->type[kCos] = problem->type[kSin] = problem->type[kPositions] = Type::kNone;
 }
 
 void Quantize(uint64_t seed, Problem* problem) {
@@ -227,6 +252,23 @@ Values MakeInputs(const Problem& problem) {
     constexpr std::array<float, 6> kScales = {0x1p-126f, 0x1p126f, 0.01f, 1.0f, 0.3f, 1e-30f};
     values[kScale].resize(sizeof(float));
     std::memcpy(values[kScale].data(), &kScales[problem.seed % kScales.size()], sizeof(float));
+  }
+  if (problem.rotates()) {
+    for (const Slot slot : {kCos, kSin}) {
+      const size_t size = SizeOf(problem.type[slot]);
+      values[slot].resize(static_cast<size_t>(problem.rotation.table * problem.rotation.half) * size);
+      for (size_t i = 0; i < values[slot].size() / size; ++i) {
+        const double angle = static_cast<double>(Mix(problem.seed * 5 + i) % 6283) / 1000;
+        isonorm_cli::Store(slot == kCos ? std::cos(angle) : std::sin(angle), problem.type[slot], &values[slot][i * size]);
+      }
+      if (problem.odd % 4 == 3) MakeOdd(problem, slot, &values[slot]);
+    }
+    const size_t size = SizeOf(problem.type[kPositions]);
+    values[kPositions].resize(static_cast<size_t>(problem.rows) * size);
+    for (size_t row = 0; row < static_cast<size_t>(problem.rows); ++row) {
+      const uint64_t position = Mix(problem.seed * 3 + row) % static_cast<uint64_t>(problem.rotation.table);
+      for (size_t i = 0; i < size; ++i) values[kPositions][row * size + i] = static_cast<uint8_t>(position >> (8 * i));
+    }
   }
   return values;
 }

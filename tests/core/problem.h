@@ -36,6 +36,9 @@ enum Slot {
   kDgate,
   kDdy,
   kScale,  // of a quantised y: an input where it is static
+  kCos,    // of a rotated y, with kSin and kPositions, which has one for each row
+  kSin,
+  kPositions,
   kSlots
 };
 const char* NameOf(Slot slot);
@@ -43,11 +46,18 @@ const char* NameOf(Slot slot);
 using Bytes = std::vector<uint8_t>;
 using Values = std::array<Bytes, kSlots>;  // compact and row-major; empty where there is none
 
+// How heads are rotated: pairs of a head, and rows of the tables.
+struct Rotation {
+  int32_t style = 0;  // 0: they are not
+  int64_t half = 0, table = 0;
+};
+
 struct Problem {
   isonorm_contract contract = ISONORM_CONTRACT_TORCH;
   double eps = 1e-6;
   isonorm_quantization quantization = {};  // struct_size 0: none
-  std::array<Type, kSlots> type = {};      // kNone: the tensor is not passed
+  Rotation rotation = {};
+  std::array<Type, kSlots> type = {};  // kNone: the tensor is not passed
   int64_t rows = 1, cols = 1, groups = 1, window = 0;
   DataKind kind = DataKind::kPlain;
   uint64_t seed = 1;
@@ -58,13 +68,18 @@ struct Problem {
   // What a slot has in place of leading dimensions and columns.
   bool is_vector(Slot slot) const {
     return slot == kWeight || slot == kBias || slot == kDdweight || slot == kDweight || slot == kDbias ||
-           (slot == kScale && has_static_scale());
+           (slot == kScale && has_static_scale()) || is_table(slot);
   }
+  bool is_table(Slot slot) const { return slot == kCos || slot == kSin; }
+  bool rotates() const { return rotation.style != 0; }
   bool quantizes() const { return quantization.struct_size != 0; }
   bool has_static_scale() const { return quantization.scale_kind == ISONORM_SCALE_STATIC; }
   int64_t scales() const { return quantization.group_cols == 0 ? 1 : cols / quantization.group_cols; }  // of a row
-  int64_t rows_of(Slot slot) const { return is_vector(slot) ? 1 : rows; }
-  int64_t cols_of(Slot slot) const { return slot == kRstd ? groups : slot == kScale ? scales() : cols; }
+  int64_t rows_of(Slot slot) const { return is_table(slot) ? rotation.table : is_vector(slot) ? 1 : rows; }
+  int64_t cols_of(Slot slot) const {
+    if (is_table(slot)) return rotation.half;
+    return slot == kRstd ? groups : slot == kScale ? scales() : slot == kPositions ? 1 : cols;
+  }
 };
 std::string ToString(const Problem& problem);  // all of it, in one line
 
@@ -76,6 +91,10 @@ Problem Random(uint64_t seed, int64_t rows, int64_t cols);
 
 // Its y quantised in one of all ways, chosen by `seed`, with the scale in its slot. f64 problems stay as they are.
 void Quantize(uint64_t seed, Problem* problem);
+
+// Its heads rotated in one of all ways, chosen by `seed`, where a problem may be; otherwise it stays as it is.
+void Rotate(uint64_t seed, Problem* problem);
+void Unrotate(Problem* problem);
 
 // The forward call on the problem's inputs, with every output wanted, and a backward call with every output wanted.
 Problem ForwardOf(const Problem& problem);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <set>
 #include <utility>
@@ -13,7 +14,7 @@ namespace {
 bool IsOutput(const Problem& problem, Slot slot) {
   if (slot == kResidualOut || slot == kRstd) return !IsBackward(problem);
   if (slot == kScale) return !problem.has_static_scale();
-  return slot >= kY;
+  return slot >= kY && slot < kCos;
 }
 
 // The tensors of one call in memory.
@@ -50,7 +51,9 @@ class Arena {
     std::vector<int64_t> shape =
         problem.is_vector(slot) ? std::vector<int64_t>() : layout.lead.value_or(std::vector<int64_t>{problem.rows});
     std::vector<int64_t> strides = place.strides;
-    const bool per_row = (slot == kRstd && problem.groups == 1) || (slot == kScale && problem.scales() == 1);
+    const bool per_row =
+        (slot == kRstd && problem.groups == 1) || (slot == kScale && problem.scales() == 1) || slot == kPositions;
+    if (problem.is_table(slot)) shape.push_back(problem.rows_of(slot));
     if (!per_row || shape.empty() || strides.size() > shape.size()) shape.push_back(problem.cols_of(slot));
     // A vector per row, such as rstd without groups, has its last leading dimension contiguous.
     if (!strides.empty() && strides.size() < shape.size()) strides.push_back(1);
@@ -61,7 +64,18 @@ class Arena {
   std::array<Memory*, kSlots> memory_ = {};
 };
 
-isonorm_status CallForward(const Problem& p, const Arena& arena, const How& how) {
+// A position for each row. A single row without leading dimensions has it as offset.
+isonorm_rope RopeOf(const Problem& p, const Arena& arena, const Values& inputs, const How& how) {
+  isonorm_rope rope = {sizeof(rope), p.rotation.style, 0, arena.tensor(kCos), arena.tensor(kSin), nullptr, 0};
+  if (!how.layout.lead.has_value() || !how.layout.lead->empty()) {
+    rope.positions = arena.tensor(kPositions);
+  } else {
+    std::memcpy(&rope.position_offset, inputs[kPositions].data(), SizeOf(p.type[kPositions]));
+  }
+  return rope;
+}
+
+isonorm_status CallForward(const Problem& p, const Arena& arena, const Values& inputs, const How& how) {
   isonorm_forward_args args = {};
   args.struct_size = sizeof(args);
   args.x = arena.tensor(kX);
@@ -77,6 +91,11 @@ isonorm_status CallForward(const Problem& p, const Arena& arena, const How& how)
   args.executor = how.executor;
   args.quantization = p.quantizes() ? &p.quantization : nullptr;
   args.scale = arena.tensor(kScale);
+  isonorm_rope rope = {};
+  if (p.rotates()) {
+    rope = RopeOf(p, arena, inputs, how);
+    args.rope = &rope;
+  }
   if (how.before) how.before();
   const isonorm_status status = isonorm_forward(&p.contract, p.eps, &args);
   if (how.after) how.after();
@@ -109,7 +128,7 @@ isonorm_status RunInWorkspace(isonorm_status (*run)(const isonorm_contract*, dou
   return computed;
 }
 
-isonorm_status CallBackward(const Problem& p, const Arena& arena, const How& how) {
+isonorm_status CallBackward(const Problem& p, const Arena& arena, const Values& inputs, const How& how) {
   isonorm_backward_args args = {};
   args.struct_size = sizeof(args);
   args.dy = arena.tensor(kDy);
@@ -126,6 +145,11 @@ isonorm_status CallBackward(const Problem& p, const Arena& arena, const How& how
   args.dbias = arena.tensor(kDbias);
   args.dgate = arena.tensor(kDgate);
   args.window = p.window;
+  isonorm_rope rope = {};
+  if (p.rotates()) {
+    rope = RopeOf(p, arena, inputs, how);
+    args.rope = &rope;
+  }
   return RunInWorkspace(isonorm_backward, isonorm_backward_workspace, p, how, args);
 }
 
@@ -184,8 +208,8 @@ Values Compute(const Problem& problem, const Values& inputs, const How& how) {
     if (arena[slot] != nullptr && !IsOutput(problem, slot) && arena.alone(slot)) before[slot] = arena[slot]->All();
   }
   const isonorm_status status = IsDoubleBackward(problem) ? CallDoubleBackward(problem, arena, how)
-                                : IsBackward(problem)     ? CallBackward(problem, arena, how)
-                                                          : CallForward(problem, arena, how);
+                                : IsBackward(problem)     ? CallBackward(problem, arena, inputs, how)
+                                                          : CallForward(problem, arena, inputs, how);
   Values outputs;
   if (status != ISONORM_OK) {
     ADD_FAILURE() << isonorm_status_name(status) << ": " << isonorm_last_error() << "\n  " << ToString(problem);

@@ -67,6 +67,7 @@ TEST(SweepTest, Types) {
       if (p.compute() == Type::kF64 || mix % 4 == 3 || mix / 4 % 4 == 3) continue;  // x and the output are there
       p.quantization = {};
       p.type[kScale] = Type::kNone;
+      Unrotate(&p);
       p.type[kX] = kTypes[mix % 4];
       p.type[kY] = kTypes[mix / 4 % 4];
       p.type[kWeight] = kTypes[mix / 16 % 4];
@@ -74,6 +75,7 @@ TEST(SweepTest, Types) {
       p.type[kBias] = kTypes[mix / 256 % 4];
       mixes.insert({p.type[kX], p.type[kWeight], p.type[kY]});
       if (seed % 4 == 0) Quantize(seed, &p);
+      if (seed % 5 == 0) Rotate(seed, &p);
       sweep.Check(p);
     }
   }
@@ -105,6 +107,8 @@ TEST(SweepTest, Contracts) {
       p.contract.weight_offset = digit(2);
       if (p.has(kGate) != (p.contract.gate_place != ISONORM_GATE_NONE)) present(kGate, !p.has(kGate));
       if (p.contract.statistic == ISONORM_STATISTIC_LAYER) p.window = 0;
+      Unrotate(&p);
+      if (seed % 2 == 0) Rotate(seed, &p);
       sweep.Check(p);
     }
   }

@@ -12,6 +12,7 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/bench_machine.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_plain.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_report.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/bench_rope.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_rows.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_smooth.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_stream.cc"

@@ -16,6 +16,8 @@ enum class Kind {
   kInPlace,          // y over x, against a loop that changes memory in place
   kBackward,         // dx and dweight with rstd saved, against two reads and one write
   kCached,           // forward again and again on the same data, against the best loop free to choose the order of its sum
+  kRope,             // q and k heads rotated too, against a copy of the same bytes
+  kRopeCached,       // the same in cache, against the norm without rotation
   kCallOverhead,     // a call on one short row, less the best loop on it
   kWidths,           // the worst width beside the multiple of 64 next to it
   kMisaligned,       // the worst misalignment beside aligned tensors
@@ -83,6 +85,7 @@ Result RunRow(const Row& row, const Settings& settings, Arena& arena);
 Result RunStream(const Row& row, const Settings& settings, Arena& arena);
 Result RunBackward(const Row& row, const Settings& settings, Arena& arena);
 Result RunCached(const Row& row, const Settings& settings, Arena& arena);
+Result RunRope(const Row& row, const Settings& settings, Arena& arena);
 Result RunCallOverhead(const Row& row, const Settings& settings, Arena& arena);
 Result RunWidths(const Row& row, const Settings& settings, Arena& arena);
 Result RunMisaligned(const Row& row, const Settings& settings, Arena& arena);

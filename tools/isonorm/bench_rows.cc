@@ -30,6 +30,8 @@ const std::vector<Row>& Rows() {
       {"cached.128x128.bf16", kCached, dtype::bf16, 128, 128, 1.1},
       {"cached.4096x128.f32", kCached, dtype::f32, 4096, 128, 1.1},
       {"cached.4096x128.bf16", kCached, dtype::bf16, 4096, 128, 1.1},
+      {"qk_rope.4096x40x128.bf16", kRope, dtype::bf16, 4096, 128, 80},
+      {"qk_rope_cached.16x40x128.bf16", kRopeCached, dtype::bf16, 16, 128, 1.3},
       {"call_overhead.1x128.f32", kCallOverhead, dtype::f32, 1, 128, 40},
       {"widths.f32", kWidths, dtype::f32, 0, 0, 1.5},
       {"widths.bf16", kWidths, dtype::bf16, 0, 0, 1.5},
@@ -76,6 +78,8 @@ Result RunRow(const Row& row, const Settings& settings, Arena& arena) {
     case kInPlace: return RunStream(row, settings, arena);
     case kBackward: return RunBackward(row, settings, arena);
     case kCached: return RunCached(row, settings, arena);
+    case kRope:
+    case kRopeCached: return RunRope(row, settings, arena);
     case kCallOverhead: return RunCallOverhead(row, settings, arena);
     case kWidths: return RunWidths(row, settings, arena);
     case kMisaligned: return RunMisaligned(row, settings, arena);

@@ -33,7 +33,8 @@ nlohmann::ordered_json ContractFields(const isonorm_contract& c) {
           {"sum_rounding", Word(c.sum_rounding, kSumRoundings)},
           {"gate_place", Word(c.gate_place, kGatePlaces)},
           {"gate_function", Word(c.gate_function, kGateFunctions)},
-          {"weight_offset", c.weight_offset}};
+          {"weight_offset", c.weight_offset},
+          {"rotation_rounding", Word(c.rotation_rounding, std::span(kScaledRoundings).first(2))}};
 }
 
 }  // namespace isonorm_cli

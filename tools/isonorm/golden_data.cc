@@ -10,7 +10,8 @@
 namespace isonorm_cli {
 namespace {
 
-constexpr std::array<const char*, 9> kTypeNames = {"-", "f32", "bf16", "f16", "f64", "i8", "e4m3", "e5m2", "e8m0"};
+constexpr std::array<const char*, 11> kTypeNames = {"-",    "f32",  "bf16", "f16", "f64", "i8",
+                                                    "e4m3", "e5m2", "e8m0", "i32", "i64"};
 constexpr std::array<const char*, 13> kKindNames = {"plain", "wide", "tiny", "huge",  "faint", "flat",   "far",
                                                     "edge",  "over", "rows", "spike", "mean",  "special"};
 
@@ -102,7 +103,7 @@ void Put(Bits bits, uint8_t* out) {  // little-endian wherever this runs
 }  // namespace
 
 size_t SizeOf(Type type) {
-  constexpr std::array<size_t, 9> kSizes = {0, 4, 2, 2, 8, 1, 1, 1, 1};
+  constexpr std::array<size_t, 11> kSizes = {0, 4, 2, 2, 8, 1, 1, 1, 1, 4, 8};
   return kSizes[static_cast<size_t>(type)];
 }
 
@@ -120,6 +121,8 @@ isonorm_dtype DtypeOf(Type type) {
     case Type::kE4M3: return ISONORM_E4M3;
     case Type::kE5M2: return ISONORM_E5M2;
     case Type::kE8M0: return ISONORM_E8M0;
+    case Type::kI32: return ISONORM_I32;
+    case Type::kI64: return ISONORM_I64;
     case Type::kNone: break;
   }
   return isonorm_dtype{0, 0, 0};

@@ -12,7 +12,7 @@
 
 namespace isonorm_cli {
 
-enum class Type { kNone, kF32, kBf16, kF16, kF64, kI8, kE4M3, kE5M2, kE8M0 };
+enum class Type { kNone, kF32, kBf16, kF16, kF64, kI8, kE4M3, kE5M2, kE8M0, kI32, kI64 };
 
 // The bytes of one element; 0 for kNone.
 size_t SizeOf(Type type);

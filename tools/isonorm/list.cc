@@ -36,12 +36,13 @@ void Print(const Json& all) {
   for (const auto& name : all["targets"]) {
     fmt::print("  {} {}\n", name == all["target"] ? '*' : ' ', name.get<std::string>());
   }
-  fmt::print("\nContracts:\n  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{}\n", "name", "statistic", "eps", "scaled_rounding",
-             "sum_rounding", "gate", "weight_offset");
+  fmt::print("\nContracts:\n  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{:<15}{}\n", "name", "statistic", "eps", "scaled_rounding",
+             "sum_rounding", "gate", "weight_offset", "rotation_rounding");
   for (const auto& c : all["contracts"]) {
     const auto text = [&](const char* field) { return c[field].get<std::string>(); };
-    fmt::print("  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{}\n", text("name"), text("statistic"), text("eps_place"),
-               text("scaled_rounding"), text("sum_rounding"), text("gate_place"), c["weight_offset"].get<double>());
+    fmt::print("  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{:<15}{}\n", text("name"), text("statistic"), text("eps_place"),
+               text("scaled_rounding"), text("sum_rounding"), text("gate_place"), c["weight_offset"].get<double>(),
+               text("rotation_rounding"));
   }
   fmt::print("\nKernels ({}):\n", all["kernels"].size());
   for (const auto& name : all["kernels"]) fmt::print("  {}\n", name.get<std::string>());
