@@ -6,7 +6,7 @@ namespace {
 // A row of the table as data; types are kNone for "none" and for "any", which a general kernel does not look at.
 struct Row {
   Operation operation;
-  enum : uint8_t { kGeneral, kTuned, kRope, kResidual, kQuantize } kind;
+  enum : uint8_t { kGeneral, kTuned, kRope, k_residual_cast, k_plain_quantize } kind;
   bool wide;
   Type x, weight, out;
 };
@@ -14,12 +14,10 @@ struct Row {
 constexpr Type i8 = Type::kI8, e4m3 = Type::kE4M3, e5m2 = Type::kE5M2;
 constexpr Type f32 = Type::kF32, bf16 = Type::kBF16, f16 = Type::kF16, f64 = Type::kF64, none = Type::kNone, any = Type::kNone;
 
-constexpr auto FusedKind(const char* source) { return source[0] == 'r' ? Row::kResidual : Row::kQuantize; }
-
 constexpr Row kRows[] = {
 #define ISONORM_TUNED(operation, x, weight, out) {Operation::k_##operation, Row::kTuned, false, x, weight, out},
 #define ISONORM_TUNED_ROPE(operation, x, weight, out) {Operation::k_##operation, Row::kRope, false, x, weight, out},
-#define ISONORM_FUSED(source, sink, x, weight, out) {Operation::k_forward, FusedKind(#source), false, x, weight, out},
+#define ISONORM_FUSED(source, sink, x, weight, out) {Operation::k_forward, Row::k_##source##_##sink, false, x, weight, out},
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out) \
   {Operation::k_##operation, Row::kGeneral, x == f64, x, weight, out},
 #include "kernels.inc"
@@ -78,9 +76,6 @@ bool FitsTunedRope(const Call& call) {
   return call.scaled_type == Type::kNone || call.scaled_type == call.rope.rounded_to;
 }
 
-// Rows of which a copy fits a tuned loop's buffer.
-constexpr int64_t kMostBuffered = 64 << 10;
-
 // The row for a forward call that has one more part than x, weight and y; kKernels where the table has none.
 int FindFused(const Backend& backend, const Call& call) {
   const Type x = call.type[kX];
@@ -89,7 +84,7 @@ int FindFused(const Backend& backend, const Call& call) {
   if (residual && (call.type[kResidual] != x || (SizeOf(x) == 2 && call.sum_type != x))) return kKernels;
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
-    if (row.kind == (residual ? Row::kResidual : Row::kQuantize) && row.x == x && row.weight == call.weight_type &&
+    if (row.kind == (residual ? Row::k_residual_cast : Row::k_plain_quantize) && row.x == x && row.weight == call.weight_type &&
         row.out == call.type[kY] && backend.kernels[id] != nullptr) {
       return id;
     }

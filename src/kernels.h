@@ -50,6 +50,9 @@ struct ColumnSums {
 
 using Kernel = void (*)(const Call& call, const Run& run, const ColumnSums& sums);
 
+// Bytes of the longest row of which a fused loop keeps a copy.
+constexpr int64_t kMostBuffered = 64 << 10;
+
 struct Backend {
   const char* name;  // given by the code of the target itself
   Kernel kernels[kKernels];

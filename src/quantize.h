@@ -57,7 +57,7 @@ inline uint8_t NarrowToI8(float v) {
 }
 
 inline uint8_t Quantize(float v, Type type) {
-  return type == Type::kI8 ? NarrowToI8(v) : NarrowToFloat8(v, QuantFormatOf(type));
+  return type == Type::kI8 ? NarrowToI8(v) : NarrowToFloat8(v, type == Type::kE4M3 ? kE4M3Format : kE5M2Format);
 }
 
 // The scale of a row, or of a group of its columns, and what its values are multiplied by.
@@ -79,6 +79,15 @@ inline BlockScale ScaleOf(const Quantizer& quantizer, Type type, float amax) {
   const int least = std::max(integer ? -120 : -127, std::ilogb(quantizer.min_scale));
   const int exponent = amax > 0 ? std::max(std::ilogb(amax) - format.top_exponent, least) : least;
   return {std::ldexp(1.0f, exponent), static_cast<uint8_t>(exponent + 127), std::ldexp(1.0f, (integer ? 6 : 0) - exponent)};
+}
+
+// Scale `index` of a row.
+inline void StoreScale(const Quantizer& quantizer, const BlockScale& scale, char* scales, int64_t index) {
+  if (quantizer.power_of_two) {
+    reinterpret_cast<uint8_t*>(scales)[index] = scale.power;
+  } else {
+    reinterpret_cast<float*>(scales)[index] = scale.scale;
+  }
 }
 
 }  // namespace isonorm

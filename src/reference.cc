@@ -21,14 +21,6 @@ float Amax(const Group<F>& group, int64_t begin, int64_t end) {
   return amax;
 }
 
-void StoreScale(const Call& call, const BlockScale& scale, char* scales, int64_t index) {
-  if (call.quantizer.power_of_two) {
-    reinterpret_cast<uint8_t*>(scales)[index] = scale.power;
-  } else {
-    reinterpret_cast<float*>(scales)[index] = scale.scale;
-  }
-}
-
 template <class F>
 void Forward(const Call& call, const Run& run, const ColumnSums&) {
   const Quantizer& quantizer = call.quantizer;
@@ -53,7 +45,7 @@ void Forward(const Call& call, const Run& run, const ColumnSums&) {
           if (!one_scale) amax = Amax(group, j, j + quantizer.scale_cols);
           const BlockScale scale = ScaleOf(quantizer, call.type[kY], amax);
           multiplier = scale.multiplier;
-          StoreScale(call, scale, scales, column / quantizer.scale_cols);
+          StoreScale(quantizer, scale, scales, column / quantizer.scale_cols);
         }
         const F y = group.has(kY) ? group.Output(j) : F(0);
         // The sum may lie over an input, so it is stored after everything at this place was read.

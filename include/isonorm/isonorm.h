@@ -54,7 +54,7 @@ typedef struct isonorm_forward_args {
   int64_t groups;                     /* groups of neighbouring columns, each a row of its own; 0 or 1: the whole row */
   int64_t window;                     /* the first values of a group that the statistic sees (pRMSNorm); 0: all of them */
   const isonorm_executor* executor;   /* null: the calling thread does it all */
-  /* From here on since 0.2. A structure of 0.1, by its size, has none of them. */
+  /* From here on newer than 0.1.0, whose structure, known by its size, has none of them. */
   const isonorm_quantization* quantization; /* given exactly where y is i8, e4m3 or e5m2; not with f64 data */
   const isonorm_tensor* scale;              /* static: in, f32 [1], from 2^-126 to 2^126. Dynamic: out, f32, or e8m0 (u8 too)
                                                for powers of two; [leading...] or [leading..., 1] for a scale per row,

@@ -49,11 +49,7 @@ class QuantizedRow {
   void SetScale(int64_t index, float amax) {
     const BlockScale scale = ScaleOf(quantizer_, call_.type[kY], amax);
     multiplier_ = scale.multiplier;
-    if (quantizer_.power_of_two) {
-      reinterpret_cast<uint8_t*>(scales_)[index] = scale.power;
-    } else {
-      reinterpret_cast<float*>(scales_)[index] = scale.scale;
-    }
+    StoreScale(quantizer_, scale, scales_, index);
   }
 
   // Columns [column, column + n); with scales of groups of columns, whole ones.

@@ -98,11 +98,7 @@ HWY_INLINE void QuantizeRow(const Call& call, const float* t, float amax, char* 
   for (size_t i = 0, index = 0; i < cols; i += block, ++index) {
     const float most = block == cols && finite ? amax : FiniteAmax(t + i, block);
     const BlockScale scale = ScaleOf(quantizer, type, most);
-    if (quantizer.power_of_two) {
-      reinterpret_cast<uint8_t*>(scales)[index] = scale.power;
-    } else {
-      reinterpret_cast<float*>(scales)[index] = scale.scale;
-    }
+    StoreScale(quantizer, scale, scales, static_cast<int64_t>(index));
     QuantizeBufferTo(type, t + i, block, scale.multiplier, out + i);
   }
 }

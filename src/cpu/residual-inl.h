@@ -16,8 +16,6 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-constexpr int64_t kMostBuffered = 64 << 10;  // bytes of the longest row that a buffer holds, as in kernels.cc
-
 // sum = round(x + residual), while the next row of both is fetched, if there are any. What is not finite shows in the sum of
 // squares, and such rows take another way.
 template <class T>
