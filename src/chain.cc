@@ -17,7 +17,7 @@ constexpr const char* kPlaces[kMaxChain] = {"args", "args.also", "args.also->als
 
 template <class Args>
 const Args* Next(const Args* args) {
-  constexpr size_t kNeeded = offsetof(Args, also) + sizeof(args->also);
+  constexpr size_t kNeeded = offsetof(Args, also) + sizeof(void*);
   return args != nullptr && args->struct_size >= kNeeded ? args->also : nullptr;
 }
 
@@ -30,8 +30,8 @@ isonorm_status FailAt(const char* place, isonorm_status status) {
 
 // make(part, builder, args) for every structure of the chain; then none may write where another reads or writes.
 template <class Args, class Make>
-isonorm_status MakeChain(const Args* args, Chain* chain, CallBuilder* builders[], Make make) {
-  for (const Args* at = args; at != nullptr; at = Next(at)) {
+isonorm_status MakeChain(const Args& args, Chain* chain, CallBuilder* builders[], Make make) {
+  for (const Args* at = &args; at != nullptr; at = Next(at)) {
     const int i = chain->count;
     if (i == kMaxChain) {
       return Fail(ISONORM_ERROR_ARGUMENT, "args.also leads to more than %d structures, which are as many as a call takes.",
@@ -52,7 +52,7 @@ isonorm_status MakeChain(const Args* args, Chain* chain, CallBuilder* builders[]
       std::snprintf(places, sizeof(places), "%s and %s", kPlaces[j], kPlaces[i]);
       return FailAt(places, status);
     }
-    chain->parts[i].call.executor = args->executor;
+    chain->parts[i].call.executor = args.executor;
   }
   return ISONORM_OK;
 }
@@ -65,7 +65,7 @@ bool HasAlso(const isonorm_backward_args* args) { return Next(args) != nullptr; 
 isonorm_status MakeForwardChain(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Chain* chain) {
   CallBuilder a(&chain->parts[0].call), b(&chain->parts[1].call), c(&chain->parts[2].call), d(&chain->parts[3].call);
   CallBuilder* builders[kMaxChain] = {&a, &b, &c, &d};
-  return MakeChain(args, chain, builders, [&](Call* call, CallBuilder* builder, const isonorm_forward_args* at) {
+  return MakeChain(*args, chain, builders, [&](Call* call, CallBuilder* builder, const isonorm_forward_args* at) {
     return MakeForwardBySteps(contract, eps, at, call, nullptr, builder);
   });
 }
@@ -75,7 +75,7 @@ isonorm_status MakeBackwardChain(const isonorm_contract* contract, double eps, c
   CallBuilder a(&chain->parts[0].call), b(&chain->parts[1].call), c(&chain->parts[2].call), d(&chain->parts[3].call);
   CallBuilder* builders[kMaxChain] = {&a, &b, &c, &d};
   const isonorm_status status =
-      MakeChain(args, chain, builders, [&](Call* call, CallBuilder* builder, const isonorm_backward_args* at) {
+      MakeChain(*args, chain, builders, [&](Call* call, CallBuilder* builder, const isonorm_backward_args* at) {
         const isonorm_status made = MakeBackward(contract, eps, at, true, call, nullptr, builder);
         if (made != ISONORM_OK || at == args || (at->workspace == nullptr && at->workspace_size == 0)) return made;
         return Fail(ISONORM_ERROR_ARGUMENT, "workspace is given, but must be null and of size 0: that of args serves all.");

@@ -28,7 +28,7 @@ struct Chain {
 bool HasAlso(const isonorm_forward_args* args);
 bool HasAlso(const isonorm_backward_args* args);
 
-// As MakeForward and MakeBackward, for all structures of the chain, and what holds between them.
+// As MakeForward and MakeBackward, for all structures of the chain, and what holds between them. args: not null.
 isonorm_status MakeForwardChain(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Chain* chain);
 isonorm_status MakeBackwardChain(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
                                  Chain* chain);

@@ -37,8 +37,7 @@ void Forward(const Call& call, const Run& run, const ColumnSums&) {
       Group<F> group(call, run, row, g);
       group.ComputeStatistic();
       if (group.has(kRstd)) group.StoreRstd(group.rstd());
-      F rotated[kMaxHead];
-      if (group.has(kY)) group.HoldRotated(rotated, false);
+      if (group.has(kY)) group.HoldRotated(false);
       for (int64_t j = 0; j < call.group_cols; ++j) {
         const int64_t column = group.column(j);
         if (quantizer.dynamic && column % quantizer.scale_cols == 0) {
@@ -82,8 +81,7 @@ template <class F>
 void BackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
   group.UseSavedRstdOrCompute();
   const int64_t n = call.group_cols;
-  F rotated[kMaxHead];
-  group.HoldRotated(rotated, true);
+  group.HoldRotated(true);
   const auto upstream = [&](int64_t j) { return group.Upstream(j); };
   const auto g = [&](int64_t j) { return G(call, group, j); };
   F dot = 0, sum_g = 0;

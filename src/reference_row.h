@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "call.h"
@@ -201,7 +202,7 @@ class Group {
     return static_cast<F>(call_.gate_function == GateFunction::kSilu ? Silu(z) : Sigmoid(z));
   }
   F AfterRotation(int64_t j) const {
-    if (held_ != nullptr) return held_[j];
+    if (holds_) return held_[static_cast<size_t>(j)];
     return Rotated<F>(call_.rope, row_, j, false, [&](int64_t i) { return RoundTo(Affine(i), call_.rope.rounded_to); });
   }
   // What leaves the norm and its gate or rotation; where it is quantised, perhaps rounded first.
@@ -213,15 +214,15 @@ class Group {
   F Upstream(int64_t j) const {
     if (call_.gate == Gate::kAfter) return Load(kDy, j) * GateFactor(j);
     if (!call_.rope.on) return Load(kDy, j);
-    if (held_ != nullptr) return held_[j];
+    if (holds_) return held_[static_cast<size_t>(j)];
     return Rotated<F>(call_.rope, row_, j, true, [&](int64_t i) { return Load(kDy, i); });
   }
   // Rotation looks at two columns, one of which may lie under an output that is written before the other is asked for. So here,
-  // and here alone, values are kept: of the head, in a room of kMaxHead.
-  void HoldRotated(F* room, bool backward) {
+  // and here alone, values are kept: those of the head.
+  void HoldRotated(bool backward) {
     if (!call_.rope.on) return;
-    for (int64_t j = 0; j < n_; ++j) room[j] = backward ? Upstream(j) : AfterRotation(j);
-    held_ = room;
+    for (int64_t j = 0; j < n_; ++j) held_[static_cast<size_t>(j)] = backward ? Upstream(j) : AfterRotation(j);
+    holds_ = true;
   }
   F GateSlope(int64_t j) const {
     const float z = static_cast<float>(Load(kGate, j));
@@ -274,7 +275,8 @@ class Group {
   const Call& call_;
   const int64_t row_, first_, n_;
   int64_t group_;
-  const F* held_ = nullptr;
+  bool holds_ = false;
+  std::array<F, kMaxHead> held_ = {};
   char* data_[kRowTensors];
   int exponent_ = 0;        // of the largest value, where the group is scaled
   bool constant_ = false;   // a scaled LayerNorm group of equal values

@@ -224,7 +224,8 @@ TEST_P(RopeTest, QAndKOnThreads) {
 }
 
 // A call with one structure, and its y.
-Bytes Forward(const RopeScene& scene, const isonorm_rope& rope, const std::vector<int64_t>& lead, int64_t groups = 1) {
+Bytes Forward(const RopeScene& scene, const isonorm_rope& rope, const std::vector<int64_t>& lead, int64_t groups = 1,
+              const isonorm_executor* executor = nullptr) {
   std::vector<int64_t> whole = lead;
   whole.push_back(scene.shape().dim * groups);
   Memory x(whole, {}, scene.type()), y(whole, {}, scene.type()), weight({scene.shape().dim * groups}, {}, scene.type());
@@ -239,6 +240,7 @@ Bytes Forward(const RopeScene& scene, const isonorm_rope& rope, const std::vecto
   args.y = y.tensor();
   args.groups = groups;
   args.rope = &rope;
+  args.executor = executor;
   EXPECT_EQ(isonorm_forward(&scene.contract, 1e-6, &args), ISONORM_OK) << isonorm_last_error();
   return y.Compact();
 }
@@ -293,6 +295,31 @@ TEST_P(RopeTest, EveryWayToSayPositions) {
       }
       positions = {apart.data() + start, {ISONORM_DEVICE_CPU, 0}, dim + 1, ISONORM_I64, sizes, steps, 0};
       ASSERT_EQ(Forward(scene, rope, lead), expected) << "strided, dimension " << dim;
+    }
+  }
+}
+
+// One structure, whose rows are cut anywhere, also between the heads of a token.
+TEST_P(RopeTest, HeadsOfATokenOnTwoThreads) {
+  Shape shape;
+  shape.tokens = 67;
+  shape.q = 5;  // with 2 k and 2 v: runs of 16 rows and more begin within a token
+  shape.dim = 128;
+  shape.half = 64;
+  shape.table = 80;
+  for (const Positions from : {Positions::kOffset, Positions::kI32}) {
+    const RopeScene scene(Type::kBf16, Type::kF32, shape, ISONORM_ROPE_HALF, from, 7);
+    const std::vector<int64_t> lead = {shape.tokens, shape.heads()};
+    Bytes expected;
+    {
+      const ScopedTarget reference("reference");
+      expected = Forward(scene, scene.rope, lead);
+    }
+    const ScopedTarget target(GetParam());
+    for (int tasks = 2; tasks <= 7; ++tasks) {
+      const Shuffled shuffled(tasks);
+      ASSERT_EQ(Forward(scene, scene.rope, lead, 1, shuffled.executor()), expected) << tasks;
+      EXPECT_EQ(shuffled.largest(), tasks);
     }
   }
 }

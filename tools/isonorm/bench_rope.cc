@@ -16,8 +16,8 @@ constexpr int64_t kQ = 32, kK = 8, kHeads = kQ + kK, kPackedHeads = kQ + 2 * kK;
 std::vector<uint16_t> Table(int64_t tokens, int64_t half, bool sine) {
   std::vector<uint16_t> table;
   for (int64_t i = 0; i < tokens * half; ++i) {
-    const double angle =
-        static_cast<double>(i / half) * std::pow(1e4, -static_cast<double>(i % half) / static_cast<double>(half));
+    const int64_t position = i / half, pair = i % half;
+    const double angle = static_cast<double>(position) * std::pow(1e4, -static_cast<double>(pair) / static_cast<double>(half));
     const auto value = static_cast<float>(sine ? std::sin(angle) : std::cos(angle));
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
