@@ -27,6 +27,7 @@ Problem RandomDouble(uint64_t seed, int64_t rows, int64_t cols) {
   p.contract.gate_place = ISONORM_GATE_NONE;
   p.window = 0;
   p.quantization = {};
+  Unrotate(&p);
   for (const Slot slot : {kBias, kResidual, kGate, kDresidual, kY, kScale}) p.type[slot] = Type::kNone;
   p.type[kDdx] = draw(1, 6) == 0 ? Type::kNone : any(2);
   p.type[kDdweight] = p.has(kWeight) && (!p.has(kDdx) || draw(3, 3) != 0) ? any(4) : Type::kNone;

@@ -260,6 +260,7 @@ ParallelResult ComputeParallel(const Problem& problem, const Values& inputs, con
 Problem Shareable(Problem problem) {
   problem.groups = 1;
   problem.window = 0;
+  Unrotate(&problem);
   return problem;
 }
 
