@@ -6,7 +6,7 @@ namespace {
 // A row of the table as data; types are kNone for "none" and for "any", which a general kernel does not look at.
 struct Row {
   Operation operation;
-  enum : uint8_t { kGeneral, kTuned, kRope, k_residual_cast, k_plain_quantize } kind;
+  enum : uint8_t { kGeneral, kTuned, kRope, k_residual_cast, k_plain_quantize, k_plain_gate } kind;
   bool wide;
   Type x, weight, out;
 };
@@ -17,7 +17,8 @@ constexpr Type f32 = Type::kF32, bf16 = Type::kBF16, f16 = Type::kF16, f64 = Typ
 constexpr Row kRows[] = {
 #define ISONORM_TUNED(operation, x, weight, out) {Operation::k_##operation, Row::kTuned, false, x, weight, out},
 #define ISONORM_TUNED_ROPE(operation, x, weight, out) {Operation::k_##operation, Row::kRope, false, x, weight, out},
-#define ISONORM_FUSED(source, sink, x, weight, out) {Operation::k_forward, Row::k_##source##_##sink, false, x, weight, out},
+#define ISONORM_FUSED(operation, source, sink, x, weight, out) \
+  {Operation::k_##operation, Row::k_##source##_##sink, false, x, weight, out},
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out) \
   {Operation::k_##operation, Row::kGeneral, x == f64, x, weight, out},
 #include "kernels.inc"
@@ -58,12 +59,12 @@ constexpr TunedIds kTuned(false), kTunedRope(true);
 // No tuned loop has any of these.
 bool HasMore(const Call& call) {
   return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
-         call.gate != Gate::kNone || call.has(kDresidual) || call.dbias != nullptr;
+         call.has(kDresidual) || call.dbias != nullptr;
 }
 
 // And at most one rounding of x * rstd.
 bool FitsTuned(const Call& call) {
-  if (!call.plain && (call.rope.on || HasMore(call))) return false;
+  if (!call.plain && HasMore(call)) return false;
   // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
   if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
@@ -71,25 +72,39 @@ bool FitsTuned(const Call& call) {
 
 // All of a head of a multiple of 64 columns is rotated, and x * rstd is rounded only where what leaves the norm is.
 bool FitsTunedRope(const Call& call) {
-  if (HasMore(call) || call.quantizer.on || call.has(kResidual)) return false;
+  if (HasMore(call) || call.quantizer.on || call.has(kResidual) || call.gate != Gate::kNone) return false;
   if (call.cols % 64 != 0 || 2 * call.rope.half != call.cols) return false;
   return call.scaled_type == Type::kNone || call.scaled_type == call.rope.rounded_to;
 }
 
-// The row for a forward call that has one more part than x, weight and y; kKernels where the table has none.
-int FindFused(const Backend& backend, const Call& call) {
-  const Type x = call.type[kX];
-  const bool residual = call.has(kResidual), quantizes = call.quantizer.on;
-  if (residual == quantizes || !call.has(kY) || call.cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
+// The row for a call that has one more part than x, weight and y; kKernels where the table has none.
+int FindFused(const Backend& backend, Operation operation, const Call& call) {
+  const Type x = call.type[kX], out = call.type[operation == Operation::k_forward ? kY : kDy];
+  const bool residual = call.has(kResidual), quantizes = call.quantizer.on, gated = call.gate != Gate::kNone;
+  if (residual + quantizes + gated != 1 || call.cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
   if (residual && (call.type[kResidual] != x || (SizeOf(x) == 2 && call.sum_type != x))) return kKernels;
+  if (gated && (call.type[kGate] != x || (call.scaled_type != Type::kNone && call.scaled_type != x))) return kKernels;
+  const auto kind = residual ? Row::k_residual_cast : quantizes ? Row::k_plain_quantize : Row::k_plain_gate;
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
-    if (row.kind == (residual ? Row::k_residual_cast : Row::k_plain_quantize) && row.x == x && row.weight == call.weight_type &&
-        row.out == call.type[kY] && backend.kernels[id] != nullptr) {
+    if (row.operation == operation && row.kind == kind && row.x == x && row.out == out && (gated || row.weight == call.weight_type) &&
+        backend.kernels[id] != nullptr) {
       return id;
     }
   }
   return kKernels;
+}
+
+// The tuned row; kKernels where the table has none.
+int FindTuned(const Backend& backend, Operation operation, const Call& call) {
+  const bool forward = operation == Operation::k_forward;
+  if (forward ? !call.has(kY) : operation != Operation::k_backward) return kKernels;
+  const Type x = call.type[kX], out = call.type[forward ? kY : kDy];
+  if (!forward && call.has(kDx) && call.type[kDx] != out) return kKernels;
+  if (call.rope.on) return forward && FitsTunedRope(call) ? kTunedRope.Of(operation, x, call.weight_type, out) : kKernels;
+  if (!FitsTuned(call)) return kKernels;
+  const bool fused = !call.plain && (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone);
+  return fused ? FindFused(backend, operation, call) : kTuned.Of(operation, x, call.weight_type, out);
 }
 
 }  // namespace
@@ -97,20 +112,8 @@ int FindFused(const Backend& backend, const Call& call) {
 const char* KernelName(int id) { return kNames[id]; }
 
 int FindKernel(const Backend& backend, Operation operation, const Call& call) {
-  const bool forward = operation == Operation::k_forward;
-  if (forward && !call.plain && (call.has(kResidual) || call.quantizer.on)) {
-    const int id = FitsTuned(call) ? FindFused(backend, call) : kKernels;
-    if (id != kKernels) return id;
-  } else if ((forward ? call.has(kY) : operation == Operation::k_backward) && !call.has(kResidual) && FitsTuned(call)) {
-    const Type out = call.type[forward ? kY : kDy];
-    const int id = kTuned.Of(operation, call.type[kX], call.weight_type, out);
-    const bool same_dx = forward || !call.has(kDx) || call.type[kDx] == out;
-    if (id != kKernels && same_dx && backend.kernels[id] != nullptr) return id;
-  }
-  if (forward && call.rope.on && call.has(kY) && FitsTunedRope(call)) {
-    const int id = kTunedRope.Of(operation, call.type[kX], call.weight_type, call.type[kY]);
-    if (id != kKernels && backend.kernels[id] != nullptr) return id;
-  }
+  const int tuned = FindTuned(backend, operation, call);
+  if (tuned != kKernels && backend.kernels[tuned] != nullptr) return tuned;
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
     if (row.kind == Row::kGeneral && row.operation == operation && row.wide == call.wide && backend.kernels[id] != nullptr)

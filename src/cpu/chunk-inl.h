@@ -121,35 +121,32 @@ HWY_INLINE void ScaleChunk(int exponent, size_t n, Chunk<F>& chunk) {
   Apply(chunk, n, [&](V<Tag<F>> v) HWY_ATTR { return hn::Mul(hn::Mul(v, first), second); });
 }
 
-// chunk *= f(gate), chunk *= f'(gate), where f is silu or sigmoid: f32 only. Inlined by force, or each vector is a call.
+// chunk *= f(gate), chunk *= f'(gate): f32 only. Loops, not lambdas, for which each vector would be a call.
+template <class Function, class F>
+HWY_NOINLINE void TimesGateOf(const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
+  const Tag<F> d;
+  for (size_t i = 0; i < n; i += hn::Lanes(d)) {
+    hn::Store(hn::Mul(hn::Load(d, chunk.v + i), GateOf<Function>(d, hn::Load(d, gate.v + i))), d, chunk.v + i);
+  }
+}
+template <class Function, class F>
+HWY_NOINLINE void TimesGateSlopeOf(const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
+  const Tag<F> d;
+  for (size_t i = 0; i < n; i += hn::Lanes(d)) {
+    hn::Store(hn::Mul(hn::Load(d, chunk.v + i), GateSlopeOf<Function>(d, hn::Load(d, gate.v + i))), d, chunk.v + i);
+  }
+}
 template <class F>
 HWY_INLINE void TimesGate(GateFunction function, const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
   if constexpr (sizeof(F) == 4) {
-    const Tag<F> d;
-    if (function == GateFunction::kSilu) {
-      Apply(
-          chunk, gate,
-          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, Silu(d, z)); });
-    } else {
-      Apply(
-          chunk, gate,
-          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, Sigmoid(d, z)); });
-    }
+    function == GateFunction::kSilu ? TimesGateOf<SiluFunction>(gate, n, chunk) : TimesGateOf<SigmoidFunction>(gate, n, chunk);
   }
 }
 template <class F>
 HWY_INLINE void TimesGateSlope(GateFunction function, const Chunk<F>& gate, size_t n, Chunk<F>& chunk) {
   if constexpr (sizeof(F) == 4) {
-    const Tag<F> d;
-    if (function == GateFunction::kSilu) {
-      Apply(
-          chunk, gate,
-          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, SiluSlope(d, z)); });
-    } else {
-      Apply(
-          chunk, gate,
-          n, [d](V<Tag<F>> v, V<Tag<F>> z) HWY_ATTR __attribute__((always_inline)) { return hn::Mul(v, SigmoidSlope(d, z)); });
-    }
+    function == GateFunction::kSilu ? TimesGateSlopeOf<SiluFunction>(gate, n, chunk)
+                                    : TimesGateSlopeOf<SigmoidFunction>(gate, n, chunk);
   }
 }
 

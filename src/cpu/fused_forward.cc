@@ -3,6 +3,8 @@
 #define HWY_TARGET_INCLUDE "cpu/fused_forward.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
+#include "cpu/gated-inl.h"
+#include "cpu/gated_backward-inl.h"
 #include "cpu/quantize_rows-inl.h"
 #include "cpu/residual-inl.h"
 #include "cpu/target_table.h"
@@ -14,14 +16,16 @@ namespace HWY_NAMESPACE {
 #if ISONORM_TUNED_LOOPS
 namespace {
 
-enum class Part { k_residual, k_plain };
+enum class Parts { k_residual_cast, k_plain_quantize, k_plain_gate };
 
-template <Part kSource, class Tx, class Tw>
-Kernel FusedForward() {
-  if constexpr (kSource == Part::k_residual) {
-    return ResidualForward<Tx, Tw>;
+template <Operation kOperation, Parts kParts, class Tx, class Tw>
+void Add([[maybe_unused]] Kernel& kernel) {
+  if constexpr (kParts == Parts::k_residual_cast) {
+    kernel = ResidualForward<Tx, Tw>;
+  } else if constexpr (kParts == Parts::k_plain_quantize) {
+    kernel = QuantizedForward<Tx, Tw>;
   } else {
-    return QuantizedForward<Tx, Tw>;
+    kernel = kOperation == Operation::k_forward ? GatedForward<Tx> : GatedBackward<Tx>;
   }
 }
 
@@ -30,11 +34,13 @@ Kernel FusedForward() {
 
 void AddFused([[maybe_unused]] Backend& backend) {
 #if ISONORM_TUNED_LOOPS
+  using any = None;
   using namespace storage;  // NOLINT(build/namespaces)
 #define ISONORM_TUNED(operation, x, weight, out)
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_FUSED(source, sink, x, weight, out) \
-  backend.kernels[k_forward_##source##_##sink##_##x##_##weight##_##out] = FusedForward<Part::k_##source, x, weight>();
+#define ISONORM_FUSED(operation, source, sink, x, weight, out)                \
+  Add<Operation::k_##operation, Parts::k_##source##_##sink, x, weight>( \
+      backend.kernels[k_##operation##_##source##_##sink##_##x##_##weight##_##out]);
 #include "kernels.inc"
 #endif
 }

@@ -9,8 +9,8 @@
 
 #include <algorithm>
 
+#include "cpu/pieces-inl.h"
 #include "cpu/quantize-inl.h"
-#include "cpu/residual-inl.h"
 #include "cpu/tuned_forward-inl.h"
 
 HWY_BEFORE_NAMESPACE();

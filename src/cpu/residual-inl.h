@@ -6,8 +6,7 @@
 #define ISONORM_CPU_RESIDUAL_INL_H_
 #endif
 
-#include <cstring>
-
+#include "cpu/pieces-inl.h"
 #include "cpu/tuned_forward-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -48,22 +47,6 @@ HWY_INLINE void AddRows(const T* x, const T* residual, size_t cols, T* HWY_RESTR
   StoreDuoPart<kLayout, Nans::kNone>(
       Map(LoadDuoPart<kLayout>(d, x + i, cols - i), LoadDuoPart<kLayout>(d, residual + i, cols - i), add), d, sum + i,
       cols - i);
-}
-
-// A row out of its buffer, past the cache where that pays.
-template <class T>
-HWY_INLINE void CopyOut(const T* row, size_t cols, T* out, Flow flow) {
-  if (flow != Flow::kStreamed) {
-    std::memcpy(out, row, cols * sizeof(T));
-    return;
-  }
-  const size_t head = std::min(ElementsToLine(out), cols), whole = (cols - head) / (kLine / sizeof(T)) * (kLine / sizeof(T));
-  const hn::CappedTag<uint8_t, kLine> d;
-  std::memcpy(out, row, head * sizeof(T));
-  const auto* from = reinterpret_cast<const uint8_t*>(row + head);
-  auto* to = reinterpret_cast<uint8_t*>(out + head);
-  for (size_t i = 0; i < whole * sizeof(T); i += hn::Lanes(d)) StoreBits<Store::kStreamed>(hn::LoadU(d, from + i), d, to + i);
-  std::memcpy(out + head + whole, row + head + whole, (cols - head - whole) * sizeof(T));
 }
 
 template <class T, class Tw, bool kOffset>

@@ -169,9 +169,13 @@ HWY_INLINE V<hn::RebindToUnsigned<D>> Bf16InUpperHalves([[maybe_unused]] D d, V<
   const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), odd);
 #endif
   if constexpr (kNans == Nans::kNone) return rounded;
+#if HWY_CAP_GE512  // a blend by a mask register
+  return hn::IfThenElse(hn::RebindMask(du, hn::Eq(v, v)), rounded, hn::Set(du, kNaNBitsF32));
+#else
   const auto is_number = hn::VecFromMask(du, hn::RebindMask(du, hn::Eq(v, v)));
   const auto nan = hn::Set(du, kNaNBitsF32);
   return hn::Or(hn::And(is_number, rounded), hn::AndNot(is_number, nan));
+#endif
 }
 
 template <class D>

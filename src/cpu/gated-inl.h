@@ -1,0 +1,194 @@
+// The tuned forward with a gate. Before the norm: x * f(gate) goes to a buffer of f32, which then is a row like any other. After
+// the norm: one loop from x to y.
+#if defined(ISONORM_CPU_GATED_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_GATED_INL_H_
+#undef ISONORM_CPU_GATED_INL_H_
+#else
+#define ISONORM_CPU_GATED_INL_H_
+#endif
+
+#include "cpu/chunk-inl.h"
+#include "cpu/pieces-inl.h"
+#include "cpu/tuned_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+constexpr size_t kMostGated = 8 << 10;  // columns of the longest row that the buffers hold
+
+// The weight with its offset, or ones, in f32: loops are then compiled for the type of x alone.
+HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
+  const Tag<float> d;
+  const auto cols = static_cast<size_t>(call.cols);
+  if (call.weight_type == Type::kNone) {
+    std::fill(w, w + cols, 1.0f);
+    return;
+  }
+  const auto offset = hn::Set(d, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset));
+  ForStored<float>(call.weight, call.weight_type, 0, cols,
+                   [&](V<Tag<float>> v, size_t i) HWY_ATTR { hn::StoreU(hn::Add(v, offset), d, w + i); });
+}
+
+// Both vectors of gates, by one look at how far they reach: f, and its slope if that is wanted.
+template <class Function, class D>
+HWY_INLINE bool AreNear(D d, const Duo<D>& z) {
+  const auto nearest = hn::Set(d, kNearest);
+  return HWY_LIKELY(hn::AllTrue(d, hn::And(hn::Le(hn::Abs(z.a), nearest), hn::Le(hn::Abs(z.b), nearest))));
+}
+template <class Function, class D>
+HWY_INLINE Duo<D> GateOfDuo(D d, const Duo<D>& z) {
+  if (AreNear<Function>(d, z)) {
+    return {Function::template Of<Reach::kNear>(d, z.a), Function::template Of<Reach::kNear>(d, z.b)};
+  }
+  return {FarGate<Function>(d, z.a), FarGate<Function>(d, z.b)};
+}
+template <class Function, class D>
+HWY_INLINE void GateAndSlopeOfDuo(D d, const Duo<D>& z, Duo<D>& f, Duo<D>& slope) {
+  if (AreNear<Function>(d, z)) {
+    f = {Function::template Of<Reach::kNear>(d, z.a), Function::template Of<Reach::kNear>(d, z.b)};
+    slope = {Function::template Slope<Reach::kNear>(d, z.a), Function::template Slope<Reach::kNear>(d, z.b)};
+  } else {
+    f = {FarGate<Function>(d, z.a), FarGate<Function>(d, z.b)};
+    slope = {FarGateSlope<Function>(d, z.a), FarGateSlope<Function>(d, z.b)};
+  }
+}
+
+// A duo of storage T, or a part of one.
+template <bool kPart, Layout kLayout, class T>
+HWY_INLINE Duo<Tag<float>> TakeDuo(const T* p, size_t count) {
+  if constexpr (kPart) return LoadDuoPart<kLayout>(Tag<float>(), p, count);
+  return LoadDuo<kLayout>(Tag<float>(), p);
+}
+template <bool kPart, Layout kLayout, Nans kNans, class T>
+HWY_INLINE void PutDuo(const Duo<Tag<float>>& v, T* p, size_t count) {
+  if constexpr (kPart) {
+    StoreDuoPart<kLayout, kNans>(v, Tag<float>(), p, count);
+  } else {
+    StoreDuo<kLayout, kNans, Store::kCached>(v, Tag<float>(), p);
+  }
+}
+HWY_INLINE Duo<Tag<float>> Product(const Duo<Tag<float>>& x, const Duo<Tag<float>>& y) {
+  return {hn::Mul(x.a, y.a), hn::Mul(x.b, y.b)};
+}
+
+// loop.template Step<kPart>(i, count) for all columns, while other rows are fetched.
+template <class Loop, class Next>
+HWY_NOINLINE void GateLoop(Loop loop, size_t cols, Next next) {
+  constexpr size_t kWidth = 2 * hn::MaxLanes(Tag<float>());
+  size_t i = 0;
+  for (; i + kWidth <= cols; i += kWidth) {
+    loop.template Step<false>(i, kWidth);
+    next.template Fetch<kWidth>(i);
+  }
+  if (i < cols) loop.template Step<true>(i, cols - i);
+}
+
+// The source of a gate before the norm: h = x * f(gate). What is not finite shows in the sum of squares.
+template <class T, class Function>
+struct GatedSource {
+  const T* x;
+  const T* gate;
+  float* h;
+  template <bool kPart>
+  HWY_INLINE void Step(size_t i, size_t n) const {
+    const auto f = GateOfDuo<Function>(Tag<float>(), TakeDuo<kPart, Layout::kRuns>(gate + i, n));
+    PutDuo<kPart, Layout::kRuns, Nans::kNone>(Product(TakeDuo<kPart, Layout::kRuns>(x + i, n), f), h + i, n);
+  }
+};
+
+// round(v * r) * weight, times f(gate) where there is one, for columns of a row. v is x, or the buffer; T is the type of x.
+template <class Tv, class T, bool kRound, class Function>
+struct GatedSink {
+  static constexpr Layout kLayout = kLayoutOf<Tv, T>;
+  const Tv* from;
+  const float* weight;
+  const T* gate;
+  float r;
+  bool rounds_before;  // before the gate
+  T* y;
+
+  template <bool kPart>
+  HWY_INLINE void Step(size_t i, size_t n) const {
+    const Tag<float> d;
+    const auto r_of = hn::Set(d, r);
+    auto v = Map(TakeDuo<kPart, kLayout>(from + i, n), [&](V<Tag<float>> x) HWY_ATTR {
+      const auto c = hn::Mul(x, r_of);
+      return kRound ? RoundThrough<T, Nans::kNone>(d, c) : c;
+    });
+    v = Product(v, TakeDuo<kPart, kLayout>(weight + i, n));
+    if constexpr (!std::is_same_v<Function, None>) {
+      if (kRound && rounds_before) {
+        v = Map(v, [&](V<Tag<float>> t) HWY_ATTR { return RoundThrough<T, Nans::kPossible>(d, t); });
+      }
+      v = Product(v, GateOfDuo<Function>(d, TakeDuo<kPart, kLayout>(gate + i, n)));
+    }
+    PutDuo<kPart, kLayout, Nans::kPossible>(v, y + i, n);
+  }
+};
+template <class T, bool kRound, class Function>
+HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
+  const auto cols = static_cast<size_t>(call.cols);
+  const bool before = call.gate == Gate::kBefore, rounds_before = call.gated_type != Type::kNone;
+  const RowLeaves leaves(call.cols);
+  const PlainRange range(call.eps, call.eps_outside);
+  const auto eps = static_cast<float>(call.eps);
+  const bool over_gate = run.data[kY] == run.data[kGate];
+  const Flow flow = FlowOf(call, over_gate ? run.data[kY] : run.data[kX], run.data[kY]);
+  HWY_ALIGN float weight[kMostGated];
+  HWY_ALIGN float h[kMostGated];
+  HWY_ALIGN float sums[kBlockRows] = {};
+  WidenWeight(call, weight);
+  for (int64_t row = 0; row < run.count; ++row) {
+    const auto* x = reinterpret_cast<const T*>(run.data[kX] + row * run.stride[kX]);
+    const auto* gate = reinterpret_cast<const T*>(run.data[kGate] + row * run.stride[kGate]);
+    const auto next = NextRows<T, 2>::Of(run, {kX, kGate}, row + 1, call.cols, flow);
+    if (before) GateLoop(GatedSource<T, Function>{x, gate, h}, cols, next);
+    const float sum = call.shard != nullptr ? SharedSum(call, run.first + row)
+                      : before              ? RowSums(static_cast<const float*>(h), 0, 1, leaves, sums)
+                                            : RowSums(x, 0, 1, leaves, sums);
+    if (HWY_UNLIKELY(!range.Holds(sum))) {
+      RunGeneralRow(call, run, row);
+      continue;
+    }
+    float r;
+    RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
+    WriteInPieces(reinterpret_cast<T*>(run.data[kY] + row * run.stride[kY]), cols, flow, [&](size_t i, size_t n, T* to) HWY_ATTR {
+      if (before) {
+        GateLoop(GatedSink<float, T, kRound, None>{h + i, weight + i, nullptr, r, false, to}, n, NextRows<T, 2>());
+      } else {
+        GateLoop(GatedSink<T, T, kRound, Function>{x + i, weight + i, gate + i, r, rounds_before, to}, n, next.From(i));
+      }
+    });
+    if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
+  }
+  if (flow == Flow::kStreamed) hwy::FlushStream();
+}
+
+// Calls body(round, function) with what the call says, as types.
+template <class T, class Body>
+HWY_INLINE void WithGate(const Call& call, Body body) {
+  const auto by_function = [&](auto round) HWY_ATTR {
+    call.gate_function == GateFunction::kSilu ? body(round, SiluFunction()) : body(round, SigmoidFunction());
+  };
+  if constexpr (sizeof(T) == 2) {
+    if (call.scaled_type != Type::kNone) return by_function(std::true_type());
+  }
+  by_function(std::false_type());
+}
+
+template <class T>
+void GatedForward(const Call& call, const Run& run, const ColumnSums& sums) {
+  if (call.cols > static_cast<int64_t>(kMostGated) || !call.weight_finite) return GeneralForward(call, run, sums);
+  WithGate<T>(call, [&](auto round, auto function) HWY_ATTR { GatedRows<T, round(), decltype(function)>(call, run); });
+}
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_GATED_INL_H_

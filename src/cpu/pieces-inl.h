@@ -1,0 +1,92 @@
+// What the tuned fused loops share: rows that leave past the cache, and the fetching of rows that come next.
+#if defined(ISONORM_CPU_PIECES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_PIECES_INL_H_
+#undef ISONORM_CPU_PIECES_INL_H_
+#else
+#define ISONORM_CPU_PIECES_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/duo-inl.h"
+#include "cpu/write-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+// Brings one row of `cols` elements to `out`: write(i, count, to) makes `count` of them from column i on. A row that bypasses the
+// cache goes by whole lines through a buffer, because streaming stores are slow while loads miss the first-level cache.
+template <class T, class Write>
+HWY_INLINE void WriteInPieces(T* out, size_t cols, Flow flow, Write write) {
+  if (flow != Flow::kStreamed) return write(size_t{0}, cols, out);
+  constexpr size_t kPerLine = kLine / sizeof(T), kPiece = 512 / sizeof(T);
+  size_t i = std::min(ElementsToLine(out), cols);
+  if (i != 0) write(size_t{0}, i, out);
+  alignas(kLine) T stage[kPiece];
+  while (cols - i >= kPerLine) {
+    const size_t count = std::min(kPiece, (cols - i) / kPerLine * kPerLine);
+    write(i, count, stage);
+    StreamLines(stage, out + i, count * sizeof(T));
+    i += count;
+  }
+  if (i != cols) write(i, cols - i, out + i);
+}
+
+// A row out of its buffer, past the cache where that pays.
+template <class T>
+HWY_INLINE void CopyOut(const T* row, size_t cols, T* out, Flow flow) {
+  if (flow != Flow::kStreamed) {
+    std::memcpy(out, row, cols * sizeof(T));
+    return;
+  }
+  const size_t head = std::min(ElementsToLine(out), cols), whole = (cols - head) / (kLine / sizeof(T)) * (kLine / sizeof(T));
+  const hn::CappedTag<uint8_t, kLine> d;
+  std::memcpy(out, row, head * sizeof(T));
+  const auto* from = reinterpret_cast<const uint8_t*>(row + head);
+  auto* to = reinterpret_cast<uint8_t*>(out + head);
+  for (size_t i = 0; i < whole * sizeof(T); i += hn::Lanes(d)) StoreBits<Store::kStreamed>(hn::LoadU(d, from + i), d, to + i);
+  std::memcpy(out + head + whole, row + head + whole, (cols - head - whole) * sizeof(T));
+}
+
+// Rows of kRows tensors of T that come next, fetched with the columns of this one; not `on`: not at all. Nothing is read there, so
+// they may lie past the last row.
+template <class T, size_t kRows>
+struct NextRows {
+  bool on = false;
+  const char* row[kRows] = {};
+
+  // Row `index` of some tensors of a run, if that helps: short rows the hardware fetches better alone.
+  static HWY_INLINE NextRows Of(const Run& run, const RowTensor (&tensors)[kRows], int64_t index, int64_t cols, Flow flow) {
+    NextRows next;
+    next.on = flow > Flow::kCached && cols * static_cast<int64_t>(sizeof(T)) > 2 << 10;
+    for (size_t t = 0; t < kRows; ++t) next.row[t] = run.data[tensors[t]] + index * run.stride[tensors[t]];
+    return next;
+  }
+  // With kElements columns from i on.
+  template <size_t kElements>
+  HWY_INLINE void Fetch(size_t i) const {
+    if (!on) return;
+    HWY_UNROLL(4)
+    for (size_t line = 0; line < kElements * sizeof(T); line += kLine) {
+      HWY_UNROLL(3)
+      for (size_t t = 0; t < kRows; ++t) PrefetchFar(row[t] + i * sizeof(T) + line);
+    }
+  }
+  HWY_INLINE NextRows From(size_t column) const {
+    NextRows next = *this;
+    for (size_t t = 0; t < kRows; ++t) next.row[t] += column * sizeof(T);
+    return next;
+  }
+};
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_PIECES_INL_H_
