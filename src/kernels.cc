@@ -83,11 +83,12 @@ int FindFused(const Backend& backend, Operation operation, const Call& call) {
   const bool residual = call.has(kResidual), quantizes = call.quantizer.on, gated = call.gate != Gate::kNone;
   if (residual + quantizes + gated != 1 || call.cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
   if (residual && (call.type[kResidual] != x || (SizeOf(x) == 2 && call.sum_type != x))) return kKernels;
-  if (gated && (call.type[kGate] != x || (call.scaled_type != Type::kNone && call.scaled_type != x))) return kKernels;
+  if (gated && call.type[kGate] != x) return kKernels;
+  if (!residual && call.scaled_type != Type::kNone && call.scaled_type != x) return kKernels;
   const auto kind = residual ? Row::k_residual_cast : quantizes ? Row::k_plain_quantize : Row::k_plain_gate;
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
-    if (row.operation == operation && row.kind == kind && row.x == x && row.out == out && (gated || row.weight == call.weight_type) &&
+    if (row.operation == operation && row.kind == kind && row.x == x && row.out == out && (!residual || row.weight == call.weight_type) &&
         backend.kernels[id] != nullptr) {
       return id;
     }

@@ -23,7 +23,7 @@ void Add([[maybe_unused]] Kernel& kernel) {
   if constexpr (kParts == Parts::k_residual_cast) {
     kernel = ResidualForward<Tx, Tw>;
   } else if constexpr (kParts == Parts::k_plain_quantize) {
-    kernel = QuantizedForward<Tx, Tw>;
+    kernel = QuantizedForward<Tx>;
   } else {
     kernel = kOperation == Operation::k_forward ? GatedForward<Tx> : GatedBackward<Tx>;
   }

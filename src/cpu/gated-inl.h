@@ -7,7 +7,6 @@
 #define ISONORM_CPU_GATED_INL_H_
 #endif
 
-#include "cpu/chunk-inl.h"
 #include "cpu/pieces-inl.h"
 #include "cpu/tuned_forward-inl.h"
 
@@ -16,21 +15,6 @@ namespace isonorm {
 namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
-
-constexpr size_t kMostGated = 8 << 10;  // columns of the longest row that the buffers hold
-
-// The weight with its offset, or ones, in f32: loops are then compiled for the type of x alone.
-HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
-  const Tag<float> d;
-  const auto cols = static_cast<size_t>(call.cols);
-  if (call.weight_type == Type::kNone) {
-    std::fill(w, w + cols, 1.0f);
-    return;
-  }
-  const auto offset = hn::Set(d, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset));
-  ForStored<float>(call.weight, call.weight_type, 0, cols,
-                   [&](V<Tag<float>> v, size_t i) HWY_ATTR { hn::StoreU(hn::Add(v, offset), d, w + i); });
-}
 
 // Both vectors of gates, by one look at how far they reach: f, and its slope if that is wanted.
 template <class Function, class D>
@@ -54,24 +38,6 @@ HWY_INLINE void GateAndSlopeOfDuo(D d, const Duo<D>& z, Duo<D>& f, Duo<D>& slope
     f = {FarGate<Function>(d, z.a), FarGate<Function>(d, z.b)};
     slope = {FarGateSlope<Function>(d, z.a), FarGateSlope<Function>(d, z.b)};
   }
-}
-
-// A duo of storage T, or a part of one.
-template <bool kPart, Layout kLayout, class T>
-HWY_INLINE Duo<Tag<float>> TakeDuo(const T* p, size_t count) {
-  if constexpr (kPart) return LoadDuoPart<kLayout>(Tag<float>(), p, count);
-  return LoadDuo<kLayout>(Tag<float>(), p);
-}
-template <bool kPart, Layout kLayout, Nans kNans, class T>
-HWY_INLINE void PutDuo(const Duo<Tag<float>>& v, T* p, size_t count) {
-  if constexpr (kPart) {
-    StoreDuoPart<kLayout, kNans>(v, Tag<float>(), p, count);
-  } else {
-    StoreDuo<kLayout, kNans, Store::kCached>(v, Tag<float>(), p);
-  }
-}
-HWY_INLINE Duo<Tag<float>> Product(const Duo<Tag<float>>& x, const Duo<Tag<float>>& y) {
-  return {hn::Mul(x.a, y.a), hn::Mul(x.b, y.b)};
 }
 
 // loop.template Step<kPart>(i, count) for all columns, while other rows are fetched.
@@ -137,8 +103,8 @@ HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
   const auto eps = static_cast<float>(call.eps);
   const bool over_gate = run.data[kY] == run.data[kGate];
   const Flow flow = FlowOf(call, over_gate ? run.data[kY] : run.data[kX], run.data[kY]);
-  HWY_ALIGN float weight[kMostGated];
-  HWY_ALIGN float h[kMostGated];
+  HWY_ALIGN float weight[kMostColumns];
+  HWY_ALIGN float h[kMostColumns];
   HWY_ALIGN float sums[kBlockRows] = {};
   WidenWeight(call, weight);
   for (int64_t row = 0; row < run.count; ++row) {
@@ -181,7 +147,7 @@ HWY_INLINE void WithGate(const Call& call, Body body) {
 
 template <class T>
 void GatedForward(const Call& call, const Run& run, const ColumnSums& sums) {
-  if (call.cols > static_cast<int64_t>(kMostGated) || !call.weight_finite) return GeneralForward(call, run, sums);
+  if (call.cols > static_cast<int64_t>(kMostColumns) || !call.weight_finite) return GeneralForward(call, run, sums);
   WithGate<T>(call, [&](auto round, auto function) HWY_ATTR { GatedRows<T, round(), decltype(function)>(call, run); });
 }
 

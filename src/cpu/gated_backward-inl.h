@@ -213,14 +213,14 @@ class GatedGradientRows {
   const PlainRange range_;
   const bool before_;
   const Flow flow_;
-  HWY_ALIGN float weight_[kMostGated];
-  HWY_ALIGN float buffer_[kMostGated];
-  HWY_ALIGN T dgate_[kMostGated];
+  HWY_ALIGN float weight_[kMostColumns];
+  HWY_ALIGN float buffer_[kMostColumns];
+  HWY_ALIGN T dgate_[kMostColumns];
 };
 
 template <class T>
 void GatedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
-  if (call.cols > static_cast<int64_t>(kMostGated)) return GeneralBackward(call, run, sums);
+  if (call.cols > static_cast<int64_t>(kMostColumns)) return GeneralBackward(call, run, sums);
   WithGate<T>(call, [&](auto round, auto function)
                         HWY_ATTR { GatedGradientRows<T, round(), decltype(function)>(call, run, sums).Run(); });
 }

@@ -1,4 +1,5 @@
-// What the tuned fused loops share: rows that leave past the cache, and the fetching of rows that come next.
+// What the tuned fused loops share: the weight in f32, duos and parts of them, rows that leave past the cache, and the fetching
+// of rows that come next.
 #if defined(ISONORM_CPU_PIECES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_PIECES_INL_H_
 #undef ISONORM_CPU_PIECES_INL_H_
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/chunk-inl.h"
 #include "cpu/duo-inl.h"
 #include "cpu/write-inl.h"
 
@@ -17,6 +19,39 @@ namespace isonorm {
 namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
+
+constexpr size_t kMostColumns = 8 << 10;  // of the longest row that the buffers of fused loops hold
+
+// The weight with its offset, or ones, in f32: loops are then compiled for the type of x alone.
+HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
+  const Tag<float> d;
+  const auto cols = static_cast<size_t>(call.cols);
+  if (call.weight_type == Type::kNone) {
+    std::fill(w, w + cols, 1.0f);
+    return;
+  }
+  const auto offset = hn::Set(d, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset));
+  ForStored<float>(call.weight, call.weight_type, 0, cols,
+                   [&](V<Tag<float>> v, size_t i) HWY_ATTR { hn::StoreU(hn::Add(v, offset), d, w + i); });
+}
+
+// A duo of storage T, or a part of one.
+template <bool kPart, Layout kLayout, class T>
+HWY_INLINE Duo<Tag<float>> TakeDuo(const T* p, size_t count) {
+  if constexpr (kPart) return LoadDuoPart<kLayout>(Tag<float>(), p, count);
+  return LoadDuo<kLayout>(Tag<float>(), p);
+}
+template <bool kPart, Layout kLayout, Nans kNans, class T>
+HWY_INLINE void PutDuo(const Duo<Tag<float>>& v, T* p, size_t count) {
+  if constexpr (kPart) {
+    StoreDuoPart<kLayout, kNans>(v, Tag<float>(), p, count);
+  } else {
+    StoreDuo<kLayout, kNans, Store::kCached>(v, Tag<float>(), p);
+  }
+}
+HWY_INLINE Duo<Tag<float>> Product(const Duo<Tag<float>>& x, const Duo<Tag<float>>& y) {
+  return {hn::Mul(x.a, y.a), hn::Mul(x.b, y.b)};
+}
 
 // Brings one row of `cols` elements to `out`: write(i, count, to) makes `count` of them from column i on. A row that bypasses the
 // cache goes by whole lines through a buffer, because streaming stores are slow while loads miss the first-level cache.
@@ -72,7 +107,7 @@ struct NextRows {
     if (!on) return;
     HWY_UNROLL(4)
     for (size_t line = 0; line < kElements * sizeof(T); line += kLine) {
-      HWY_UNROLL(3)
+      HWY_UNROLL(4)
       for (size_t t = 0; t < kRows; ++t) PrefetchFar(row[t] + i * sizeof(T) + line);
     }
   }

@@ -13,39 +13,41 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// The byte of each value in the lowest bits of its lane.
-template <class D>
+// The byte of each value in the lowest bits of its lane. kNans: whether a value can be NaN.
+template <Nans kNans, class D>
 HWY_INLINE V<hn::RebindToUnsigned<D>> QuantizeToI8(D d, V<D> v) {
   const hn::RebindToUnsigned<D> du;
-  const auto number = hn::IfThenElseZero(hn::Eq(v, v), v);
-  const auto cut = hn::Min(hn::Max(number, hn::Set(d, -127.0f)), hn::Set(d, 127.0f));
+  if constexpr (kNans == Nans::kPossible) v = hn::IfThenElseZero(hn::Eq(v, v), v);
+  const auto cut = hn::Min(hn::Max(v, hn::Set(d, -127.0f)), hn::Set(d, 127.0f));
   return hn::BitCast(du, hn::Add(cut, hn::Set(d, 0x1.8p23f)));
 }
 
-template <class D>
+// Adding a power of two that is so much above the value rounds it to as many bits as the format keeps; below the least normal
+// number the power stays the same. The sum is the power and those bits, as an integer.
+template <Nans kNans, class D>
 HWY_INLINE V<hn::RebindToUnsigned<D>> QuantizeToFloat8(D d, V<D> v, const QuantFormat& format) {
   const hn::RebindToUnsigned<D> du;
-  const auto number = hn::Eq(v, v);
-  const auto sign = hn::And(hn::ShiftRight<24>(hn::BitCast(du, v)), hn::Set(du, 0x80u));
-  const auto magnitude = hn::Min(hn::Abs(hn::IfThenElseZero(number, v)), hn::Set(d, format.largest));
-  const auto bits = hn::BitCast(du, magnitude);
-  // Both formats keep the upper bits, 3 or 2 of the mantissa; one of the two shifts is taken by all lanes alike.
-  const auto shifted = [&](V<hn::RebindToUnsigned<D>> u)
-                           HWY_ATTR { return format.dropped_bits == 20 ? hn::ShiftRight<20>(u) : hn::ShiftRight<21>(u); };
-  const auto odd = hn::And(shifted(bits), hn::Set(du, 1u));
-  const auto half = hn::Set(du, (1u << (format.dropped_bits - 1)) - 1);
-  const auto normal = shifted(hn::Add(hn::Add(hn::Sub(bits, hn::Set(du, format.rebias)), half), odd));
-  const auto addend = hn::Set(d, format.addend);
-  const auto subnormal = hn::Sub(hn::BitCast(du, hn::Add(magnitude, addend)), hn::BitCast(du, addend));
-  const auto small = hn::Lt(magnitude, hn::Set(d, format.least_normal));
-  const auto out = hn::BitCast(du, hn::IfThenElse(small, hn::BitCast(d, subnormal), hn::BitCast(d, normal)));
+  const hn::RebindToSigned<D> di;
+  const auto number = kNans == Nans::kPossible ? hn::IfThenElseZero(hn::Eq(v, v), v) : v;
+  const auto magnitude = hn::Min(hn::Abs(number), hn::Set(d, format.largest));
+  const int dropped = format.dropped_bits, kept = 23 - dropped;
+  const auto exponent = hn::And(hn::BitCast(di, magnitude), hn::Set(di, 0x7F800000));
+  const auto least = hn::Set(di, static_cast<int32_t>(format.rebias + (1u << 23)));
+  const auto power = hn::Add(hn::Max(exponent, least), hn::Set(di, dropped << 23));
+  const auto bits = hn::Sub(hn::BitCast(di, hn::Add(magnitude, hn::BitCast(d, power))), power);
+  // One of the two shifts is taken by all lanes alike. The bits of a normal number have its leading 1.
+  const auto in_place = dropped == 20 ? hn::ShiftRight<20>(power) : hn::ShiftRight<21>(power);
+  const int32_t rest = (static_cast<int32_t>(format.rebias >> 23) + dropped + 1) << kept;
+  const auto out = hn::BitCast(du, hn::Add(bits, hn::Sub(in_place, hn::Set(di, rest))));
+  const auto code = hn::OrAnd(out, hn::ShiftRight<24>(hn::BitCast(du, v)), hn::Set(du, 0x80u));
+  if constexpr (kNans == Nans::kNone) return code;
   const auto nan = hn::BitCast(d, hn::Set(du, uint32_t{kNaNBitsFloat8}));
-  return hn::BitCast(du, hn::IfThenElse(number, hn::BitCast(d, hn::Or(out, sign)), nan));
+  return hn::BitCast(du, hn::IfThenElse(hn::Eq(v, v), hn::BitCast(d, code), nan));
 }
 
-template <class D>
+template <Nans kNans, class D>
 HWY_INLINE V<hn::RebindToUnsigned<D>> QuantizeTo(Type type, D d, V<D> v) {
-  return type == Type::kI8 ? QuantizeToI8(d, v) : QuantizeToFloat8(d, v, QuantFormatOf(type));
+  return type == Type::kI8 ? QuantizeToI8<kNans>(d, v) : QuantizeToFloat8<kNans>(d, v, QuantFormatOf(type));
 }
 
 // Values [from, from + n) of the chunk times the multiplier to bytes at `out`.
@@ -55,7 +57,7 @@ HWY_INLINE void QuantizeChunk(const Chunk<float>& chunk, size_t from, size_t n, 
   const auto by = hn::Set(d, multiplier);
   const size_t width = hn::Lanes(d);
   for (size_t i = 0; i < n; i += width) {
-    const auto codes = QuantizeTo(type, d, hn::Mul(hn::LoadU(d, chunk.v + from + i), by));
+    const auto codes = QuantizeTo<Nans::kPossible>(type, d, hn::Mul(hn::LoadU(d, chunk.v + from + i), by));
     const auto bytes = hn::TruncateTo(d8, codes);
     if (n - i >= width) {
       hn::StoreU(bytes, d8, out + i);
