@@ -54,21 +54,28 @@ HWY_INLINE Duo<Tag<float>> Product(const Duo<Tag<float>>& x, const Duo<Tag<float
 }
 
 // Brings one row of `cols` elements to `out`: write(i, count, to) makes `count` of them from column i on. A row that bypasses the
-// cache goes by whole lines through a buffer, because streaming stores are slow while loads miss the first-level cache.
+// cache goes by whole lines through a buffer, because streaming stores are slow while loads miss the first-level cache. kept: where
+// all of such a row stays, at the same place within a line as `out`; null: nowhere.
 template <class T, class Write>
-HWY_INLINE void WriteInPieces(T* out, size_t cols, Flow flow, Write write) {
+HWY_INLINE void WriteInPieces(T* out, size_t cols, Flow flow, Write write, T* kept = nullptr) {
   if (flow != Flow::kStreamed) return write(size_t{0}, cols, out);
-  constexpr size_t kPerLine = kLine / sizeof(T), kPiece = 512 / sizeof(T);
-  size_t i = std::min(ElementsToLine(out), cols);
-  if (i != 0) write(size_t{0}, i, out);
+  constexpr size_t kPerLine = kLine / sizeof(T), kPiece = sizeof(T) == 2 ? 512 : 128;  // measured
   alignas(kLine) T stage[kPiece];
+  const auto write_part = [&](size_t i, size_t count) HWY_ATTR {
+    if (count == 0) return;
+    write(i, count, kept == nullptr ? out + i : kept + i);
+    if (kept != nullptr) std::memcpy(out + i, kept + i, count * sizeof(T));
+  };
+  size_t i = std::min(ElementsToLine(out), cols);
+  write_part(0, i);
   while (cols - i >= kPerLine) {
     const size_t count = std::min(kPiece, (cols - i) / kPerLine * kPerLine);
-    write(i, count, stage);
-    StreamLines(stage, out + i, count * sizeof(T));
+    T* const to = kept == nullptr ? stage : kept + i;
+    write(i, count, to);
+    StreamLines(to, out + i, count * sizeof(T));
     i += count;
   }
-  if (i != cols) write(i, cols - i, out + i);
+  write_part(i, cols - i);
 }
 
 // A row out of its buffer, past the cache where that pays.

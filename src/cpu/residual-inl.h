@@ -15,38 +15,25 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// sum = round(x + residual), while the next row of both is fetched, if there are any. What is not finite shows in the sum of
-// squares, and such rows take another way.
+// sum = round(x + residual), while the next row of both is fetched. What is not finite shows in the sum of squares, and such rows
+// take another way.
 template <class T>
-HWY_INLINE void AddRows(const T* x, const T* residual, size_t cols, T* HWY_RESTRICT sum, const char* next_x,
-                        const char* next_residual) {
+HWY_NOINLINE void AddRows(const T* x, const T* residual, size_t cols, T* HWY_RESTRICT sum, NextRows<T, 2> next) {
   constexpr Layout kLayout = kLayoutOf<T, T>;
-  const Tag<float> d;
-  const auto add = [](V<Tag<float>> a, V<Tag<float>> b) HWY_ATTR { return hn::Add(a, b); };
-  const size_t step = 2 * hn::MaxLanes(d);
+  constexpr size_t kStep = 2 * hn::MaxLanes(Tag<float>());
+  const auto add = [&](auto part, size_t i, size_t n) HWY_ATTR {
+    constexpr bool kPart = part();
+    const auto a = TakeDuo<kPart, kLayout>(x + i, n), b = TakeDuo<kPart, kLayout>(residual + i, n);
+    PutDuo<kPart, kLayout, Nans::kNone>(Duo<Tag<float>>(hn::Add(a.a, b.a), hn::Add(a.b, b.b)), sum + i, n);
+  };
   size_t i = 0;
-  for (; i + 4 * step <= cols; i += 4 * step) {
+  for (; i + 4 * kStep <= cols; i += 4 * kStep) {
     HWY_UNROLL(4)
-    for (size_t k = i; k < i + 4 * step; k += step) {
-      StoreDuo<kLayout, Nans::kNone, Store::kCached>(Map(LoadDuo<kLayout>(d, x + k), LoadDuo<kLayout>(d, residual + k), add), d,
-                                                     sum + k);
-    }
-    if (next_x != nullptr) {
-      HWY_UNROLL(8)
-      for (size_t line = 0; line < 4 * step * sizeof(T); line += kLine) {
-        PrefetchFar(next_x + i * sizeof(T) + line);
-        PrefetchFar(next_residual + i * sizeof(T) + line);
-      }
-    }
+    for (size_t k = i; k < i + 4 * kStep; k += kStep) add(std::false_type(), k, kStep);
+    next.template Fetch<4 * kStep>(i);
   }
-  for (; i + step <= cols; i += step) {
-    StoreDuo<kLayout, Nans::kNone, Store::kCached>(Map(LoadDuo<kLayout>(d, x + i), LoadDuo<kLayout>(d, residual + i), add), d,
-                                                   sum + i);
-  }
-  if (i == cols) return;
-  StoreDuoPart<kLayout, Nans::kNone>(
-      Map(LoadDuoPart<kLayout>(d, x + i, cols - i), LoadDuoPart<kLayout>(d, residual + i, cols - i), add), d, sum + i,
-      cols - i);
+  for (; i + kStep <= cols; i += kStep) add(std::false_type(), i, kStep);
+  if (i < cols) add(std::true_type(), i, cols - i);
 }
 
 template <class T, class Tw, bool kOffset>
@@ -60,17 +47,26 @@ HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
   const char* const residual = run.data[kResidual];
   char* const sum_out = run.data[kResidualOut];
   const bool in_place_sum = sum_out == run.data[kX] || sum_out == residual;
+  const bool streams = sum_out != nullptr && flow == Flow::kStreamed && !in_place_sum;
   // A sum that stays in the cache needs no buffer; over an input it does, for the row may have to be done again.
-  const bool buffered = sum_out == nullptr || in_place_sum || flow == Flow::kStreamed;
-  HWY_ALIGN T buffer[kMostBuffered / sizeof(T)];
-  RowWriter<T, Tw, T, kOffset> writer(call, run, flow, buffer);
+  const bool buffered = sum_out == nullptr || in_place_sum || streams;
+  alignas(kLine) char buffer[kMostBuffered + kLine];
+  RowWriter<T, Tw, T, kOffset> writer(call, run, flow, reinterpret_cast<const T*>(buffer));
   HWY_ALIGN float sums[kBlockRows] = {};
   for (int64_t row = 0; row < run.count; ++row) {
     const auto* x = reinterpret_cast<const T*>(run.data[kX] + row * run.stride[kX]);
     const char* const more = residual + row * run.stride[kResidual];
-    T* const sum = buffered ? buffer : reinterpret_cast<T*>(sum_out + row * run.stride[kResidualOut]);
-    AddRows(x, reinterpret_cast<const T*>(more), cols, sum, writer.FetchesAhead() ? writer.Ahead(row) : nullptr,
-            more + run.stride[kResidual]);
+    auto* const out = sum_out == nullptr ? nullptr : reinterpret_cast<T*>(sum_out + row * run.stride[kResidualOut]);
+    const size_t place = streams ? reinterpret_cast<uintptr_t>(out) % kLine : 0;
+    T* const sum = buffered ? reinterpret_cast<T*>(buffer + place) : out;
+    const auto next = NextRows<T, 2>::Of(run, {kX, kResidual}, row + 1, call.cols, flow);
+    const auto add = [&](size_t i, size_t n, T* to)
+                         HWY_ATTR { AddRows(x + i, reinterpret_cast<const T*>(more) + i, n, to, next.From(i)); };
+    if (streams) {
+      WriteInPieces(out, cols, flow, add, sum);
+    } else {
+      add(0, cols, sum);
+    }
 #if ISONORM_LEAF_NETWORK
     const float square = call.shard != nullptr ? SharedSum(call, run.first + row)
                          : writer.FetchesAhead()
@@ -87,9 +83,7 @@ HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
     RstdOfSums(&square, 1, call.counted(), eps, call.eps_outside, &r);
     writer.ReadFrom(sum);
     writer.Write(row, 1, &r);
-    if (sum_out != nullptr && buffered) {
-      CopyOut(sum, cols, reinterpret_cast<T*>(sum_out + row * run.stride[kResidualOut]), in_place_sum ? Flow::kCached : flow);
-    }
+    if (out != nullptr && buffered && !streams) std::memcpy(out, sum, cols * sizeof(T));
     if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
   }
   writer.Finish();
