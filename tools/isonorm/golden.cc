@@ -195,7 +195,8 @@ GoldenCase ParseCase(Line& line) {
   }
   ParseQuantization(line, &c);
   ParseRotation(line, &c);
-  if (c.ranks > kMaxRanks || (c.ranks > 0 && (c.rope != 0 || c.op == Op::kDoubleBackward))) line.Reject("ranks");
+  const bool one_call = c.rope != 0 || c.op == Op::kDoubleBackward;
+  if (c.ranks > kMaxRanks || (c.ranks > 1 && c.cols / c.ranks < 8) || (c.ranks > 0 && one_call)) line.Reject("ranks");
   if (c.part_rows > 0 && (c.rope != 0 || !c.backward())) line.Reject("part_rows");
   return c;
 }
