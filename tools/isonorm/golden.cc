@@ -13,6 +13,7 @@ namespace isonorm_cli {
 namespace {
 
 constexpr int64_t kMaxElements = int64_t{1} << 30;  // more is a broken line, not a test
+constexpr int64_t kMaxRanks = 1024;
 
 std::vector<std::string_view> Split(std::string_view text, char separator) {
   std::vector<std::string_view> fields;
@@ -58,6 +59,11 @@ class Line {
   }
 
   bool Has(std::string_view column) const { return fields_.contains(column); }
+
+  // Of a column that older files do not have.
+  int64_t Count(std::string_view column, int64_t least, int64_t otherwise) {
+    return Has(column) ? Num<int64_t>(column, least) : otherwise;
+  }
 
   Type ElementType(std::string_view column, bool optional) {
     const std::optional<Type> type = TypeOf(Text(column));
@@ -114,7 +120,7 @@ isonorm_contract ParseContract(Line& line) {
   return contract;
 }
 
-// Columns that older files do not have.
+// Columns that older files, and lines of other variants, do not have.
 void ParseQuantization(Line& line, GoldenCase* c) {
   if (!line.Has("scale_kind")) return;
   const auto kind = line.Choice<int32_t>("scale_kind", {{"-", 0},
@@ -138,7 +144,22 @@ void ParseQuantization(Line& line, GoldenCase* c) {
   } else {
     q.min_scale = number;
   }
-  c->expected[kScale] = line.DigestOf("scale");
+}
+
+void ParseRotation(Line& line, GoldenCase* c) {
+  if (!line.Has("rope")) return;
+  c->rope = line.Choice<int32_t>("rope", {{"-", 0}, {"half", ISONORM_ROPE_HALF}, {"interleaved", ISONORM_ROPE_INTERLEAVED}});
+  c->contract.rotation_rounding =
+      line.Choice<int32_t>("rotation_rounding", {{"none", ISONORM_ROUND_NONE}, {"to_x", ISONORM_ROUND_TO_X}});
+  c->table = line.ElementType("table", c->rope == 0);
+  c->positions = line.ElementType("positions", true);
+  c->pairs = line.Num<int64_t>("pairs", 0);
+  c->table_rows = line.Num<int64_t>("table_rows", c->rope != 0 ? 1 : 0);
+  c->position_offset = line.Num<int64_t>("position_offset", 0);
+  c->heads = line.Num<int64_t>("heads", 1);
+  if (c->pairs > c->cols) line.Reject("pairs");
+  if (c->table_rows > kMaxElements / (c->pairs > 0 ? c->pairs : 1)) line.Reject("table_rows");
+  if (c->heads < 1 || c->rows % c->heads != 0) line.Reject("heads");
 }
 
 bool IsControl(char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; }
@@ -146,7 +167,8 @@ bool IsControl(char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\
 GoldenCase ParseCase(Line& line) {
   GoldenCase c;
   c.id = line.Text("case");
-  c.backward = line.Choice<bool>("op", {{"forward", false}, {"backward", true}});
+  c.op =
+      line.Choice<Op>("op", {{"forward", Op::kForward}, {"backward", Op::kBackward}, {"double_backward", Op::kDoubleBackward}});
   c.contract = ParseContract(line);
   c.eps = line.Num<double>("eps", 0.0);
   c.x = line.ElementType("x", false);
@@ -154,8 +176,10 @@ GoldenCase ParseCase(Line& line) {
   c.bias = line.ElementType("bias", true);
   c.out = line.ElementType("out", false);
   c.residual = line.ElementType("residual", true);
-  c.dy = line.ElementType("dy", !c.backward);
+  c.dy = line.ElementType("dy", c.op == Op::kForward);
   c.dresidual = line.ElementType("dresidual", true);
+  if (line.Has("ddx")) c.ddx = line.ElementType("ddx", true);
+  if (line.Has("ddw")) c.ddweight = line.ElementType("ddw", true);
   c.rows = line.Num<int64_t>("rows", 0);
   c.cols = line.Num<int64_t>("cols", 1);
   c.groups = line.Num<int64_t>("groups", 1);
@@ -164,8 +188,16 @@ GoldenCase ParseCase(Line& line) {
   c.seed = line.Num<uint64_t>("seed", 0);
   if (c.cols > kMaxElements) line.Reject("cols");
   if (c.rows > kMaxElements / (c.cols > 0 ? c.cols : 1)) line.Reject("rows");
-  for (size_t i = 0; i < kScale; ++i) c.expected[i] = line.DigestOf(kOutputNames[i]);
+  c.ranks = line.Count("ranks", 0, 0);
+  c.part_rows = line.Count("part_rows", 0, 0);
+  for (size_t i = 0; i < kOutputCount; ++i) {
+    if (i < kScale || line.Has(kOutputNames[i])) c.expected[i] = line.DigestOf(kOutputNames[i]);
+  }
   ParseQuantization(line, &c);
+  ParseRotation(line, &c);
+  const bool one_call = c.rope != 0 || c.op == Op::kDoubleBackward;
+  if (c.ranks > kMaxRanks || (c.ranks > 1 && c.cols / c.ranks < 8) || (c.ranks > 0 && one_call)) line.Reject("ranks");
+  if (c.part_rows > 0 && (c.rope != 0 || !c.backward())) line.Reject("part_rows");
   return c;
 }
 
@@ -187,7 +219,7 @@ GoldenFile ParseGolden(std::string name, std::string_view text) {
     if (row.ends_with('\r')) row.remove_suffix(1);
     if (row.empty() || row.starts_with('#')) continue;
     const std::vector<std::string_view> fields = Split(row, '\t');
-    if (head.empty()) {
+    if (head.empty() || fields.front() == "case") {
       head = fields;
       continue;
     }

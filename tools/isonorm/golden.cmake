@@ -11,8 +11,11 @@ configure_file("${CMAKE_CURRENT_LIST_DIR}/golden_shipped.cc.in" "${CMAKE_CURRENT
 add_library(isonorm_golden STATIC
   "${CMAKE_CURRENT_LIST_DIR}/golden.cc"
   "${CMAKE_CURRENT_LIST_DIR}/golden_buffer.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/golden_check.cc"
   "${CMAKE_CURRENT_LIST_DIR}/golden_data.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/golden_parallel.cc"
   "${CMAKE_CURRENT_LIST_DIR}/golden_run.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/golden_tensors.cc"
   "${CMAKE_CURRENT_BINARY_DIR}/golden_shipped.cc")
 target_compile_features(isonorm_golden PUBLIC cxx_std_20)
 # The values are exact sums and products; a fused multiply-add must not change them.

@@ -33,24 +33,33 @@ class Fnv {
 using Digest = std::optional<uint64_t>;  // nothing: not produced
 std::string ToString(const Digest& digest);
 
-enum Output { kY, kRstd, kResidualOut, kDx, kDweight, kDbias, kDgate, kScale, kOutputCount };
-inline constexpr std::array<const char*, kOutputCount> kOutputNames = {"y",  "rstd", "residual_out", "dx",
-                                                                       "dw", "db",   "dgate",        "scale"};
+enum Output { kY, kRstd, kResidualOut, kDx, kDweight, kDbias, kDgate, kScale, kDdy, kExchanged, kParts, kOutputCount };
+inline constexpr std::array<const char*, kOutputCount> kOutputNames = {
+    "y", "rstd", "residual_out", "dx", "dw", "db", "dgate", "scale", "ddy", "exchanged", "parts"};
+
+enum class Op { kForward, kBackward, kDoubleBackward };
 
 struct GoldenCase {
   std::string id;
   std::string line;  // as in the file, for messages
-  bool backward = false;
+  Op op = Op::kForward;
   isonorm_contract contract = {};
   double eps = 0;
-  Type x, weight, bias, out, residual, dy, dresidual;
+  Type x, weight, bias, out, residual, dy, dresidual, ddx = Type::kNone, ddweight = Type::kNone;
   int64_t rows = 0, cols = 0, groups = 1, window = 0;
   isonorm_quantization quantization = {};  // struct_size 0: none
   float static_scale = 0;
+  int32_t rope = 0;  // style of a rotation; 0: none
+  Type table = Type::kNone, positions = Type::kNone;
+  int64_t pairs = 0, table_rows = 0, position_offset = 0;
+  int64_t heads = 1;                 // rows that share a position
+  int64_t ranks = 0, part_rows = 0;  // 0: rows are not shared; gradients are not computed in parts
   DataKind data;
   uint64_t seed = 0;
   std::array<Digest, kOutputCount> expected;
 
+  bool backward() const { return op == Op::kBackward; }
+  int64_t tokens() const { return rows / heads; }
   bool has_gate() const { return contract.gate_place != ISONORM_GATE_NONE; }
   Type gate() const { return has_gate() ? x : Type::kNone; }
   bool quantizes() const { return quantization.struct_size != 0; }

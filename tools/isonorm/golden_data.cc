@@ -130,7 +130,7 @@ isonorm_dtype DtypeOf(Type type) {
 
 double ValueAt(Role role, DataKind kind, uint64_t seed, uint64_t index, int64_t row) {
   const uint64_t own_seed = seed + static_cast<uint64_t>(role);
-  if (role == Role::kX) return XAt(kind, own_seed, index, row);
+  if (role == Role::kX || role == Role::kDdx) return XAt(kind, own_seed, index, row);
   if (role != Role::kGate) return PlainAt(own_seed, index);
   if (kind == DataKind::kSpecial) return XAt(kind, own_seed, index, row);
   constexpr std::array<float, 3> kReach = {1.0f, 4.0f, 40.0f};  // the last one takes silu beyond every limit it has
@@ -156,6 +156,26 @@ std::vector<uint8_t> MakeData(Role role, DataKind kind, uint64_t seed, int64_t r
     for (int64_t col = 0; col < cols; ++col, out += size) {
       Store(ValueAt(role, kind, seed, static_cast<uint64_t>(row * cols + col), row), type, out);
     }
+  }
+  return bytes;
+}
+
+std::vector<uint8_t> MakeTable(Table table, uint64_t seed, int64_t rows, int64_t pairs, Type type) {
+  const size_t size = SizeOf(type);
+  std::vector<uint8_t> bytes(static_cast<size_t>(rows) * static_cast<size_t>(pairs) * size);
+  for (size_t i = 0; i < bytes.size() / size; ++i) {
+    const double tangent = PlainAt(seed + static_cast<uint64_t>(Role::kAngle), i), square = tangent * tangent;
+    Store((table == Table::kCos ? 1 - square : 2 * tangent) / (1 + square), type, &bytes[i * size]);
+  }
+  return bytes;
+}
+
+std::vector<uint8_t> MakePositions(uint64_t seed, int64_t tokens, int64_t table_rows, Type type) {
+  const size_t size = SizeOf(type);
+  std::vector<uint8_t> bytes(static_cast<size_t>(tokens) * size);
+  for (size_t i = 0; i < static_cast<size_t>(tokens); ++i) {
+    const uint64_t position = BitsAt(seed + static_cast<uint64_t>(Role::kPosition), i) % static_cast<uint64_t>(table_rows);
+    type == Type::kI64 ? Put(position, &bytes[i * size]) : Put(static_cast<uint32_t>(position), &bytes[i * size]);
   }
   return bytes;
 }

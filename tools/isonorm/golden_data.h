@@ -21,7 +21,7 @@ const char* NameOf(Type type);
 std::optional<Type> TypeOf(std::string_view name);
 isonorm_dtype DtypeOf(Type type);
 
-// How x is distributed. All other tensors are kPlain, but for the gate, see ValueAt().
+// How x and ddx are distributed. All other tensors are kPlain, but for the gate, see ValueAt().
 enum class DataKind {
   kPlain,    // sums of four uniform values, in (-4, 4)
   kWide,     // exponents spread over 2^-30 to 2^30
@@ -40,7 +40,7 @@ enum class DataKind {
 std::optional<DataKind> DataKindOf(std::string_view name);
 
 // The tensors that a case reads. The number is what the tensor adds to the case's seed.
-enum class Role { kX = 0, kWeight = 1, kResidual = 2, kBias = 3, kDy = 4, kDresidual = 5, kGate = 6 };
+enum class Role { kX, kWeight, kResidual, kBias, kDy, kDresidual, kGate, kDdx, kDdweight, kAngle, kPosition };
 
 // Element `index` = row * cols + col of a tensor, before it is rounded to its storage type. For vectors, row is 0.
 double ValueAt(Role role, DataKind kind, uint64_t seed, uint64_t index, int64_t row);
@@ -50,5 +50,12 @@ void Store(double value, Type type, uint8_t* out);
 
 // The whole tensor as compact row-major bytes.
 std::vector<uint8_t> MakeData(Role role, DataKind kind, uint64_t seed, int64_t rows, int64_t cols, Type type);
+
+// Tables of cosines and sines, [rows, pairs]: of the angles whose half has a plain value as its tangent, which needs no library.
+enum class Table { kCos, kSin };
+std::vector<uint8_t> MakeTable(Table table, uint64_t seed, int64_t rows, int64_t pairs, Type type);
+
+// Rows of a table, one for each token.
+std::vector<uint8_t> MakePositions(uint64_t seed, int64_t tokens, int64_t table_rows, Type type);
 
 }  // namespace isonorm_cli

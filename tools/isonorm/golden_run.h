@@ -1,8 +1,11 @@
 // Puts golden cases to the library through its C ABI, in several memory layouts and call forms, and compares digests.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,9 +49,12 @@ struct Tally {
   void Add(Mismatch mismatch);
 };
 
+// The bytes of every output, compact and row-major; nothing where a case has none.
+using Produced = std::array<std::optional<std::vector<uint8_t>>, kOutputCount>;
+
 // Runs one case, with the target that is chosen now, in every setup. A call that fails, runs on another target than `target`,
-// writes outside its outputs or changes an input is a mismatch, and so is any digest that differs.
-void CheckCase(const GoldenCase& golden, const std::string& target, const std::vector<Setup>& setups, Tally* tally);
+// writes outside its outputs or changes an input is a mismatch, and so is any digest that differs. Returns what was produced last.
+Produced CheckCase(const GoldenCase& golden, const std::string& target, const std::vector<Setup>& setups, Tally* tally);
 
 // Chooses the target, runs every case and goes back to the target that was chosen before. An absent target is a mismatch.
 // `after_case` is called between cases, for progress; it may throw.
