@@ -58,8 +58,8 @@ constexpr TunedIds kTuned(false), kTunedRope(true);
 
 // No tuned loop has any of these.
 bool HasMore(const Call& call) {
-  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
-         call.has(kDresidual) || call.dbias != nullptr;
+  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone || call.has(kDresidual) ||
+         call.dbias != nullptr;
 }
 
 // And at most one rounding of x * rstd.
@@ -88,8 +88,8 @@ int FindFused(const Backend& backend, Operation operation, const Call& call) {
   const auto kind = residual ? Row::k_residual_cast : quantizes ? Row::k_plain_quantize : Row::k_plain_gate;
   for (int id = 0; id < kKernels; ++id) {
     const Row& row = kRows[id];
-    if (row.operation == operation && row.kind == kind && row.x == x && row.out == out && (!residual || row.weight == call.weight_type) &&
-        backend.kernels[id] != nullptr) {
+    if (row.operation == operation && row.kind == kind && row.x == x && row.out == out &&
+        (!residual || row.weight == call.weight_type) && backend.kernels[id] != nullptr) {
       return id;
     }
   }

@@ -84,7 +84,8 @@ isonorm_status AddShard(const ShardTensors& tensors, int64_t window, CallBuilder
   if (status == ISONORM_OK && !call->backward) status = SetRound(tensors.round, *call, shard);
   if (status != ISONORM_OK) return status;
   if (call->rope.on) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "rope is given, but must be null where ranks share the rows: heads are whole on one rank.");
+    return Fail(ISONORM_ERROR_ARGUMENT,
+                "rope is given, but must be null where ranks share the rows: heads are whole on one rank.");
   }
   if (call->backward && call->type[kRstd] != Type::kNone) {
     return Fail(ISONORM_ERROR_ARGUMENT, "rstd is given together with a shard, but shard.statistic takes its place.");

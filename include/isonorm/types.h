@@ -46,7 +46,7 @@ typedef enum isonorm_status {
   ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
   ISONORM_ERROR_INTERNAL = 19,   /* a defect in isonorm */
   ISONORM_ERROR_QUANTIZATION = 20, /* a field of isonorm_quantization, or a static scale, is not allowed */
-  ISONORM_ERROR_SPLIT = 21,         /* ranks that would split a leaf of the row, or parts that would split a block of rows */
+  ISONORM_ERROR_SPLIT = 21,        /* ranks that would split a leaf of the row, or parts that would split a block of rows */
   ISONORM_ERROR_ROPE = 22          /* a field of isonorm_rope is not allowed, or a position lies outside the table */
 } isonorm_status;
 

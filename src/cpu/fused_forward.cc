@@ -38,7 +38,7 @@ void AddFused([[maybe_unused]] Backend& backend) {
   using namespace storage;  // NOLINT(build/namespaces)
 #define ISONORM_TUNED(operation, x, weight, out)
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_FUSED(operation, source, sink, x, weight, out)                \
+#define ISONORM_FUSED(operation, source, sink, x, weight, out)          \
   Add<Operation::k_##operation, Parts::k_##source##_##sink, x, weight>( \
       backend.kernels[k_##operation##_##source##_##sink##_##x##_##weight##_##out]);
 #include "kernels.inc"

@@ -121,13 +121,14 @@ HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
     }
     float r;
     RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
-    WriteInPieces(reinterpret_cast<T*>(run.data[kY] + row * run.stride[kY]), cols, flow, [&](size_t i, size_t n, T* to) HWY_ATTR {
-      if (before) {
-        GateLoop(GatedSink<float, T, kRound, None>{h + i, weight + i, nullptr, r, false, to}, n, NextRows<T, 2>());
-      } else {
-        GateLoop(GatedSink<T, T, kRound, Function>{x + i, weight + i, gate + i, r, rounds_before, to}, n, next.From(i));
-      }
-    });
+    WriteInPieces(
+        reinterpret_cast<T*>(run.data[kY] + row * run.stride[kY]), cols, flow, [&](size_t i, size_t n, T* to) HWY_ATTR {
+          if (before) {
+            GateLoop(GatedSink<float, T, kRound, None>{h + i, weight + i, nullptr, r, false, to}, n, NextRows<T, 2>());
+          } else {
+            GateLoop(GatedSink<T, T, kRound, Function>{x + i, weight + i, gate + i, r, rounds_before, to}, n, next.From(i));
+          }
+        });
     if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
   }
   if (flow == Flow::kStreamed) hwy::FlushStream();

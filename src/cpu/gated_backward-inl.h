@@ -70,7 +70,8 @@ struct GatedGradient {
     const auto v = TakeDuo<kPart, kRuns>(dy + i, n);
     const auto c = Map(TakeDuo<kPart, kRuns>(x + i, n), [&](V<Tag<float>> of) HWY_ATTR { return hn::Mul(of, r_of); });
     if (sums != nullptr) {
-      const auto sum = Map(v, c, TakeDuo<kPart, kRuns>(sums + i, n), [&](V<Tag<float>> a, V<Tag<float>> b, V<Tag<float>> s)
+      const auto sum = Map(v, c, TakeDuo<kPart, kRuns>(sums + i, n),
+                           [&](V<Tag<float>> a, V<Tag<float>> b, V<Tag<float>> s)
                                HWY_ATTR { return Fma(a, kRound ? RoundThrough<T, Nans::kNone>(d, b) : b, s); });
       PutDuo<kPart, kRuns, Nans::kNone>(sum, sums + i, n);  // NaNs become canonical where dweight is stored
     }

@@ -50,7 +50,7 @@ struct ScaledRow {
       const auto scaled = hn::Mul(v, r_of);
       return kRound ? RoundThrough<Tx, Nans::kNone>(d, scaled) : scaled;
     });
-    return Product(c, TakeDuo<kPart, kPart ? kLayout : Layout::kRuns>(weight + i, n));
+    return Product(c, TakeDuo < kPart, kPart ? kLayout : Layout::kRuns > (weight + i, n));
   }
 };
 

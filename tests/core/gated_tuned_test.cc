@@ -72,7 +72,8 @@ constexpr std::array<Type, 3> kTypes = {Type::kF32, Type::kBf16, Type::kF16};
 TEST_P(TunedGateTest, Widths) {
   uint64_t seed = 1;
   for (const Type type : kTypes) {
-    for (const int64_t cols : {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 320, 1000, 2880, 4096, 8191, 8192, 8193}) {
+    for (const int64_t cols :
+         {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 320, 1000, 2880, 4096, 8191, 8192, 8193}) {
       for (int turn = 0; turn < 6; ++turn, ++seed) {
         Problem p = Gated(type, 1 + static_cast<int64_t>(seed % 4), cols, seed);
         p.odd = seed % 4 == 0 ? (1u << kX) | (1u << kDy) : seed % 4 == 1 ? 1u << kGate : seed % 4 == 2 ? 1u << kWeight : 0;
@@ -98,8 +99,9 @@ TEST_P(TunedGateTest, Rows) {
 // Gates on both sides of where the short way of f ends, alone and among near ones.
 TEST_P(TunedGateTest, FarGates) {
   const float infinity = std::numeric_limits<float>::infinity();
-  const std::array<float, 14> far = {69.0f, std::nextafter(69.0f, infinity), 88.0f, 100.0f, 104.0f, 149.0f, 150.0f, 151.0f,
-                                     1e30f, infinity, std::numeric_limits<float>::quiet_NaN(), 70.5f, 87.25f, 0.0f};
+  const std::array<float, 14> far = {
+      69.0f,    std::nextafter(69.0f, infinity),         88.0f, 100.0f, 104.0f, 149.0f, 150.0f, 151.0f, 1e30f,
+      infinity, std::numeric_limits<float>::quiet_NaN(), 70.5f, 87.25f, 0.0f};
   uint64_t seed = 1;
   for (const Type type : kTypes) {
     for (size_t every = 1; every <= 40; every += 13) {

@@ -7,9 +7,9 @@
 namespace core_test {
 namespace {
 
-constexpr std::array<const char*, kSlots> kNames = {"x",         "weight",  "bias",     "residual",     "gate", "dy",
-                                                    "dresidual", "ddx",     "ddweight", "residual_out", "rstd", "y",
-                                                    "dx",        "dweight", "dbias",    "dgate",        "ddy",  "scale",    "cos",    "sin",      "positions"};
+constexpr std::array<const char*, kSlots> kNames = {
+    "x", "weight", "bias",    "residual", "gate",  "dy",  "dresidual", "ddx", "ddweight", "residual_out", "rstd",
+    "y", "dx",     "dweight", "dbias",    "dgate", "ddy", "scale",     "cos", "sin",      "positions"};
 constexpr std::array<Type, 3> kNarrow = {Type::kF32, Type::kBf16, Type::kF16};
 
 // Draws from one seed.
