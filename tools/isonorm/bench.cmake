@@ -15,6 +15,7 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/bench_rope.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_rows.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_smooth.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/bench_steps.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_stream.cc"
   "${CMAKE_CURRENT_LIST_DIR}/bench_timing.cc")
 target_compile_features(isonorm_bench PUBLIC cxx_std_20)
@@ -24,13 +25,14 @@ target_include_directories(isonorm_bench SYSTEM PRIVATE "${HWY_INCLUDE_DIR}")
 target_compile_definitions(isonorm_bench PRIVATE HWY_IS_DEBUG_BUILD=0)  # its assertions would need libhwy
 target_link_libraries(isonorm_bench PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json)
 
-# The baseline is what these flags make of the textbook loop. They stay on this one file: given to the linker, -ffast-math
+# The baselines are what these flags make of textbook loops. They stay on these files: given to the linker, -ffast-math
 # would make the whole program flush subnormal numbers to zero.
 set(_plain_options -O3 -ffast-math)
 if(NOT CMAKE_CROSSCOMPILING)
   list(APPEND _plain_options -march=native)
 endif()
-set_source_files_properties("${CMAKE_CURRENT_LIST_DIR}/bench_plain.cc" PROPERTIES COMPILE_OPTIONS "${_plain_options}")
+set_source_files_properties("${CMAKE_CURRENT_LIST_DIR}/bench_plain.cc" "${CMAKE_CURRENT_LIST_DIR}/bench_steps.cc"
+  PROPERTIES COMPILE_OPTIONS "${_plain_options}")
 
 if(ISONORM_BUILD_TESTS)
   enable_testing()

@@ -4,12 +4,15 @@
 #include "bench.h"
 #include "bench_call.h"
 #include "bench_loops.h"
+#include "bench_plain.h"
+#include "bench_steps.h"
 
 namespace isonorm_cli::bench {
 namespace {
 
 using isonorm::const_tensor;
 using isonorm::dtype;
+using isonorm::forward_args;
 using isonorm::tensor;
 
 int64_t RowsOf(const Row& row, const Settings& settings) {
@@ -32,6 +35,7 @@ isonorm_contract ContractOf(Kind kind) {
 struct Fused {
   std::function<void()> run;
   Streams streams;
+  std::function<void()> unfused;  // the same by the norm and one sweep more
 };
 
 class Maker {
@@ -54,23 +58,35 @@ class Maker {
 
  private:
   tensor Of(void* data) const { return {data, row_.type, {rows_, row_.cols}}; }
+  const Steps& StepsOf() const { return row_.type == dtype::f32 ? kStepsF32 : kStepsBf16; }
+  int64_t count() const { return rows_ * row_.cols; }
 
   Fused Residual() {
-    const isonorm::forward_args args = {.x = Of(arena_.x()),
+    const forward_args args = {.x = Of(arena_.x()),
                                         .weight = weight_,
                                         .residual = Of(arena_.z()),
                                         .y = Of(arena_.y()),
                                         .residual_out = Of(arena_.u())};
     return {[args] { isonorm::forward(ContractOf(Kind::kResidual), kEps, args, nullptr); },
-            {{arena_.x(), arena_.z()}, {arena_.y(), arena_.u()}, 2, 2, bytes_, bytes_}};
+            {{arena_.x(), arena_.z()}, {arena_.y(), arena_.u()}, 2, 2, bytes_, bytes_},
+            [this, norm = forward_args{.x = Of(arena_.u()), .weight = weight_, .y = Of(arena_.y())}] {
+              StepsOf().add(arena_.x(), arena_.z(), arena_.u(), count());
+              isonorm::forward(ContractOf(Kind::kResidual), kEps, norm, nullptr);
+            }};
   }
 
   Fused Gate() {
     const isonorm_contract contract =
         WithGate(row_.kind == Kind::kGateBefore ? int32_t{ISONORM_GATE_BEFORE} : int32_t{ISONORM_GATE_AFTER});
-    const isonorm::forward_args args = {.x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
+    const forward_args args = {.x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
+    const bool before = row_.kind == Kind::kGateBefore;
     return {[contract, args] { isonorm::forward(contract, kEps, args, nullptr); },
-            {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_}};
+            {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_},
+            [this, before, norm = forward_args{.x = Of(before ? arena_.y() : arena_.x()), .weight = weight_, .y = Of(arena_.y())}] {
+              if (before) StepsOf().times_silu(arena_.x(), arena_.z(), arena_.y(), count());
+              isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
+              if (!before) StepsOf().times_silu(arena_.y(), arena_.z(), arena_.y(), count());
+            }};
   }
 
   Fused GateBackward() {
@@ -85,14 +101,23 @@ class Maker {
                                          .dx = Of(arena_.y()),
                                          .dgate = Of(arena_.u())};
     return {[contract, args] { isonorm::backward(contract, kEps, args, nullptr); },
-            {{arena_.x(), arena_.z(), arena_.v()}, {arena_.y(), arena_.u()}, 3, 2, bytes_, bytes_}};
+            {{arena_.x(), arena_.z(), arena_.v()}, {arena_.y(), arena_.u()}, 3, 2, bytes_, bytes_},
+            // With what left the norm at hand, which forward would have to keep.
+            [this, norm = isonorm::backward_args{.dy = Of(arena_.y()),
+                                                 .x = Of(arena_.x()),
+                                                 .weight = weight_,
+                                                 .rstd = rstd,
+                                                 .dx = Of(arena_.y())}] {
+              StepsOf().silu_backward(arena_.v(), arena_.x(), arena_.z(), arena_.y(), arena_.u(), count());
+              isonorm::backward(isonorm::contracts::torch, kEps, norm, nullptr);
+            }};
   }
 
   Fused Quantized() {
     isonorm_quantization quantization = {};
     quantization.struct_size = sizeof(quantization);
     quantization.scale_kind = row_.scale_kind;
-    isonorm::forward_args args = {
+    forward_args args = {
         .x = Of(arena_.x()), .weight = weight_, .y = tensor(arena_.y(), row_.out, {rows_, row_.cols})};
     args.quantization = quantization;
     if (row_.scale_kind == ISONORM_SCALE_STATIC) {
@@ -102,7 +127,13 @@ class Maker {
       args.scale = tensor(arena_.rstd(), dtype::f32, {rows_});
     }
     return {[args] { isonorm::forward(isonorm::contracts::torch, kEps, args, nullptr); },
-            {{arena_.x()}, {arena_.y()}, 1, 1, bytes_, static_cast<size_t>(rows_ * row_.cols)}};
+            {{arena_.x()}, {arena_.y()}, 1, 1, bytes_, static_cast<size_t>(count())},
+            [this, norm = forward_args{.x = Of(arena_.x()), .weight = weight_, .y = Of(arena_.u())}] {
+              isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
+              const QuantizeStep quantize = row_.out == dtype::i8 ? QuantizeToI8 : QuantizeToE4M3;
+              const float scale = row_.scale_kind == ISONORM_SCALE_STATIC ? 1.0f / 32 : 0;
+              quantize(arena_.u(), rows_, row_.cols, scale, arena_.rstd(), arena_.y());
+            }};
   }
 
   const Row& row_;
@@ -116,7 +147,8 @@ class Maker {
 
 Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
   const int64_t rows = RowsOf(row, settings);
-  const Fused fused = Maker(row, rows, arena).Make();
+  Maker maker(row, rows, arena);
+  const Fused fused = maker.Make();
   const Streams& streams = fused.streams;
   const LimitLoops& limit = BestLoops().limits;
   std::vector<Candidate> candidates = {{"move", [&] { limit.move(streams); }, {}},
@@ -125,6 +157,7 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
   // The norm alone, out of place, in the same race and with the same roundings.
   const ForwardCall plain(row.type, {rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
   candidates.push_back({"the norm alone", [&] { plain.Run(); }, {}});
+  if (PlainLoopsRun()) candidates.push_back({"unfused", fused.unfused, {}});
   const Times times = Race(candidates, {settings.quick ? 2 : settings.rounds, 0});
   const size_t best = Fastest(times, 0, 2);
   Result result;
@@ -136,7 +169,7 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
   result.reference = {candidates[best].name, Median(times[best])};
   result.value = 100 * MedianRatio(times[best], times[2]);
   result.goal = row.goal;
-  result.beside.push_back({candidates[3].name, Median(times[3])});
+  for (size_t i = 3; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
   fused.run();
   result.kernel = isonorm::last_kernel();
   return result;
@@ -145,7 +178,8 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
 Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena) {
   Row as_residual = row;
   as_residual.kind = Kind::kResidual;
-  const Fused fused = Maker(as_residual, row.rows, arena).Make();
+  Maker maker(as_residual, row.rows, arena);
+  const Fused fused = maker.Make();
   const ForwardCall plain(row.type, {row.rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
   const std::vector<Candidate> candidates = {{"the norm alone", [&] { plain.Run(); }, {}}, {"isonorm", fused.run, {}}};
   const Times times = Race(candidates, {settings.quick ? 4 : 4 * settings.rounds, settings.quick ? 1e-5 : 1e-3});

@@ -1,28 +1,10 @@
 // Compiled with -O3 -march=native -ffast-math. Nothing from the standard library is included: an inline function compiled
 // here must not be the one that the linker keeps for the rest of the program.
 #include "bench_plain.h"
+#include "bench_plain_types.h"
 
 namespace isonorm_cli::bench {
 namespace {
-
-struct Bf16 {
-  unsigned short bits;
-};
-
-inline float Get(float v) { return v; }
-inline void Put(float v, float* to) { *to = v; }
-
-inline float Get(Bf16 v) {
-  const unsigned bits = static_cast<unsigned>(v.bits) << 16;
-  float f;
-  __builtin_memcpy(&f, &bits, sizeof f);
-  return f;
-}
-inline void Put(float v, Bf16* to) {
-  unsigned bits;
-  __builtin_memcpy(&bits, &v, sizeof bits);
-  to->bits = static_cast<unsigned short>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
 
 #if defined(__FLT16_MAX__) && defined(__x86_64__)
 inline float Get(_Float16 v) { return static_cast<float>(v); }

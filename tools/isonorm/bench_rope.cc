@@ -6,6 +6,8 @@
 #include "bench.h"
 #include "bench_call.h"
 #include "bench_loops.h"
+#include "bench_plain.h"
+#include "bench_steps.h"
 
 namespace isonorm_cli::bench {
 namespace {
@@ -96,6 +98,14 @@ Result RunRope(const Row& row, const Settings& settings, Arena& arena) {
   candidates.push_back({"contract llama", [&] { llama.Run(); }, {}});
   candidates.push_back({"packed, in place", [&] { packed.Run(); }, {}});
   if (stream) candidates.push_back({"the norm alone", [&] { norm.Run(); }, {}});
+  if (PlainLoopsRun()) {
+    const auto rotate = [&] {
+      norm.Run();
+      RotateHeads(y, cos.data(), sin.data(), tokens, kQ, row.cols);
+      RotateHeads(y + tokens * kQ * row.cols * 2, cos.data(), sin.data(), tokens, kK, row.cols);
+    };
+    candidates.push_back({"unfused", rotate, {}});
+  }
 
   const int rounds = settings.quick ? 2 : settings.rounds;
   const Times times = Race(candidates, stream ? RaceOptions{rounds, 0} : RaceOptions{4 * rounds, settings.quick ? 1e-5 : 1e-3});
