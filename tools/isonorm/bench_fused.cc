@@ -63,10 +63,10 @@ class Maker {
 
   Fused Residual() {
     const forward_args args = {.x = Of(arena_.x()),
-                                        .weight = weight_,
-                                        .residual = Of(arena_.z()),
-                                        .y = Of(arena_.y()),
-                                        .residual_out = Of(arena_.u())};
+                               .weight = weight_,
+                               .residual = Of(arena_.z()),
+                               .y = Of(arena_.y()),
+                               .residual_out = Of(arena_.u())};
     return {[args] { isonorm::forward(ContractOf(Kind::kResidual), kEps, args, nullptr); },
             {{arena_.x(), arena_.z()}, {arena_.y(), arena_.u()}, 2, 2, bytes_, bytes_},
             [this, norm = forward_args{.x = Of(arena_.u()), .weight = weight_, .y = Of(arena_.y())}] {
@@ -80,13 +80,14 @@ class Maker {
         WithGate(row_.kind == Kind::kGateBefore ? int32_t{ISONORM_GATE_BEFORE} : int32_t{ISONORM_GATE_AFTER});
     const forward_args args = {.x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
     const bool before = row_.kind == Kind::kGateBefore;
-    return {[contract, args] { isonorm::forward(contract, kEps, args, nullptr); },
-            {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_},
-            [this, before, norm = forward_args{.x = Of(before ? arena_.y() : arena_.x()), .weight = weight_, .y = Of(arena_.y())}] {
-              if (before) StepsOf().times_silu(arena_.x(), arena_.z(), arena_.y(), count());
-              isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
-              if (!before) StepsOf().times_silu(arena_.y(), arena_.z(), arena_.y(), count());
-            }};
+    return {
+        [contract, args] { isonorm::forward(contract, kEps, args, nullptr); },
+        {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_},
+        [this, before, norm = forward_args{.x = Of(before ? arena_.y() : arena_.x()), .weight = weight_, .y = Of(arena_.y())}] {
+          if (before) StepsOf().times_silu(arena_.x(), arena_.z(), arena_.y(), count());
+          isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
+          if (!before) StepsOf().times_silu(arena_.y(), arena_.z(), arena_.y(), count());
+        }};
   }
 
   Fused GateBackward() {
@@ -103,11 +104,8 @@ class Maker {
     return {[contract, args] { isonorm::backward(contract, kEps, args, nullptr); },
             {{arena_.x(), arena_.z(), arena_.v()}, {arena_.y(), arena_.u()}, 3, 2, bytes_, bytes_},
             // With what left the norm at hand, which forward would have to keep.
-            [this, norm = isonorm::backward_args{.dy = Of(arena_.y()),
-                                                 .x = Of(arena_.x()),
-                                                 .weight = weight_,
-                                                 .rstd = rstd,
-                                                 .dx = Of(arena_.y())}] {
+            [this, norm = isonorm::backward_args{
+                       .dy = Of(arena_.y()), .x = Of(arena_.x()), .weight = weight_, .rstd = rstd, .dx = Of(arena_.y())}] {
               StepsOf().silu_backward(arena_.v(), arena_.x(), arena_.z(), arena_.y(), arena_.u(), count());
               isonorm::backward(isonorm::contracts::torch, kEps, norm, nullptr);
             }};
@@ -117,8 +115,7 @@ class Maker {
     isonorm_quantization quantization = {};
     quantization.struct_size = sizeof(quantization);
     quantization.scale_kind = row_.scale_kind;
-    forward_args args = {
-        .x = Of(arena_.x()), .weight = weight_, .y = tensor(arena_.y(), row_.out, {rows_, row_.cols})};
+    forward_args args = {.x = Of(arena_.x()), .weight = weight_, .y = tensor(arena_.y(), row_.out, {rows_, row_.cols})};
     args.quantization = quantization;
     if (row_.scale_kind == ISONORM_SCALE_STATIC) {
       arena_.rstd()[0] = 1.0f / 32;

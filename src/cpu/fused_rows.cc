@@ -1,6 +1,6 @@
-// Tuned fused forward loops for all types of x: one for each row of kernels.inc that says so.
+// Tuned fused loops for all types of x: one for each row of kernels.inc that says so.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "cpu/fused_forward.cc"
+#define HWY_TARGET_INCLUDE "cpu/fused_rows.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 #include "cpu/gated-inl.h"
