@@ -65,39 +65,49 @@ struct GatedSource {
   }
 };
 
+// What a call rounds to T, if that has 16 bits: looked at in the loops, which are long enough.
+struct Roundings {
+  explicit Roundings(const Call& call) : scaled(call.scaled_type != Type::kNone), gated(call.gated_type != Type::kNone) {}
+  bool scaled, gated;  // x * rstd, and what reaches a gate after the norm
+};
+template <class T, Nans kNans>
+HWY_INLINE Duo<Tag<float>> RoundIf(bool rounds, const Duo<Tag<float>>& v) {
+  if constexpr (sizeof(T) == 2) {
+    if (rounds) return Map(v, [](V<Tag<float>> of) HWY_ATTR { return RoundThrough<T, kNans>(Tag<float>(), of); });
+  }
+  return v;
+}
+
 // round(v * r) * weight, times f(gate) where there is one, for columns of a row. v is x, or the buffer; T is the type of x.
-template <class Tv, class T, bool kRound, class Function>
+template <class Tv, class T, class Function>
 struct GatedSink {
   static constexpr Layout kLayout = kLayoutOf<Tv, T>;
   const Tv* from;
   const float* weight;
   const T* gate;
   float r;
-  bool rounds_before;  // before the gate
+  Roundings roundings;
   T* y;
 
   template <bool kPart>
   HWY_INLINE void Step(size_t i, size_t n) const {
     const Tag<float> d;
     const auto r_of = hn::Set(d, r);
-    auto v = Map(TakeDuo<kPart, kLayout>(from + i, n), [&](V<Tag<float>> x) HWY_ATTR {
-      const auto c = hn::Mul(x, r_of);
-      return kRound ? RoundThrough<T, Nans::kNone>(d, c) : c;
-    });
+    auto v = Map(TakeDuo<kPart, kLayout>(from + i, n), [&](V<Tag<float>> x) HWY_ATTR { return hn::Mul(x, r_of); });
+    v = RoundIf<T, Nans::kNone>(roundings.scaled, v);
     v = Product(v, TakeDuo<kPart, kLayout>(weight + i, n));
     if constexpr (!std::is_same_v<Function, None>) {
-      if (kRound && rounds_before) {
-        v = Map(v, [&](V<Tag<float>> t) HWY_ATTR { return RoundThrough<T, Nans::kPossible>(d, t); });
-      }
+      v = RoundIf<T, Nans::kPossible>(roundings.gated, v);
       v = Product(v, GateOfDuo<Function>(d, TakeDuo<kPart, kLayout>(gate + i, n)));
     }
     PutDuo<kPart, kLayout, Nans::kPossible>(v, y + i, n);
   }
 };
-template <class T, bool kRound, class Function>
+template <class T, class Function>
 HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
   const auto cols = static_cast<size_t>(call.cols);
-  const bool before = call.gate == Gate::kBefore, rounds_before = call.gated_type != Type::kNone;
+  const bool before = call.gate == Gate::kBefore;
+  const Roundings roundings(call);
   const RowLeaves leaves(call.cols);
   const PlainRange range(call.eps, call.eps_outside);
   const auto eps = static_cast<float>(call.eps);
@@ -121,35 +131,23 @@ HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
     }
     float r;
     RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
-    WriteInPieces(
-        reinterpret_cast<T*>(run.data[kY] + row * run.stride[kY]), cols, flow, [&](size_t i, size_t n, T* to) HWY_ATTR {
-          if (before) {
-            GateLoop(GatedSink<float, T, kRound, None>{h + i, weight + i, nullptr, r, false, to}, n, NextRows<T, 2>());
-          } else {
-            GateLoop(GatedSink<T, T, kRound, Function>{x + i, weight + i, gate + i, r, rounds_before, to}, n, next.From(i));
-          }
-        });
+    WriteInPieces(reinterpret_cast<T*>(run.data[kY] + row * run.stride[kY]), cols, flow,
+                  [&](size_t i, size_t n, T* to) HWY_ATTR {
+                    if (before) {
+                      GateLoop(GatedSink<float, T, None>{h + i, weight + i, nullptr, r, roundings, to}, n, NextRows<T, 2>());
+                    } else {
+                      GateLoop(GatedSink<T, T, Function>{x + i, weight + i, gate + i, r, roundings, to}, n, next.From(i));
+                    }
+                  });
     if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
   }
   if (flow == Flow::kStreamed) hwy::FlushStream();
 }
 
-// Calls body(round, function) with what the call says, as types.
-template <class T, class Body>
-HWY_INLINE void WithGate(const Call& call, Body body) {
-  const auto by_function = [&](auto round) HWY_ATTR {
-    call.gate_function == GateFunction::kSilu ? body(round, SiluFunction()) : body(round, SigmoidFunction());
-  };
-  if constexpr (sizeof(T) == 2) {
-    if (call.scaled_type != Type::kNone) return by_function(std::true_type());
-  }
-  by_function(std::false_type());
-}
-
 template <class T>
 void GatedForward(const Call& call, const Run& run, const ColumnSums& sums) {
-  if (call.cols > static_cast<int64_t>(kMostColumns) || !call.weight_finite) return GeneralForward(call, run, sums);
-  WithGate<T>(call, [&](auto round, auto function) HWY_ATTR { GatedRows<T, round(), decltype(function)>(call, run); });
+  if (call.cols > static_cast<int64_t>(kMostColumns)) return GeneralForward(call, run, sums);
+  call.gate_function == GateFunction::kSilu ? GatedRows<T, SiluFunction>(call, run) : GatedRows<T, SigmoidFunction>(call, run);
 }
 
 #endif  // ISONORM_TUNED_LOOPS

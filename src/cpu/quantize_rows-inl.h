@@ -19,17 +19,20 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// The weight with its offset, or ones, in f32 and in the order of the duos of a row: loops are compiled for the type of x alone.
+// The weight with its offset, or ones, in f32 and in the order of the duos of a row; whether all of it is finite.
 template <Layout kLayout>
-HWY_INLINE void ArrangeWeight(const Call& call, float* HWY_RESTRICT w) {
+HWY_INLINE bool ArrangeWeight(const Call& call, float* HWY_RESTRICT w) {
   const Tag<float> d;
   WidenWeight(call, w);
   const auto cols = static_cast<size_t>(call.cols), width = 2 * hn::Lanes(d);
+  bool finite = true;
+  for (size_t i = 0; i < cols; ++i) finite &= std::fabs(w[i]) <= std::numeric_limits<float>::max();
   if constexpr (kLayout == Layout::kEvenOdd) {
     for (size_t i = 0; i + width <= cols; i += width) {
       StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(LoadDuo<kLayout>(d, w + i), d, w + i);
     }
   }
+  return finite;
 }
 
 // The values of a row before they are quantised.
@@ -80,13 +83,13 @@ HWY_NOINLINE float AmaxOfRow(Row row, size_t i, size_t count) {
 }
 
 // Bytes of `count` columns from i on, times the multiplier, while the next row is fetched: here memory would have nothing to do.
-template <Type kType, Nans kNans, class Row>
+template <Type kType, class Row>
 HWY_NOINLINE void QuantizeColumns(Row row, size_t i, size_t count, float multiplier, uint8_t* HWY_RESTRICT out) {
   const Tag<float> d;
   const hn::Rebind<uint8_t, Tag<float>> d8;
   const size_t width = 2 * hn::MaxLanes(d), end = i + count;
   const auto by = hn::Set(d, multiplier);
-  const auto code = [&](V<Tag<float>> v) HWY_ATTR { return QuantizeTo<kNans>(kType, d, hn::Mul(v, by)); };
+  const auto code = [&](V<Tag<float>> v) HWY_ATTR { return QuantizeTo<Nans::kNone>(kType, d, hn::Mul(v, by)); };
   for (; i + width <= end; i += width) {
     const auto v = row.template At<false>(i, width);
     const auto first = code(v.a), second = code(v.b);
@@ -112,14 +115,9 @@ HWY_NOINLINE void QuantizeColumns(Row row, size_t i, size_t count, float multipl
 
 template <class Row>
 HWY_INLINE void QuantizeColumnsTo(Type type, const Row& row, size_t i, size_t count, float multiplier, uint8_t* out) {
-  if (HWY_UNLIKELY(!(multiplier <= std::numeric_limits<float>::max()))) {  // times 0 is NaN
-    if (type == Type::kI8) return QuantizeColumns<Type::kI8, Nans::kPossible>(row, i, count, multiplier, out);
-    if (type == Type::kE4M3) return QuantizeColumns<Type::kE4M3, Nans::kPossible>(row, i, count, multiplier, out);
-    return QuantizeColumns<Type::kE5M2, Nans::kPossible>(row, i, count, multiplier, out);
-  }
-  if (type == Type::kI8) return QuantizeColumns<Type::kI8, Nans::kNone>(row, i, count, multiplier, out);
-  if (type == Type::kE4M3) return QuantizeColumns<Type::kE4M3, Nans::kNone>(row, i, count, multiplier, out);
-  QuantizeColumns<Type::kE5M2, Nans::kNone>(row, i, count, multiplier, out);
+  if (type == Type::kI8) return QuantizeColumns<Type::kI8>(row, i, count, multiplier, out);
+  if (type == Type::kE4M3) return QuantizeColumns<Type::kE4M3>(row, i, count, multiplier, out);
+  QuantizeColumns<Type::kE5M2>(row, i, count, multiplier, out);
 }
 
 // The scales of a row, and its bytes.
@@ -148,7 +146,7 @@ HWY_NOINLINE void QuantizedRows(const Call& call, const Run& run) {
   HWY_ALIGN float weight[kMostColumns];
   HWY_ALIGN uint8_t bytes[kMostColumns];
   HWY_ALIGN float sums[kBlockRows] = {};
-  ArrangeWeight<Row::kLayout>(call, weight);
+  if (!ArrangeWeight<Row::kLayout>(call, weight)) return GeneralForward(call, run, ColumnSums{});
   for (int64_t row = 0; row < run.count; ++row) {
     const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
     const float sum = call.shard != nullptr ? SharedSum(call, run.first + row) : RowSums(x, 0, 1, leaves, sums);
@@ -170,7 +168,9 @@ HWY_NOINLINE void QuantizedRows(const Call& call, const Run& run) {
 
 template <class Tx>
 void QuantizedForward(const Call& call, const Run& run, const ColumnSums& sums) {
-  if (!call.weight_finite || call.cols > static_cast<int64_t>(kMostColumns) || call.quantizer.rounded_to != Type::kNone) {
+  // Least scales have a finite reciprocal, and a static one that has none would make NaN of 0.
+  if (call.cols > static_cast<int64_t>(kMostColumns) || call.quantizer.rounded_to != Type::kNone ||
+      !(call.quantizer.multiplier <= std::numeric_limits<float>::max())) {
     return GeneralForward(call, run, sums);
   }
   if constexpr (sizeof(Tx) == 2) {

@@ -36,7 +36,7 @@ HWY_NOINLINE void AddRows(const T* x, const T* residual, size_t cols, T* HWY_RES
   if (i < cols) add(std::true_type(), i, cols - i);
 }
 
-template <class T, class Tw, bool kOffset>
+template <class T, class Tw>
 HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
   const auto cols = static_cast<size_t>(call.cols);
   const RowLeaves leaves(call.cols);
@@ -51,7 +51,7 @@ HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
   // A sum that stays in the cache needs no buffer; over an input it does, for the row may have to be done again.
   const bool buffered = sum_out == nullptr || in_place_sum || streams;
   alignas(kLine) char buffer[kMostBuffered + kLine];
-  RowWriter<T, Tw, T, kOffset> writer(call, run, flow, reinterpret_cast<const T*>(buffer));
+  RowWriter<T, Tw, T, false, true> writer(call, run, flow, reinterpret_cast<const T*>(buffer), kResidual);
   HWY_ALIGN float sums[kBlockRows] = {};
   for (int64_t row = 0; row < run.count; ++row) {
     const auto* x = reinterpret_cast<const T*>(run.data[kX] + row * run.stride[kX]);
@@ -90,14 +90,20 @@ HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
   if (flow == Flow::kStreamed) hwy::FlushStream();
 }
 
+// A weight of x's type is read as it is; any other, or one with an offset, or none, goes to f32 once, which spares a loop for each.
 template <class T, class Tw>
-void ResidualForward(const Call& call, const Run& run, const ColumnSums&) {
-  constexpr bool kWeighted = !std::is_same_v<Tw, None>;
-  if (kWeighted && call.weight_offset != 0) {
-    ResidualRows<T, Tw, kWeighted>(call, run);
-  } else {
-    ResidualRows<T, Tw, false>(call, run);
+void ResidualForward(const Call& call, const Run& run, const ColumnSums& sums) {
+  if constexpr (std::is_same_v<T, Tw>) {
+    if (call.weight_offset == 0) return ResidualRows<T, Tw>(call, run);
   }
+  if (call.cols > static_cast<int64_t>(kMostColumns)) return GeneralForward(call, run, sums);
+  HWY_ALIGN float weight[kMostColumns];
+  WidenWeight(call, weight);
+  Call widened = call;
+  widened.weight = weight;
+  widened.weight_type = Type::kF32;
+  widened.weight_offset = 0;
+  ResidualRows<T, float>(widened, run);
 }
 
 #endif  // ISONORM_TUNED_LOOPS

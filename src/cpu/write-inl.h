@@ -43,7 +43,7 @@ struct FetchPlan {
     in_write = twice ? kLine : kLine - in_sum;
     from = twice ? 0 : row_bytes / kLine * static_cast<int64_t>(in_sum);
   }
-  // A row that is made of several tensors: the sum fetches one of them, the write another.
+  // A row that is made of two tensors: the sum fetches one of them again, the write both.
   static FetchPlan OfSeveral(int64_t row_bytes, Flow flow) {
     FetchPlan plan(row_bytes, false, Flow::kNear);
     if (row_bytes <= 2 << 10 || flow <= Flow::kCached) return plan;
@@ -58,6 +58,16 @@ struct FetchPlan {
   int64_t from = 0;                 // where in the row the write begins to fetch
 };
 
+// Rows that are fetched; `other` only where a row is made of two tensors.
+struct AheadRows {
+  const char* row;
+  const char* other;
+  template <bool kTwo>
+  AheadRows From(size_t bytes) const {
+    return {row + bytes, kTwo ? other + bytes : nullptr};
+  }
+};
+
 constexpr int64_t kNearBytes = 512 << 10;
 
 HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
@@ -66,8 +76,9 @@ HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
   return in == out || !ISONORM_FIXED_VECTORS ? Flow::kInPlace : Flow::kStreamed;
 }
 
-// kOffset: the contract adds something to the weight. Those that do not are spared an operation in ten.
-template <class Tx, class Tw, class Ty, bool kOffset>
+// kOffset: the contract adds something to the weight. Those that do not are spared an operation in ten. kTwo: a row is made of two
+// tensors, and both are fetched.
+template <class Tx, class Tw, class Ty, bool kOffset, bool kTwo = false>
 class RowWriter {
   using D = Tag<float>;
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
@@ -78,10 +89,12 @@ class RowWriter {
  public:
   RowWriter(const Call& call, const Run& run) : RowWriter(call, run, FlowOf(call, run.data[kX], run.data[kY])) {}
 
-  // From a buffer that holds one row at a time, made of several tensors; x is fetched meanwhile.
-  RowWriter(const Call& call, const Run& run, Flow flow, const Tx* buffer) : RowWriter(call, run, flow) {
+  // From a buffer that holds one row at a time, made of x and another tensor, which are fetched meanwhile.
+  RowWriter(const Call& call, const Run& run, Flow flow, const Tx* buffer, RowTensor other) : RowWriter(call, run, flow) {
     plan_ = FetchPlan::OfSeveral(call.cols * static_cast<int64_t>(sizeof(Tx)), flow);
     x_stride_ = 0;
+    other_ = run.data[other];
+    other_stride_ = run.stride[other];
     ReadFrom(buffer);
   }
   void ReadFrom(const Tx* buffer) { x_ = reinterpret_cast<const char*>(buffer); }
@@ -117,6 +130,7 @@ class RowWriter {
 
   // Where the row lies that is fetched while this one is worked on. Only fetched, so it may lie past the last row.
   const char* Ahead(int64_t row) const { return fetched_ + (row + plan_.distance) * fetched_stride_; }
+  const char* OtherAhead(int64_t row) const { return kTwo ? other_ + (row + plan_.distance) * other_stride_ : nullptr; }
 
   Flow flow() const { return flow_; }
 
@@ -158,7 +172,7 @@ class RowWriter {
     } else if (from_memory()) {
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t row = first + i;
-        const char* ahead = Ahead(row) + plan_.from;
+        const AheadRows ahead = AheadRows{Ahead(row), OtherAhead(row)}.From<kTwo>(static_cast<size_t>(plan_.from));
         if (flow_ == Flow::kInPlace) {
           InPlace<kRound>(X(row), Y(row), r[i], ahead);
         } else if (plan_.stage != 0) {
@@ -284,7 +298,7 @@ class RowWriter {
   // returns how far that has come. kFetchFirst: prefetches go before the loads of their group, by twos, which is better in place;
   // otherwise behind them.
   template <bool kRound, Store kStore, bool kFetchFirst>
-  HWY_INLINE const char* Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset, const char* ahead) const {
+  HWY_INLINE AheadRows Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset, AheadRows ahead) const {
     const D d;
     constexpr size_t kLines = kFetchFirst ? 2 : 4, kGroup = kLines * kLine / sizeof(Tx), kStep = 2 * hn::MaxLanes(D());
     const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
@@ -292,8 +306,12 @@ class RowWriter {
     const auto fetch = [&]() HWY_ATTR {
       if (plan_.in_write == 0) return;
       HWY_UNROLL(4)
-      for (size_t line = 0; line < kLines; ++line) PrefetchFar(ahead + line * plan_.in_write);
-      ahead += kLines * plan_.in_write;
+      for (size_t line = 0; line < kLines; ++line) PrefetchFar(ahead.row + line * plan_.in_write);
+      if constexpr (kTwo) {
+        HWY_UNROLL(4)
+        for (size_t line = 0; line < kLines; ++line) PrefetchFar(ahead.other + line * plan_.in_write);
+      }
+      ahead = ahead.From<kTwo>(kLines * plan_.in_write);
     };
     for (; i + kGroup <= count; i += kGroup) {
       if (kFetchFirst) fetch();
@@ -309,7 +327,7 @@ class RowWriter {
 
   // Lines that were just read are written.
   template <bool kRound>
-  HWY_INLINE void InPlace(const Tx* x, Ty* y, float r_of_row, const char* ahead) const {
+  HWY_INLINE void InPlace(const Tx* x, Ty* y, float r_of_row, AheadRows ahead) const {
     const D d;
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t rest = cols_ % (2 * hn::Lanes(d)), whole = cols_ - rest;
@@ -333,7 +351,7 @@ class RowWriter {
   // first-level cache: with each line fetched once, eight lines at a time moved rows of 16 KB at 91 % of the speed of a copy,
   // 64 lines at 80 %, each line by itself at two thirds.
   template <bool kRound, bool kStaged>
-  HWY_INLINE void Streamed(const Tx* x, Ty* y, float r_of_row, const char* ahead) const {
+  HWY_INLINE void Streamed(const Tx* x, Ty* y, float r_of_row, AheadRows ahead) const {
     constexpr size_t kPerLine = kLine / sizeof(Ty);
     constexpr Store kStore = kStaged ? Store::kCached : Store::kStreamed;
     const D d;
@@ -365,6 +383,8 @@ class RowWriter {
   FetchPlan plan_;
   const char* const fetched_;
   const int64_t fetched_stride_;
+  const char* other_ = nullptr;
+  int64_t other_stride_ = 0;
   const char* x_;
   char* const y_;
   int64_t x_stride_;
