@@ -7,7 +7,8 @@
  *  - Nothing here aborts, prints or throws. A call either does all of its work and returns ISONORM_OK, or writes nothing
  *    and returns another status; isonorm_last_error() then gives one sentence that names the argument and what is allowed.
  *  - Every function may be called from many threads at once. Only isonorm_set_target() changes what other threads see.
- *  - Nothing is allocated and no thread is started: workspace and executor come from the caller.
+ *  - Nothing is allocated and no thread is started: workspace and executor come from the caller. A call needs less than 192 KB of
+ *    the stack of its thread.
  *  - The host's floating-point environment (rounding mode, flush-to-zero) neither changes a result nor is changed.
  *  - Sizes are int64_t. Strides are in elements. A structure that may grow starts with its own size in bytes.
  *

@@ -17,21 +17,21 @@ namespace HWY_NAMESPACE {
 #if ISONORM_TUNED_LOOPS
 
 // Both vectors of gates, by one look at how far they reach: f, and its slope if that is wanted.
-template <class Function, class D>
+template <class D>
 HWY_INLINE bool AreNear(D d, const Duo<D>& z) {
   const auto nearest = hn::Set(d, kNearest);
   return HWY_LIKELY(hn::AllTrue(d, hn::And(hn::Le(hn::Abs(z.a), nearest), hn::Le(hn::Abs(z.b), nearest))));
 }
 template <class Function, class D>
 HWY_INLINE Duo<D> GateOfDuo(D d, const Duo<D>& z) {
-  if (AreNear<Function>(d, z)) {
+  if (AreNear(d, z)) {
     return {Function::template Of<Reach::kNear>(d, z.a), Function::template Of<Reach::kNear>(d, z.b)};
   }
   return {FarGate<Function>(d, z.a), FarGate<Function>(d, z.b)};
 }
 template <class Function, class D>
 HWY_INLINE void GateAndSlopeOfDuo(D d, const Duo<D>& z, Duo<D>& f, Duo<D>& slope) {
-  if (AreNear<Function>(d, z)) {
+  if (AreNear(d, z)) {
     f = {Function::template Of<Reach::kNear>(d, z.a), Function::template Of<Reach::kNear>(d, z.b)};
     slope = {Function::template Slope<Reach::kNear>(d, z.a), Function::template Slope<Reach::kNear>(d, z.b)};
   } else {
@@ -103,6 +103,7 @@ struct GatedSink {
     PutDuo<kPart, kLayout, Nans::kPossible>(v, y + i, n);
   }
 };
+
 template <class T, class Function>
 HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
   const auto cols = static_cast<size_t>(call.cols);
