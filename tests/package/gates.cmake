@@ -45,7 +45,7 @@ function(isonorm_sanitizer preset targets tests)
     ${CMAKE_CTEST_COMMAND} --test-dir ${PROJECT_BINARY_DIR}/${preset} --output-on-failure --no-tests=error -R ${tests} -LE slow)
 endfunction()
 isonorm_sanitizer(asan "test_api;test_api_environment;test_formats;test_thread_pool;test_core;core_target_probe"
-  "^(api|formats)\\.|ThreadPool|InPlaceTest|LayoutTest|SumsOverRows|RmsTest")
+  "^(api|formats)\\.|ThreadPool|InPlaceTest|LayoutTest|SumsOverRows|RmsTest|TunedGateTest|TunedRopeTest|StackTest")
 isonorm_sanitizer(tsan "test_core;core_target_probe;test_thread_pool" "ExecutorTest|EnvironmentTest|ThreadPool")
 
 # ---- aarch64: NEON on a CPU without SVE, SVE without SVE2, and SVE at four vector lengths (given in bytes, the last one longer

@@ -129,6 +129,7 @@ void CheckShape(const Stored& t, const char* noun, const Job& job) {
 
 void CheckNames(const std::vector<TensorInfo>& tensors) {
   std::vector<std::string_view> names;
+  names.reserve(tensors.size());
   for (const TensorInfo& t : tensors) names.push_back(t.name);
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
