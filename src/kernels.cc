@@ -1,5 +1,7 @@
 #include "kernels.h"
 
+#include <limits>
+
 namespace isonorm {
 namespace {
 
@@ -83,7 +85,12 @@ int FindFused(const Backend& backend, Operation operation, const Call& call) {
   const bool residual = call.has(kResidual), quantizes = call.quantizer.on, gated = call.gate != Gate::kNone;
   if (residual + quantizes + gated != 1 || call.cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
   if (residual && (call.type[kResidual] != x || (SizeOf(x) == 2 && call.sum_type != x))) return kKernels;
+  const bool in_f32 = !residual || call.weight_type != x || call.weight_offset != 0;
+  if (in_f32 && call.cols > kMostColumns) return kKernels;
   if (gated && call.type[kGate] != x) return kKernels;
+  // Least scales have a finite reciprocal; a static one that has none makes NaN of 0, for which the loops do not look.
+  const Quantizer& quantizer = call.quantizer;
+  if (quantizer.rounded_to != Type::kNone || !(quantizer.multiplier <= std::numeric_limits<float>::max())) return kKernels;
   if (!residual && call.scaled_type != Type::kNone && call.scaled_type != x) return kKernels;
   const auto kind = residual ? Row::k_residual_cast : quantizes ? Row::k_plain_quantize : Row::k_plain_gate;
   for (int id = 0; id < kKernels; ++id) {

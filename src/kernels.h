@@ -50,8 +50,8 @@ struct ColumnSums {
 
 using Kernel = void (*)(const Call& call, const Run& run, const ColumnSums& sums);
 
-// Bytes of the longest row of which a fused loop keeps a copy.
-constexpr int64_t kMostBuffered = 64 << 10;
+// The longest row of which a fused loop keeps a copy, in bytes of its own type; and in columns where that is f32, as the weight often is.
+constexpr int64_t kMostBuffered = 64 << 10, kMostColumns = 8 << 10;
 
 struct Backend {
   const char* name;  // given by the code of the target itself

@@ -146,8 +146,7 @@ HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
 }
 
 template <class T>
-void GatedForward(const Call& call, const Run& run, const ColumnSums& sums) {
-  if (call.cols > static_cast<int64_t>(kMostColumns)) return GeneralForward(call, run, sums);
+void GatedForward(const Call& call, const Run& run, const ColumnSums&) {
   call.gate_function == GateFunction::kSilu ? GatedRows<T, SiluFunction>(call, run) : GatedRows<T, SigmoidFunction>(call, run);
 }
 

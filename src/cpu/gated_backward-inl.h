@@ -225,7 +225,6 @@ class GatedGradientRows : GradientStatistic {
 
 template <class T>
 void GatedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
-  if (call.cols > static_cast<int64_t>(kMostColumns)) return GeneralBackward(call, run, sums);
   if (call.gate_function == GateFunction::kSilu) {
     GatedGradientRows<T, SiluFunction>(call, run, sums).Run();
   } else {

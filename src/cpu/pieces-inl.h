@@ -20,8 +20,6 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-constexpr size_t kMostColumns = 8 << 10;  // of the longest row that the buffers of fused loops hold
-
 // The weight with its offset, or ones, in f32: loops are then compiled for the type of x alone.
 HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
   const Tag<float> d;

@@ -167,12 +167,7 @@ HWY_NOINLINE void QuantizedRows(const Call& call, const Run& run) {
 }
 
 template <class Tx>
-void QuantizedForward(const Call& call, const Run& run, const ColumnSums& sums) {
-  // Least scales have a finite reciprocal, and a static one that has none would make NaN of 0.
-  if (call.cols > static_cast<int64_t>(kMostColumns) || call.quantizer.rounded_to != Type::kNone ||
-      !(call.quantizer.multiplier <= std::numeric_limits<float>::max())) {
-    return GeneralForward(call, run, sums);
-  }
+void QuantizedForward(const Call& call, const Run& run, const ColumnSums&) {
   if constexpr (sizeof(Tx) == 2) {
     if (call.scaled_type != Type::kNone) return QuantizedRows<Tx, true>(call, run);
   }

@@ -92,11 +92,10 @@ HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
 
 // A weight of x's type is read as it is; any other, or one with an offset, or none, goes to f32 once, which spares a loop for each.
 template <class T, class Tw>
-void ResidualForward(const Call& call, const Run& run, const ColumnSums& sums) {
+void ResidualForward(const Call& call, const Run& run, const ColumnSums&) {
   if constexpr (std::is_same_v<T, Tw>) {
     if (call.weight_offset == 0) return ResidualRows<T, Tw>(call, run);
   }
-  if (call.cols > static_cast<int64_t>(kMostColumns)) return GeneralForward(call, run, sums);
   HWY_ALIGN float weight[kMostColumns];
   WidenWeight(call, weight);
   Call widened = call;
