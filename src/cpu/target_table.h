@@ -3,7 +3,7 @@
 #pragma once
 
 #include "hwy/highway.h"
-#include "kernels.h"
+#include "table/kernels.h"
 
 namespace isonorm {
 

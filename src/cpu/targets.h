@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "kernels.h"
+#include "table/kernels.h"
 
 namespace isonorm {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "golden_tensors.h"
+#include "golden/tensors.h"
 
 namespace isonorm_test {
 

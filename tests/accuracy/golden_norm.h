@@ -7,7 +7,7 @@
 
 #include "accuracy/ball.h"
 #include "accuracy/bounds.h"
-#include "golden_run.h"
+#include "golden/run.h"
 
 namespace isonorm_test {
 

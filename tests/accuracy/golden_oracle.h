@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "golden_run.h"
+#include "golden/run.h"
 
 namespace isonorm_test {
 

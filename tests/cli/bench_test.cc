@@ -9,7 +9,7 @@
 #include <cstring>
 #include <thread>
 
-#include "bench_timing.h"
+#include "bench/timing.h"
 
 namespace isonorm_test {
 namespace {

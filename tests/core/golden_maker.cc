@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "golden_run.h"
+#include "golden/run.h"
 
 namespace core_test {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "golden_maker.h"
-#include "golden_run.h"
+#include "golden/run.h"
 #include "run.h"
 
 namespace core_test {

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 
-#include "rounding.h"
+#include "numbers/rounding.h"
 
 namespace isonorm {
 namespace {

@@ -8,8 +8,8 @@
 #include <random>
 #include <vector>
 
-#include "call.h"
-#include "plain_call.h"
+#include "call/call.h"
+#include "call/plain.h"
 
 namespace isonorm {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "golden_data.h"
+#include "entry/golden_data.h"
 #include "isonorm/isonorm.h"
 
 namespace core_test {

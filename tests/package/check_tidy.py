@@ -77,14 +77,14 @@ def self_test(root, build, clang_tidy):
     for part in ("src", "include"):
       shutil.copytree(root / part, copy / part)
     shutil.copy(root / ".clang-tidy", copy)
-    header = copy / "src/cpu/tuned_forward-inl.h"
+    header = copy / "src/cpu/tuned/forward-inl.h"
     text = header.read_text(encoding="utf-8")
     header.write_text(text.replace(end, f"inline double Fault(int n) {{ return 1.0 * (n / 2); }}\n{end}"), encoding="utf-8")
-    entry = json.dumps(entries_of(root, build)[str(root / "src/cpu/forward_f32.cc")])
+    entry = json.dumps(entries_of(root, build)[str(root / "src/cpu/tuned/forward_f32.cc")])
     for part in ("src", "include"):
       entry = entry.replace(str(root / part), str(copy / part))
     _, passed, output = check(json.loads(entry), root, clang_tidy, copy)
-  if passed or "tuned_forward-inl.h" not in output or "bugprone-integer-division" not in output:
+  if passed or "tuned/forward-inl.h" not in output or "bugprone-integer-division" not in output:
     raise SystemExit(f"the fault in a kernel's header was not found:\n{output}")
   print("the fault was found")
 

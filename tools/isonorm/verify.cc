@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "golden.h"
-#include "golden_run.h"
+#include "golden/golden.h"
+#include "golden/run.h"
 #include "progress.h"
 #include "verbs.h"
 

@@ -1,0 +1,328 @@
+#include "call/builder.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cmath>
+#include <utility>
+
+#include "call/error.h"
+#include "cpu/gradient_sums.h"
+
+namespace isonorm {
+isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x) {
+  if (x == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
+  Entry& entry = entries_[0];
+  const View& view = entry.view;
+  const isonorm_status status = CheckTensor(name, x, &entry.view);
+  if (status != ISONORM_OK) return status;
+  if (!IsFloat(view.type)) {
+    return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be f32, bf16, f16 or f64.", name, NameOf(view.type));
+  }
+  entry.slot = slot;
+  entry.output = false;
+  count_ = 1;
+  const int last = view.ndim() - 1;
+  call_->type[slot] = view.type;
+  call_->wide = view.type == Type::kF64;
+  call_->cols = view.size(last);
+  if (call_->cols == 0) {
+    return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is 0, but a row must have at least 1 value.", name, last);
+  }
+  call_->rows = 1;
+  for (int i = 0; i < last; ++i) call_->rows *= view.size(i);
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::CheckType(const View& view, int slot) const {
+  const bool wide = call_->wide;
+  if (slot == kY && IsByte(view.type) && view.type != Type::kE8M0) {
+    if (call_->quantizer.on) return ISONORM_OK;
+    return Fail(ISONORM_ERROR_DTYPE, "y is %s, but quantization is null; a quantised output needs both.", NameOf(view.type));
+  }
+  if (slot == kY && call_->quantizer.on) {
+    return Fail(ISONORM_ERROR_DTYPE, "y is %s, but must be i8, e4m3 or e5m2 where quantization is given.", NameOf(view.type));
+  }
+  if (IsFloat(view.type) && wide == (view.type == Type::kF64)) return ISONORM_OK;
+  if (wide && slot == kY && view.type == Type::kF32) return ISONORM_OK;  // by one rounding
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but where %s is %s %s must be %s.", view.name, NameOf(view.type), shape().name,
+              NameOf(shape().type), !IsFloat(view.type) ? "it" : "every tensor",
+              wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
+}
+
+isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** out) {
+  Entry& entry = entries_[count_];
+  View& view = entry.view;
+  isonorm_status status = CheckTensor(name, tensor, &view);
+  if (status != ISONORM_OK) return status;
+  status = slot == kScale || slot == kTable ? ISONORM_OK : CheckType(view, slot);
+  if (status == ISONORM_OK && output && view.data != nullptr) status = CheckOutput(view);
+  if (status != ISONORM_OK) return status;
+  entry.slot = slot;
+  entry.output = output;
+  ++count_;
+  *out = &view;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddRows(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
+  if (tensor == nullptr) return ISONORM_OK;
+  View* view = nullptr;
+  const isonorm_status status = Check(name, tensor, output, slot, &view);
+  if (status != ISONORM_OK) return status;
+  if (view->ndim() != shape().ndim()) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d as that of %s.", name, view->ndim(), shape().ndim(),
+                shape().name);
+  }
+  for (int i = 0; i < view->ndim(); ++i) {
+    if (view->size(i) != shape().size(i)) {
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 " as that of %s.", name, i,
+                  view->size(i), shape().size(i), shape().name);
+    }
+  }
+  call_->type[slot] = view->type;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::CheckPerRow(const View& view, int64_t per_row, const char* extent) const {
+  const int leading = shape().ndim() - 1;
+  const bool has_last = view.ndim() == leading + 1;
+  const bool no_last = per_row == 1 && view.ndim() == leading;
+  if (!has_last && !no_last) {
+    const bool only_leading = per_row == 1 && leading > 0;
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %d: the leading dimensions of %s%s%s.", view.name, view.ndim(),
+                only_leading ? leading : leading + 1, shape().name, only_leading ? "" : " and one of size ",
+                only_leading ? "" : extent);
+  }
+  for (int i = 0; i < view.ndim(); ++i) {
+    const int64_t expected = i < leading ? shape().size(i) : per_row;
+    if (view.size(i) != expected) {
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", view.name, i, view.size(i),
+                  expected);
+    }
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
+  if (tensor == nullptr) return ISONORM_OK;
+  View* view = nullptr;
+  isonorm_status status = Check(name, tensor, output, slot, &view);
+  if (status == ISONORM_OK) status = CheckPerRow(*view, call_->groups, "groups");
+  if (status != ISONORM_OK) return status;
+  call_->type[slot] = view->type;
+  return CheckComputeType(*view);
+}
+
+isonorm_status CallBuilder::CheckComputeType(const View& view) const {
+  const Type compute = call_->wide ? Type::kF64 : Type::kF32;
+  if (view.type == compute) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be %s, the compute type.", view.name, NameOf(view.type),
+              NameOf(compute));
+}
+
+isonorm_status CallBuilder::AddExact(const char* name, const isonorm_tensor* tensor, bool output,
+                                     std::initializer_list<int64_t> shape, const View** view) {
+  if (tensor == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
+  View* added = nullptr;
+  const isonorm_status status = Check(name, tensor, output, -1, &added);
+  if (status != ISONORM_OK) return status;
+  if (added->ndim() != static_cast<int>(shape.size())) {
+    return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %zu.", name, added->ndim(), shape.size());
+  }
+  int i = 0;
+  for (const int64_t size : shape) {
+    if (added->size(i) != size) {
+      return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ".", name, i, added->size(i), size);
+    }
+    ++i;
+  }
+  *view = added;
+  return CheckComputeType(*added);
+}
+
+isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type) {
+  if (tensor == nullptr) return ISONORM_OK;
+  View* view = nullptr;
+  const isonorm_status status = Check(name, tensor, output, kVector, &view);
+  if (status != ISONORM_OK) return status;
+  if (view->ndim() != 1) return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be 1.", name, view->ndim());
+  if (view->size(0) != call_->cols) {
+    return Fail(ISONORM_ERROR_SHAPE,
+                "%s.shape[0] is %" PRId64 ", but must be %" PRId64 ", the last size of %s; nothing is broadcast.", name,
+                view->size(0), call_->cols, shape().name);
+  }
+  *data = view->data;
+  *type = view->type;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetGroups(int64_t groups, int64_t window) {
+  call_->groups = groups == 0 ? 1 : groups;
+  const bool whole = call_->groups == 1;  // spares the common call two divisions
+  if (groups < 0 || (!whole && call_->cols % call_->groups != 0)) {
+    return Fail(ISONORM_ERROR_GROUPS, "groups is %" PRId64 ", but must be positive and divide the %" PRId64 " columns.", groups,
+                call_->cols);
+  }
+  call_->group_cols = whole ? call_->cols : call_->cols / call_->groups;
+  if (window < 0 || window > call_->group_cols) {
+    return Fail(ISONORM_ERROR_WINDOW,
+                "window is %" PRId64 ", but must be from 1 to %" PRId64 ", the columns of a group, or 0 for all.", window,
+                call_->group_cols);
+  }
+  if (window != 0 && call_->layer) {
+    return Fail(ISONORM_ERROR_WINDOW, "window is %" PRId64 ", but LayerNorm has no window; pass 0.", window);
+  }
+  call_->window = window == 0 ? call_->group_cols : window;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetScalars(const isonorm_contract& contract, double eps) {
+  call_->layer = contract.statistic == ISONORM_STATISTIC_LAYER;
+  call_->eps_outside = contract.eps_place == ISONORM_EPS_OUTSIDE;
+  call_->gate = contract.gate_place == ISONORM_GATE_BEFORE  ? Gate::kBefore
+                : contract.gate_place == ISONORM_GATE_AFTER ? Gate::kAfter
+                                                            : Gate::kNone;
+  call_->gate_function = contract.gate_function == ISONORM_GATE_SIGMOID ? GateFunction::kSigmoid : GateFunction::kSilu;
+  call_->eps = call_->wide ? eps : RoundedToF32(eps);
+  call_->weight_offset = call_->wide ? contract.weight_offset : RoundedToF32(contract.weight_offset);
+  if (!std::isfinite(call_->eps) || eps < 0) {
+    return Fail(ISONORM_ERROR_EPS, "eps is %g, but must be 0 or more and finite in the compute type.", eps);
+  }
+  if (!std::isfinite(call_->weight_offset)) {
+    return Fail(ISONORM_ERROR_CONTRACT, "contract.weight_offset is %g, but must be finite in the compute type.",
+                contract.weight_offset);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetExecutor(const isonorm_executor* executor) {
+  if (executor == nullptr) return ISONORM_OK;
+  if (executor->struct_size < sizeof(isonorm_executor)) {
+    return Fail(ISONORM_ERROR_STRUCT_SIZE,
+                "executor.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_executor).", executor->struct_size,
+                sizeof(isonorm_executor));
+  }
+  if (executor->concurrency < 1) {
+    return Fail(ISONORM_ERROR_EXECUTOR, "executor.concurrency is %d, but must be at least 1.",
+                static_cast<int>(executor->concurrency));
+  }
+  if (executor->parallel_for == nullptr) {
+    return Fail(ISONORM_ERROR_EXECUTOR, "executor.parallel_for is null, but must run the tasks of a call.");
+  }
+  call_->executor = executor;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::Finish() {
+  for (int i = 0; i < count_; ++i) {
+    const Entry& output = entries_[i];
+    if (!output.output) continue;
+    for (int j = 0; j < count_; ++j) {
+      const Entry& other = entries_[j];
+      if (other.view.low >= output.view.high || output.view.low >= other.view.high || i == j) continue;
+      if (other.output && j < i) continue;
+      // A row is read before it is written, element by element; a statistic per row and a vector are not rows.
+      const bool in_place = !call_->accumulates_rows && !other.output && output.slot >= 0 && other.slot >= 0 &&
+                            output.slot < kRstd && other.slot < kRstd;
+      const isonorm_status status = CheckMeeting(output.view, other.view, in_place);
+      if (status != ISONORM_OK) return status;
+    }
+  }
+  Collapse();
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::CheckApartFrom(const CallBuilder& other) const {
+  for (const auto& [first, second] : {std::pair{this, &other}, std::pair{&other, this}}) {
+    for (int i = 0; i < first->count_; ++i) {
+      const Entry& output = first->entries_[i];
+      if (!output.output) continue;
+      for (int j = 0; j < second->count_; ++j) {
+        const View& view = second->entries_[j].view;
+        if (view.low >= output.view.high || output.view.low >= view.high) continue;
+        const isonorm_status status = CheckMeeting(output.view, view, false);
+        if (status != ISONORM_OK) return status;
+      }
+    }
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::CheckWorkspace(const void* workspace, size_t bytes) const {
+  const auto low = reinterpret_cast<intptr_t>(workspace);
+  intptr_t high = 0;
+  if (__builtin_add_overflow(low, bytes, &high)) high = INTPTR_MAX;  // a size that says "enough"
+  for (int i = 0; i < count_; ++i) {
+    const View& view = entries_[i].view;
+    if (high <= view.low || view.high <= low) continue;
+    return Fail(ISONORM_ERROR_OVERLAP, "workspace overlaps %s; its %zu bytes must be apart from every tensor of the call.",
+                view.name, bytes);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed) {
+  if (workspace == nullptr) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
+  }
+  if (size < needed) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", size, needed);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::SetWorkspace(void* workspace, size_t bytes, bool measure) {
+  call_->workspace = workspace;
+  if (call_->dweight == nullptr && call_->dbias == nullptr) return ISONORM_OK;
+  if (!GradientWorkspace(*call_, &call_->workspace_needed)) {
+    return Fail(ISONORM_ERROR_OVERFLOW,
+                "the workspace for dweight and dbias spans more bytes than int64_t can count; the sizes of %s must fit.",
+                shape().name);
+  }
+  const size_t needed = call_->workspace_needed;
+  if (measure || needed == 0) return ISONORM_OK;
+  const isonorm_status status = CheckWorkspaceSize(workspace, bytes, needed);
+  return status == ISONORM_OK ? CheckWorkspace(workspace, bytes) : status;
+}
+
+// Every tensor goes from one index of the outer dimension to the next as if it went on along this one.
+bool CallBuilder::Merges(int dimension, int outer) const {
+  for (int i = 0; i < count_; ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.slot < 0) continue;
+    const int64_t bytes = entry.view.strides[dimension] << Log2SizeOf(entry.view.type);
+    if (call_->stride[outer][entry.slot] != bytes * shape().size(dimension)) return false;
+  }
+  return true;
+}
+
+void CallBuilder::Collapse() {
+  int leading = 0;
+  const auto clear = [this](int at) { std::fill_n(call_->stride[at], kRowTensors, 0); };
+  for (int dimension = 0; dimension + 1 < shape().ndim(); ++dimension) {
+    const int64_t size = shape().size(dimension);
+    if (size == 1) continue;
+    const bool merge = leading > 0 && Merges(dimension, leading - 1);
+    const int at = merge ? leading - 1 : leading++;
+    call_->shape[at] = merge ? call_->shape[at] * size : size;
+    if (!merge) clear(at);
+    for (int i = 0; i < count_; ++i) {
+      const Entry& entry = entries_[i];
+      if (entry.slot >= 0) call_->stride[at][entry.slot] = entry.view.strides[dimension] << Log2SizeOf(entry.view.type);
+    }
+  }
+  for (int i = 0; i < count_; ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.slot >= 0) call_->data[entry.slot] = entry.view.data;
+  }
+  call_->leading = leading;
+  if (leading == 0) clear(0);
+  if (read_x_from_ != kX) {
+    call_->data[kX] = call_->data[read_x_from_];
+    call_->type[kX] = call_->type[read_x_from_];
+    for (int i = 0; i < std::max(leading, 1); ++i) call_->stride[i][kX] = call_->stride[i][read_x_from_];
+    call_->data[read_x_from_] = nullptr;
+  }
+}
+
+}  // namespace isonorm

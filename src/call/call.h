@@ -1,0 +1,139 @@
+// One checked call: tensors and contract turned into rows, pointers, byte strides and roundings. Everything that can be
+// wrong with a call is found while it is made; whoever holds a Call may compute without asking again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "isonorm/isonorm.h"
+#include "numbers/rope.h"
+#include "numbers/rounding.h"
+
+namespace isonorm {
+
+// Tensors with one entry per element of x, and rstd, which has one per group.
+enum RowTensor : int {
+  kX,
+  kResidual,
+  kGate,
+  kDy,
+  kDresidual,
+  kResidualOut,  // written by forward, read by backward
+  kY,
+  kDx,
+  kDgate,
+  kDdx,    // read by double backward
+  kDdy,    // written by double backward
+  kRstd,   // written by forward, read by backward
+  kScale,  // of quantised rows, written by forward
+  kRowTensors
+};
+
+constexpr int kMaxLeading = 6;
+
+struct Shard;  // parallel_shard.h
+
+enum class Gate : uint8_t { kNone, kBefore, kAfter };
+enum class GateFunction : uint8_t { kSilu, kSigmoid };
+
+// How y is quantised; y's type says to what.
+struct Quantizer {
+  bool on = false;
+  bool dynamic = false;           // scales are computed
+  bool power_of_two = false;      // as E8M0
+  bool per_row = false;           // one dynamic scale for all columns
+  Type rounded_to = Type::kNone;  // of 16 bits
+  int64_t scale_cols = 0;         // columns of one dynamic scale
+  float multiplier = 1;           // static: 1 / scale
+  float min_scale = 0;            // least scale; a power of two where scales are
+  float scale_ub = 0;             // amax is cut to it; infinity: it is not
+};
+
+// What the rows of the call do; the numbers are defined in docs/numerics.md §2 to §4.
+struct Call {
+  // Computation.
+  bool plain = false;  // known to be nothing but x, perhaps a weight, and y
+  bool backward = false;
+  bool layer = false;             // LayerNorm instead of RMSNorm
+  bool eps_outside = false;       // 1 / (sqrt(m) + eps)
+  bool wide = false;              // compute type f64 instead of f32
+  bool accumulate = false;        // dweight and dbias are added to
+  bool accumulates_rows = false;  // so is dx, by the penalty
+  Gate gate = Gate::kNone;
+  GateFunction gate_function = GateFunction::kSilu;
+  Type scaled_type = Type::kNone;  // what v * rstd is rounded to; kNone: it is not
+  Type gated_type = Type::kNone;   // what the value is rounded to before a gate after the norm; kNone: it is not
+  Type sum_type = Type::kNone;     // what x + residual is rounded to before the norm; kNone: kept
+  double eps = 0;                  // already rounded to the compute type
+  double weight_offset = 0;        // already rounded to the compute type
+  double lambda = 0;               // of the penalty
+  Quantizer quantizer;
+  Rope rope;
+
+  // Sizes.
+  int64_t rows = 0, cols = 0;
+  int64_t groups = 1, group_cols = 0;  // cols == groups * group_cols
+  int64_t window = 0;                  // 1 <= window <= group_cols, unless cols is 0
+  int64_t ranks = 1;                   // above 1: each row here is a shard, one of so many that make up the row of the norm
+
+  // Leading dimensions that do not collapse into one, outermost first; 0 of them: a single row.
+  int leading = 0;
+  int64_t shape[kMaxLeading];
+
+  // Row tensors; data is null for those not given. type of kX is set even if x itself is not given.
+  char* data[kRowTensors] = {};
+  Type type[kRowTensors] = {};
+  // Bytes, for dimensions below `leading`; 0 for tensors not given. [0] is there in any case, all 0 if there is no dimension.
+  int64_t stride[kMaxLeading][kRowTensors];
+
+  // Vectors of cols entries.
+  const void* weight = nullptr;
+  const void* bias = nullptr;
+  void* dweight = nullptr;
+  void* dbias = nullptr;
+  bool weight_finite = false;  // known to be; a short call does not look
+  Type weight_type = Type::kNone, bias_type = Type::kNone, dweight_type = Type::kNone, dbias_type = Type::kNone;
+  const void* ddweight = nullptr;  // of double backward
+  Type ddweight_type = Type::kNone;
+
+  void* workspace = nullptr;
+  size_t workspace_needed = 0;  // bytes
+  int64_t bytes_beside = 0;     // that calls which run at the same time read and write
+  const isonorm_executor* executor = nullptr;
+  const Shard* shard = nullptr;  // where statistics come from, if not from the rows alone
+
+  bool has(RowTensor tensor) const { return data[tensor] != nullptr; }
+  int64_t counted() const { return window * ranks; }  // how many values the statistic sees
+  int concurrency() const { return executor == nullptr ? 1 : executor->concurrency; }
+};
+
+struct ShardTensors;  // parallel_call.h
+
+// Fills `call`, which the caller leaves as constructed, or returns the status and message of the first fault.
+// measure: the workspace is what the caller asks about, so it is not checked. keep: the builder to use, which then knows the
+// tensors; null: one that is forgotten.
+class CallBuilder;
+isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
+                            Call* call, const ShardTensors* shard = nullptr, CallBuilder* keep = nullptr);
+
+isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed);
+
+// MakeForward without the short cut of plain_call.h. The rows of a call with `shard` are those of one rank: see parallel_call.h.
+isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call,
+                                  const ShardTensors* shard = nullptr, CallBuilder* keep = nullptr);
+
+// In double_backward_call.cc.
+isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args,
+                                  bool measure, Call* call);
+
+// The vector functions use the same Call. What they have per row (rms, drms or penalty) goes where rstd does.
+struct PerRow {
+  const char* name;
+  const isonorm_tensor* tensor;
+  bool output;
+};
+isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,
+                       const isonorm_executor* executor, Call* call);
+
+}  // namespace isonorm

@@ -1,0 +1,118 @@
+#include "call/plain.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "call/contract.h"
+#include "call/tensor.h"
+
+namespace isonorm {
+namespace {
+
+constexpr double kMax = std::numeric_limits<float>::max();
+constexpr int64_t kMostElements = int64_t{1} << 40;
+constexpr intptr_t kLastAddress = intptr_t{1} << 62;  // no sum of an address and so many elements overflows
+constexpr int kOffsetBits = 62;                       // nor does that of an address and a byte_offset of so many bits
+
+bool IsKnown(const isonorm_contract& contract) {
+  return contract.struct_size >= sizeof(contract) && static_cast<uint32_t>(contract.rotation_rounding) < 3 &&
+         contract.reserved == 0 && contract.statistic == ISONORM_STATISTIC_RMS &&
+         static_cast<uint32_t>(contract.eps_place) - 1 < 2 && static_cast<uint32_t>(contract.scaled_rounding) - 1 < 3 &&
+         static_cast<uint32_t>(contract.sum_rounding) - 1 < 2 && contract.gate_place == ISONORM_GATE_NONE &&
+         static_cast<uint32_t>(contract.gate_function) - 1 < 2;
+}
+
+bool IsKnown(const isonorm_forward_args& args) {
+  if (args.struct_size < sizeof(args) || args.x == nullptr || args.y == nullptr) return false;
+  const auto bits = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
+  const uintptr_t unusual = bits(args.residual) | bits(args.gate) | bits(args.bias) | bits(args.residual_out) |
+                            bits(args.rstd) | bits(args.quantization) | bits(args.scale) | bits(args.rope) | bits(args.also) |
+                            static_cast<uintptr_t>(args.window) | (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
+  return unusual == 0;
+}
+
+bool IsKnown(const isonorm_executor& executor) {
+  return executor.struct_size >= sizeof(executor) && executor.concurrency >= 1 && executor.parallel_for != nullptr;
+}
+
+// Its type, or kNone for anything but elements of 16 or 32 bits in host memory.
+Type NarrowTypeOf(const isonorm_tensor& tensor) {
+  if (tensor.device.device_type != ISONORM_DEVICE_CPU || tensor.data == nullptr || tensor.shape == nullptr) return Type::kNone;
+  const Type type = TypeOf(tensor.dtype);
+  return type >= Type::kF64 ? Type::kNone : type;
+}
+
+// Whether dimension i goes to its next element as if nothing lay between its elements; `below` elements lie in one of them.
+bool IsCompactAt(const isonorm_tensor& tensor, int i, int64_t below) {
+  return tensor.strides == nullptr || tensor.strides[i] == below || tensor.shape[i] == 1;
+}
+
+// As a number, for a byte_offset that leaves the address space must not be added to a pointer.
+intptr_t AddressOf(const isonorm_tensor& tensor) {
+  return static_cast<intptr_t>(reinterpret_cast<uintptr_t>(tensor.data) + tensor.byte_offset);
+}
+
+bool IsKnown(intptr_t address) { return address > 0 && address < kLastAddress; }
+
+bool Apart(intptr_t a, intptr_t a_bytes, intptr_t b, intptr_t b_bytes) { return a + a_bytes <= b || b + b_bytes <= a; }
+
+}  // namespace
+
+bool MakePlainForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
+  if (contract == nullptr || args == nullptr || !IsKnown(*contract) || !IsKnown(*args)) return false;
+  if (args->executor != nullptr && !IsKnown(*args->executor)) return false;
+  const double narrow_eps = RoundedToF32(eps), offset = RoundedToF32(contract->weight_offset);
+  if (!(eps >= 0 && narrow_eps <= kMax && std::abs(offset) <= kMax)) return false;
+
+  const isonorm_tensor &x = *args->x, &y = *args->y;
+  const Type x_type = NarrowTypeOf(x), y_type = NarrowTypeOf(y);
+  const int last = x.ndim - 1;
+  if (x_type == Type::kNone || y_type == Type::kNone || last < 0 || last > kMaxLeading || y.ndim != x.ndim) return false;
+  const int64_t cols = x.shape[last];
+  int64_t elements = 1;
+  for (int i = last; i >= 0; --i) {
+    const int64_t size = x.shape[i];
+    if (size <= 0 || size != y.shape[i] || !IsCompactAt(x, i, elements) || !IsCompactAt(y, i, elements)) return false;
+    if (__builtin_mul_overflow(elements, size, &elements) || elements > kMostElements) return false;
+  }
+  const intptr_t x_at = AddressOf(x), x_bytes = elements << Log2SizeOf(x_type);
+  const intptr_t y_at = AddressOf(y), y_bytes = elements << Log2SizeOf(y_type);
+  if (!IsKnown(x_at) || !IsKnown(y_at) || ((x.byte_offset | y.byte_offset) >> kOffsetBits) != 0) return false;
+  if (!Apart(x_at, x_bytes, y_at, y_bytes) && !(x_at == y_at && x_type == y_type)) return false;
+
+  if (args->weight != nullptr) {
+    const isonorm_tensor& weight = *args->weight;
+    const Type type = NarrowTypeOf(weight);
+    if (type == Type::kNone || weight.ndim != 1 || weight.shape[0] != cols || !IsCompactAt(weight, 0, 1)) return false;
+    const intptr_t at = AddressOf(weight);
+    if (!IsKnown(at) || weight.byte_offset >> kOffsetBits != 0 || !Apart(at, cols << Log2SizeOf(type), y_at, y_bytes))
+      return false;
+    call->weight = reinterpret_cast<const void*>(at);
+    call->weight_type = type;
+  }
+  call->plain = true;
+  call->executor = args->executor;
+  call->eps_outside = contract->eps_place == ISONORM_EPS_OUTSIDE;
+  call->eps = narrow_eps;
+  call->weight_offset = offset;
+  call->cols = call->group_cols = call->window = cols;
+  call->rows = 1;
+  for (int i = 0; i < last; ++i) call->rows *= x.shape[i];
+  call->leading = call->rows > 1;
+  call->shape[0] = call->rows;
+  std::fill_n(call->stride[0], kRowTensors, 0);
+  if (call->leading != 0) {
+    call->stride[0][kX] = cols << Log2SizeOf(x_type);
+    call->stride[0][kY] = cols << Log2SizeOf(y_type);
+  }
+  call->data[kX] = reinterpret_cast<char*>(x_at);
+  call->data[kY] = reinterpret_cast<char*>(y_at);
+  call->type[kX] = x_type;
+  call->type[kY] = y_type;
+  SetRoundings(*contract, x_type, Type::kNone, call);
+  return true;
+}
+
+}  // namespace isonorm

@@ -1,0 +1,13 @@
+// The usual forward call, made in one straight line: x and y without gaps and at most a weight, so that a call for one short
+// row does not spend more time on its arguments than on the row.
+#pragma once
+
+#include "call/call.h"
+
+namespace isonorm {
+
+// True: `call` is what MakeForwardBySteps makes of these arguments, and nothing is wrong with them. False: something is wrong, or
+// unusual, or merely not known here; `call` is as it was.
+bool MakePlainForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+
+}  // namespace isonorm

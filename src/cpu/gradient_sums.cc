@@ -1,0 +1,165 @@
+#include "cpu/gradient_sums.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstring>
+
+#include "cpu/fp_guard.h"
+#include "numbers/order.h"
+#include "cpu/run.h"
+
+namespace isonorm {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+// How the blocks of a call are dealt out: `subtrees` aligned runs of 2^level blocks.
+struct Plan {
+  int64_t blocks;
+  int tasks;
+  int level;
+  int64_t subtrees;
+  int depth;  // sums that a task holds at most: those that wait for a partner, and the one in the making
+};
+
+int Log2Ceil(int64_t n) { return n <= 1 ? 0 : std::bit_width(static_cast<uint64_t>(n - 1)); }
+
+// Tasks above one hold at most two finished subtrees each, which keeps the workspace within log2(blocks) + 2 sums a task.
+Plan PlanOf(const Call& call) {
+  Plan plan;
+  plan.blocks = (call.rows + kRowBlock - 1) / kRowBlock;
+  plan.tasks = static_cast<int>(std::clamp<int64_t>(TaskCount(call), 1, std::max<int64_t>(plan.blocks, 1)));
+  const int64_t wanted = int64_t{2} * plan.tasks;
+  plan.level = plan.tasks == 1 ? Log2Ceil(plan.blocks) : Log2Ceil((plan.blocks + wanted - 1) / wanted);
+  plan.subtrees = (plan.blocks + (int64_t{1} << plan.level) - 1) >> plan.level;
+  const int64_t longest = std::min(plan.blocks, int64_t{1} << plan.level);
+  plan.depth = std::bit_width(static_cast<uint64_t>(std::max<int64_t>(longest, 1)));
+  return plan;
+}
+
+int SumsWanted(const Call& call) { return (call.dweight != nullptr) + (call.dbias != nullptr); }
+
+// One sum for each gradient, side by side: dweight first.
+template <class F>
+struct Slot {
+  F* data;
+  void AddFrom(const Slot& right, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) data[i] = data[i] + right.data[i];
+  }
+};
+
+template <class F>
+class SumTask {
+ public:
+  SumTask(const Call& call, Kernel kernel, std::atomic<int64_t>* next)
+      : next_(next), call_(call), kernel_(kernel), plan_(PlanOf(call)), width_(call.cols * SumsWanted(call)) {
+    const auto address = reinterpret_cast<uintptr_t>(call.workspace);
+    base_ = reinterpret_cast<F*>((address + kAlignment - 1) / kAlignment * kAlignment);
+  }
+
+  void Run() {
+    RunTasks(
+        call_, plan_.tasks, [](void* self, int64_t index) { static_cast<SumTask*>(self)->RunTask(index); }, this);
+    StoreAll();
+  }
+
+  void RunTask(int64_t task) {
+    const FpGuard guard;
+    for (;;) {
+      const int64_t subtree = next_->fetch_add(1, std::memory_order_relaxed);
+      if (subtree >= plan_.subtrees) return;
+      const int64_t begin = subtree << plan_.level, end = std::min(plan_.blocks, begin + (int64_t{1} << plan_.level));
+      int pending = 0;
+      for (int64_t block = begin; block < end; ++block) {
+        SumBlock(block, Stack(task, pending++));
+        for (int64_t i = block - begin; i & 1; i >>= 1, --pending) Combine(task, pending);
+      }
+      for (; pending > 1; --pending) Combine(task, pending);
+      if (plan_.tasks > 1) std::memcpy(Result(subtree).data, Stack(task, 0).data, static_cast<size_t>(width_) * sizeof(F));
+    }
+  }
+
+  void StoreAll() {
+    for (int64_t step = 1; step < plan_.subtrees; step *= 2) {
+      for (int64_t i = 0; i + step < plan_.subtrees; i += 2 * step) Result(i).AddFrom(Result(i + step), width_);
+    }
+    const F* sum = plan_.blocks == 0 ? nullptr : Result(0).data;
+    if (call_.dweight != nullptr) Store(sum, call_.dweight, call_.dweight_type);
+    if (call_.dbias != nullptr) {
+      Store(sum == nullptr || call_.dweight == nullptr ? sum : sum + call_.cols, call_.dbias, call_.dbias_type);
+    }
+  }
+
+ private:
+  // Finished subtrees lie first, then each task's stack. A single task's subtree is the bottom of its stack.
+  Slot<F> Result(int64_t subtree) const { return {base_ + subtree * width_}; }
+  Slot<F> Stack(int64_t task, int level) const {
+    const int64_t before = plan_.tasks == 1 ? 0 : plan_.subtrees + task * plan_.depth;
+    return {base_ + (before + level) * width_};
+  }
+
+  void Combine(int64_t task, int pending) const { Stack(task, pending - 2).AddFrom(Stack(task, pending - 1), width_); }
+
+  void SumBlock(int64_t block, Slot<F> into) const {
+    std::memset(into.data, 0, static_cast<size_t>(width_) * sizeof(F));
+    ColumnSums sums{};
+    if (call_.dweight != nullptr) sums.dweight = into.data;
+    if (call_.dbias != nullptr) sums.dbias = call_.dweight != nullptr ? into.data + call_.cols : into.data;
+    RunRows(call_, kernel_, block * kRowBlock, std::min(call_.rows, (block + 1) * kRowBlock), sums);
+  }
+
+  void Store(const F* sum, void* out, Type type) const {
+    for (int64_t i = 0; i < call_.cols; ++i) {
+      F value = sum == nullptr ? F(0) : sum[i];
+      if (call_.accumulate) value = LoadScalar<F>(out, type, i) + value;
+      StoreScalar(value, out, type, i);
+    }
+  }
+
+  std::atomic<int64_t>* const next_;
+  const Call& call_;
+  const Kernel kernel_;
+  const Plan plan_;
+  const int64_t width_;
+  F* base_;
+};
+
+template <class Body>
+void WithSums(const Call& call, Kernel kernel, std::atomic<int64_t>* next, Body body) {
+  call.wide ? body(SumTask<double>(call, kernel, next)) : body(SumTask<float>(call, kernel, next));
+}
+
+}  // namespace
+
+bool GradientWorkspace(const Call& call, size_t* bytes) {
+  *bytes = 0;
+  if (SumsWanted(call) == 0 || call.rows == 0) return true;
+  const Plan plan = PlanOf(call);
+  const int64_t slots = int64_t{plan.tasks} * plan.depth + (plan.tasks == 1 ? 0 : plan.subtrees);
+  int64_t total = 0;
+  if (__builtin_mul_overflow(slots * SumsWanted(call), call.cols, &total) ||
+      __builtin_mul_overflow(total, call.wide ? sizeof(double) : sizeof(float), &total) ||
+      __builtin_add_overflow(total, kAlignment, &total)) {
+    return false;
+  }
+  *bytes = static_cast<size_t>(total);
+  return true;
+}
+
+void RunWithSums(const Call& call, Kernel kernel) {
+  std::atomic<int64_t> next{0};
+  WithSums(call, kernel, &next, [](auto sums) { sums.Run(); });
+}
+
+int SumTasks(const Call& call) { return PlanOf(call).tasks; }
+
+void RunSumTask(const Call& call, Kernel kernel, int64_t task, std::atomic<int64_t>* next) {
+  WithSums(call, kernel, next, [task](auto sums) { sums.RunTask(task); });
+}
+
+void StoreSums(const Call& call, Kernel kernel) {
+  WithSums(call, kernel, nullptr, [](auto sums) { sums.StoreAll(); });
+}
+
+}  // namespace isonorm

@@ -1,0 +1,361 @@
+// The tuned backward: x and dy in, dx and dweight out, no fusion. Two rows at a time: first each row's dot product, then both
+// column by column, so that weight and the sums of dweight are read once for two rows.
+#if defined(ISONORM_CPU_TUNED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_TUNED_BACKWARD_INL_H_
+#undef ISONORM_CPU_TUNED_BACKWARD_INL_H_
+#else
+#define ISONORM_CPU_TUNED_BACKWARD_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "cpu/general/general-inl.h"
+#include "cpu/tuned/gradient_dot-inl.h"
+#include "cpu/tuned/row_sums-inl.h"
+#include "cpu/tuned/rstd-inl.h"
+#include "cpu/tuned/write-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+constexpr int kTogether = 2;
+
+// What is fetched while a row's dot product is taken, and again while two rows are written: measured as in FetchPlan. f32 asks
+// for every second line of a row further on, then for every line of those that come next. 16-bit types ask for each line of the
+// first halves of those, then twice for the second halves.
+template <class T>
+struct FetchTwo {
+  static constexpr bool kNarrow = sizeof(T) == 2;
+  static constexpr int64_t kRowsAhead = kNarrow ? kTogether : kTogether + 1;
+  static constexpr size_t kLines = kNarrow ? 1 : 2;  // with each turn of 64 elements
+  const char* x;
+  const char* dy;
+  HWY_INLINE void operator()() {
+    HWY_UNROLL(2)
+    for (size_t i = 0; i < kLines; ++i) {
+      PrefetchFar(x + i * 2 * kLine);
+      PrefetchFar(dy + i * 2 * kLine);
+    }
+    x += kNarrow ? kLine : 4 * kLine;
+    dy += kNarrow ? kLine : 4 * kLine;
+  }
+};
+
+template <class Tx, class Tw, class Ty>
+class GradientRows {
+  using D = Tag<float>;
+  static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
+  using Tc = std::conditional_t<sizeof(Tx) == 2, Tx, Tw>;
+  static constexpr bool kCanRound = std::is_same_v<Tc, Bf16> || std::is_same_v<Tc, F16>;
+
+ public:
+  GradientRows(const Call& call, const Run& run, const ColumnSums& sums)
+      : call_(call),
+        run_(run),
+        leaves_(call.cols),
+        range_(call.eps, call.eps_outside),
+        cols_(static_cast<size_t>(call.cols)),
+        weight_(static_cast<const Tw*>(call.weight)),
+        offset_(call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset)),
+        sums_(static_cast<float*>(sums.dweight)),
+        round_(kCanRound && call.scaled_type != Type::kNone),
+        flow_(FlowOf(call, run.data[kDx] == run.data[kX] ? run.data[kX] : run.data[kDy], run.data[kDx])),
+        // Rows that do not share their place in a line cannot stream two by two: ordinary stores then.
+        streams_(flow_ == Flow::kStreamed && run.data[kDx] != nullptr && run.stride[kDx] % kLine == 0),
+        head_(streams_ ? std::min(ElementsToLine(reinterpret_cast<const Ty*>(run.data[kDx])), cols_) : 0) {}
+
+  void Run() {
+    ArrangeSums<true>();
+    for (int64_t first = 0; first < run_.count; first += kTogether) {
+      const auto count = static_cast<int>(std::min<int64_t>(kTogether, run_.count - first));
+      bool plain[kTogether];
+      bool all = count == kTogether;
+      Prepare(first, count, plain);
+      for (int i = 0; i < count; ++i) all = all && plain[i];
+      if (all) {
+        ColumnsOf<kTogether>(first, 0);
+        continue;
+      }
+      for (int i = 0; i < count; ++i) {
+        if (plain[i]) {
+          ColumnsOf<1>(first + i, i);
+        } else {
+          GeneralRow(first + i);
+        }
+      }
+    }
+    ArrangeSums<false>();
+    if (streams_) hwy::FlushStream();
+  }
+
+ private:
+  template <class T>
+  T* At(RowTensor tensor, int64_t row) const {
+    return reinterpret_cast<T*>(run_.data[tensor] + row * run_.stride[tensor]);
+  }
+
+  // r and f of some rows; plain[i]: neither these nor anything that follows from them is NaN.
+  void Prepare(int64_t first, int count, bool* plain) {
+    if (call_.shard != nullptr) return PrepareShared(first, count, plain);
+    const bool saved = run_.data[kRstd] != nullptr && !call_.eps_outside;
+    bool missing = !saved;
+    for (int i = 0; i < count; ++i) {
+      plain[i] = true;
+      if (!saved) continue;
+      r_[i] = *At<const float>(kRstd, first + i);
+      missing = missing || !(r_[i] >= 0x1p-48f && r_[i] <= 0x1p47f);
+    }
+    if (missing) {
+      HWY_ALIGN float sums[kBlockRows] = {};
+      HWY_ALIGN float r[kBlockRows];
+      RowSums(At<const Tx>(kX, first), run_.stride[kX], count, leaves_, sums);
+      RstdOfSums(sums, count, call_.cols, static_cast<float>(call_.eps), call_.eps_outside, r);
+      for (int i = 0; i < count; ++i) {
+        r_[i] = r[i];
+        plain[i] = range_.Holds(sums[i]);
+        q_[i] = std::sqrt(Mean(sums[i], call_.cols));
+      }
+    }
+    if (run_.data[kDx] == nullptr && !round_) return;  // the roundings of c must not meet a NaN either
+    for (int i = 0; i < count; ++i) {
+      const GradientProducts<kLayout, Tx, Tw, Ty> products = {At<const Tx>(kX, first + i), weight_,
+                                                              At<const Ty>(kDy, first + i), r_[i], offset_};
+      const float dot = flow_ < Flow::kInPlace
+                            ? GradientDot<Tx, Tw, Ty>(products, leaves_, Nothing())
+                            : GradientDot<Tx, Tw, Ty>(products, leaves_,
+                                                      FetchTwo<Tx>{At<const char>(kX, first + i + FetchTwo<Tx>::kRowsAhead),
+                                                                   At<const char>(kDy, first + i + FetchTwo<Tx>::kRowsAhead)});
+      // A finite sum has finite terms, so every dy, weight and x of the row is finite too.
+      plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
+      SetFactor(i, dot);
+    }
+  }
+
+  // The same of rows that other ranks share. A finite sum of squares says that x is finite, and with it c.
+  void PrepareShared(int64_t first, int count, bool* plain) {
+    HWY_ALIGN float sums[kBlockRows] = {};
+    HWY_ALIGN float r[kBlockRows];
+    SharedSums(call_, run_.first + first, count, sums);
+    RstdOfSums(sums, count, call_.counted(), static_cast<float>(call_.eps), call_.eps_outside, r);
+    for (int i = 0; i < count; ++i) {
+      r_[i] = r[i];
+      plain[i] = range_.Holds(sums[i]);
+      q_[i] = std::sqrt(Mean(sums[i], call_.counted()));
+      if (run_.data[kDx] == nullptr) continue;
+      const float dot = call_.shard->Total<float>(call_, run_.first + first + i, 0) + 0.0f;
+      plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
+      SetFactor(i, dot);
+    }
+  }
+
+  void SetFactor(int i, float dot) {
+    f_[i] = Mean(dot, call_.counted());
+    if (call_.eps_outside) {
+      const float qr = q_[i] * r_[i];
+      f_[i] = qr == 0 ? 0.0f : f_[i] / qr;
+    }
+  }
+
+  void GeneralRow(int64_t row) const {
+    char* data[kRowTensors];
+    ArrangeSums<false>();
+    GeneralBackward(call_, OneRow(run_, row, data), ColumnSums{sums_, nullptr});
+    ArrangeSums<true>();
+  }
+
+  // The sums of dweight between rows: every whole step of columns in the order of a duo, which saves each step permutations.
+  // Outside: in the order of columns.
+  template <bool kIn>
+  void ArrangeSums() const {
+    if (kLayout == Layout::kRuns || sums_ == nullptr) return;
+    constexpr Layout kFrom = kIn ? kLayout : Layout::kRuns, kTo = kIn ? Layout::kRuns : kLayout;
+    const D d;
+    const size_t step = 2 * hn::Lanes(d);
+    const auto arrange = [&](size_t begin, size_t end) HWY_ATTR {
+      for (size_t i = begin; i + step <= end; i += step) {
+        StoreDuo<kTo, Nans::kNone, Store::kCached>(LoadDuo<kFrom>(d, sums_ + i), d, sums_ + i);
+      }
+    };
+    arrange(0, head_);
+    arrange(head_, cols_);
+  }
+
+  template <int kRows>
+  HWY_INLINE void ColumnsOf(int64_t row, int first) const {
+    if constexpr (kCanRound) {
+      if (round_) return Loop<kRows, true>(row, first);
+    }
+    Loop<kRows, false>(row, first);
+  }
+
+  // What a turn over the columns needs, in registers as far as they go: members would be read again after each store.
+  template <int kRows>
+  struct Rows {
+    const Tx* x[kRows];
+    const Ty* dy[kRows];
+    Ty* dx[kRows];
+    float r[kRows], f[kRows], offset;
+    const Tw* weight;
+    float* sums;
+    // The rows that are fetched meanwhile, from where that begins.
+    bool fetches;
+    const char *next_x[kRows], *next_dy[kRows];
+  };
+
+  template <int kRows, bool kRound>
+  HWY_NOINLINE void Loop(int64_t row, int first) const {
+    Rows<kRows> rows;
+    rows.offset = offset_;
+    rows.weight = weight_;
+    rows.sums = sums_;
+    rows.fetches = flow_ >= Flow::kInPlace;
+    const size_t from = FetchTwo<Tx>::kNarrow ? cols_ / 2 * sizeof(Tx) : 0;
+    for (int i = 0; i < kRows; ++i) {
+      rows.next_x[i] = At<const char>(kX, row + i + kTogether) + from;
+      rows.next_dy[i] = At<const char>(kDy, row + i + kTogether) + from;
+      rows.x[i] = At<const Tx>(kX, row + i);
+      rows.dy[i] = At<const Ty>(kDy, row + i);
+      rows.dx[i] = run_.data[kDx] == nullptr ? nullptr : At<Ty>(kDx, row + i);
+      rows.r[i] = r_[first + i];
+      rows.f[i] = f_[first + i];
+    }
+    if (streams_) return Streamed<kRows, kRound>(rows);
+    Columns<kRows, kRound>(rows, 0, 0, cols_);
+  }
+
+  // What goes with `count` bytes written from `at` on: each line once, or each line of half as many bytes twice.
+  static HWY_INLINE void FetchLines(const char* next, size_t at, size_t count) {
+    for (size_t line = 0; line < count; line += kLine) PrefetchFar(next + (at + line) / (FetchTwo<Tx>::kNarrow ? 2 : 1));
+  }
+
+  // Columns [begin, begin + count), which dx has at `out`.
+  template <int kRows, bool kRound>
+  static HWY_INLINE void Columns(const Rows<kRows>& rows, size_t begin, size_t out, size_t count) {
+    const size_t step = 2 * hn::Lanes(D());
+    size_t i = 0;
+    for (; i + step <= count; i += step) {
+      Step<kRows, kRound, false>(rows, begin + i, out + i, step);
+      // After the step, whose own loads ought not to wait for these.
+      if (rows.fetches) {
+        for (int k = 0; k < kRows; ++k) {
+          FetchLines(rows.next_x[k], (begin + i) * sizeof(Tx), step * sizeof(Tx));
+          FetchLines(rows.next_dy[k], (begin + i) * sizeof(Ty), step * sizeof(Ty));
+        }
+      }
+    }
+    if (i < count) Step<kRows, kRound, true>(rows, begin + i, out + i, count - i);
+  }
+
+  // dx bypasses the cache by whole lines, by way of a buffer as in RowWriter: two lines of each row are best.
+  template <int kRows, bool kRound>
+  HWY_INLINE void Streamed(Rows<kRows> rows) const {
+    constexpr size_t kBytes = 128, kPerLine = kLine / sizeof(Ty);
+    Columns<kRows, kRound>(rows, 0, 0, head_);
+    alignas(kLine) char room[kPage + kRows * kBytes];
+    char* const stage = HalfAPageFrom(rows.x[0] + head_, room);
+    Ty* dx[kRows];
+    for (int k = 0; k < kRows; ++k) {
+      dx[k] = rows.dx[k];
+      rows.dx[k] = reinterpret_cast<Ty*>(stage + k * kBytes);
+    }
+    size_t i = head_;
+    while (cols_ - i >= kPerLine) {
+      const size_t count = std::min(kBytes / sizeof(Ty), (cols_ - i) / kPerLine * kPerLine);
+      Columns<kRows, kRound>(rows, i, 0, count);
+      for (int k = 0; k < kRows; ++k) StreamLines(rows.dx[k], dx[k] + i, count * sizeof(Ty));
+      i += count;
+    }
+    for (int k = 0; k < kRows; ++k) rows.dx[k] = dx[k];
+    Columns<kRows, kRound>(rows, i, i, cols_ - i);
+  }
+
+  template <int kRows, bool kRound, bool kPart>
+  static HWY_INLINE void Step(const Rows<kRows>& rows, size_t i, size_t out, size_t count) {
+    const D d;
+    const auto load = [&](auto* p) HWY_ATTR {
+      if constexpr (kPart) {
+        return LoadDuoPart<kLayout>(d, p, count);
+      } else {
+        return LoadDuo<kLayout>(d, p);
+      }
+    };
+    const auto offset = hn::Set(d, rows.offset);
+    const auto w = Map(load(std::is_same_v<Tw, None> ? rows.weight : rows.weight + i),
+                       [&](V<D> v) HWY_ATTR { return std::is_same_v<Tw, None> ? v : hn::Add(v, offset); });
+    const bool want_dx = rows.dx[0] != nullptr, want_sums = rows.sums != nullptr;
+    auto sum = Duo<D>{hn::Zero(d), hn::Zero(d)};
+    if (want_sums) sum = kPart ? load(static_cast<const float*>(rows.sums + i)) : LoadDuo<Layout::kRuns>(d, rows.sums + i);
+    for (int k = 0; k < kRows; ++k) {
+      const auto r = hn::Set(d, rows.r[k]), f = hn::Set(d, rows.f[k]);
+      const auto dy = load(rows.dy[k] + i);
+      const auto c = Map(load(rows.x[k] + i), [&](V<D> x) HWY_ATTR { return hn::Mul(x, r); });
+      if (want_sums) {
+        sum = Map(dy, c, sum, [&](V<D> v, V<D> of, V<D> a) HWY_ATTR {
+          if constexpr (kRound) of = RoundThrough<Tc, Nans::kNone>(d, of);
+          return Fma(v, of, a);
+        });
+      }
+      if (want_dx) {
+        const auto dx = Map(dy, c, w, [&](V<D> v, V<D> of, V<D> by) HWY_ATTR {
+          const auto g = std::is_same_v<Tw, None> ? v : hn::Mul(v, by);
+          return hn::Mul(r, hn::NegMulAdd(of, f, g));
+        });
+        if constexpr (kPart) {
+          StoreDuoPart<kLayout, Nans::kNone>(dx, d, rows.dx[k] + out, count);
+        } else {
+          StoreDuo<kLayout, Nans::kNone, Store::kCached>(dx, d, rows.dx[k] + out);
+        }
+      }
+    }
+    if (!want_sums) return;
+    if constexpr (kPart) {  // NaNs become canonical where dweight is stored
+      StoreDuoPart<kLayout, Nans::kNone>(sum, d, rows.sums + i, count);
+    } else {
+      StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(sum, d, rows.sums + i);
+    }
+  }
+
+  const Call& call_;
+  const isonorm::Run run_;
+  const RowLeaves leaves_;
+  const PlainRange range_;
+  const size_t cols_;
+  const Tw* const weight_;
+  const float offset_;
+  float* const sums_;
+  const bool round_;
+  const Flow flow_;
+  const bool streams_;
+  const size_t head_;  // columns of dx before the first whole line, if it streams
+  float r_[kTogether], q_[kTogether] = {}, f_[kTogether] = {};
+};
+
+template <class Tx, class Tw, class Ty>
+void TunedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
+  GradientRows<Tx, Tw, Ty>(call, run, sums).Run();
+}
+
+#endif  // ISONORM_TUNED_LOOPS
+
+// Enters the tuned backward rows of the table whose x is of type Tx.
+template <class Tx>
+void AddTunedBackward([[maybe_unused]] Backend& backend) {
+#if ISONORM_TUNED_LOOPS
+#define ISONORM_KERNEL(operation, source, sink, x, weight, out)
+#define ISONORM_TUNED(operation, x, weight, out)                                                       \
+  if constexpr (Operation::k_##operation == Operation::k_backward && std::is_same_v<storage::x, Tx>) { \
+    backend.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                               \
+        TunedBackward<storage::x, storage::weight, storage::out>;                                      \
+  }
+#include "table/kernels.inc"
+#endif
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_TUNED_BACKWARD_INL_H_

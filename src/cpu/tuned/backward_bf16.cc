@@ -1,0 +1,23 @@
+// Tuned backward loops for x in bf16: one for each row of kernels.inc that says so.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/tuned/backward_bf16.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+#include "cpu/target_table.h"
+#include "cpu/tuned/backward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+void AddBackwardBf16(Backend& backend) { AddTunedBackward<Bf16>(backend); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace isonorm {
+ISONORM_EXPORT_KERNELS(AddBackwardBf16);
+}  // namespace isonorm
+#endif

@@ -1,0 +1,23 @@
+// Tuned backward loops for x in f32: one for each row of kernels.inc that says so.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/tuned/backward_f32.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+#include "cpu/target_table.h"
+#include "cpu/tuned/backward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+void AddBackwardF32(Backend& backend) { AddTunedBackward<float>(backend); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace isonorm {
+ISONORM_EXPORT_KERNELS(AddBackwardF32);
+}  // namespace isonorm
+#endif

@@ -1,0 +1,27 @@
+// Tuned forward loops for x in bf16: one for each row of kernels.inc that says so.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/tuned/forward_bf16.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+
+#include "cpu/target_table.h"
+#include "cpu/tuned/forward-inl.h"
+#include "cpu/tuned/rope-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+void AddForwardBf16(Backend& backend) {
+  AddTunedForward<Bf16>(backend);
+  AddTunedRope<Bf16>(backend);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace isonorm {
+ISONORM_EXPORT_KERNELS(AddForwardBf16);
+}  // namespace isonorm
+#endif

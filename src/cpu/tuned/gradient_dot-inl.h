@@ -1,0 +1,95 @@
+// The dot product of the tuned backward: the sum over a row of (dy * weight) * (x * r), in the order of every sum.
+#if defined(ISONORM_CPU_TUNED_GRADIENT_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_TUNED_GRADIENT_DOT_INL_H_
+#undef ISONORM_CPU_TUNED_GRADIENT_DOT_INL_H_
+#else
+#define ISONORM_CPU_TUNED_GRADIENT_DOT_INL_H_
+#endif
+
+#include "cpu/tuned/row_sums-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+// g * c, with g = dy * (weight + offset) and c = x * r, each rounded.
+template <Layout kLayout, class Tx, class Tw, class Ty>
+struct GradientProducts {
+  const Tx* x;
+  const Tw* w;
+  const Ty* dy;
+  float r, offset;
+
+  template <class D>
+  HWY_INLINE V<D> Fold(D d, V<D> a, V<D> x_of, V<D> w_of, V<D> dy_of) const {
+    const auto g = std::is_same_v<Tw, None> ? dy_of : hn::Mul(dy_of, hn::Add(w_of, hn::Set(d, offset)));
+    return Fma(g, hn::Mul(x_of, hn::Set(d, r)), a);
+  }
+  HWY_INLINE const Tw* WeightAt(size_t at) const { return std::is_same_v<Tw, None> ? w : w + at; }
+
+  template <class D>
+  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
+    return Fold(d, a, LoadAs(d, x + at), LoadAs(d, WeightAt(at)), LoadAs(d, dy + at));
+  }
+  template <class D>
+  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
+    return Fold(d, a, LoadAsPart(d, x + at, n), LoadAsPart(d, WeightAt(at), n), LoadAsPart(d, dy + at, n));
+  }
+  template <class D>
+  HWY_INLINE void FoldDuo(D d, Duo<D>& a, size_t at) const {
+    Fold(d, a, LoadDuo<kLayout>(d, x + at), LoadDuo<kLayout>(d, WeightAt(at)), LoadDuo<kLayout>(d, dy + at));
+  }
+  template <class D>
+  HWY_INLINE void FoldDuoPart(D d, Duo<D>& a, size_t at, size_t n) const {
+    Fold(d, a, LoadDuoPart<kLayout>(d, x + at, n), LoadDuoPart<kLayout>(d, WeightAt(at), n),
+         LoadDuoPart<kLayout>(d, dy + at, n));
+  }
+
+ private:
+  template <class D>
+  HWY_INLINE void Fold(D d, Duo<D>& a, const Duo<D>& x_of, const Duo<D>& w_of, const Duo<D>& dy_of) const {
+    a.a = Fold(d, a.a, x_of.a, w_of.a, dy_of.a);
+    a.b = Fold(d, a.b, x_of.b, w_of.b, dy_of.b);
+  }
+};
+
+// beside() is called with every 64 elements.
+template <class Tx, class Tw, class Ty, class Beside>
+HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, Ty>& products, const RowLeaves& row,
+                             Beside beside) {
+  const auto from = [&products](int64_t begin) HWY_ATTR {
+    auto leaf = products;
+    leaf.x += begin;
+    leaf.w = leaf.WeightAt(static_cast<size_t>(begin));
+    leaf.dy += begin;
+    return leaf;
+  };
+#if ISONORM_LEAF_NETWORK
+  if constexpr (kLayoutOf<Tx, Ty> == Layout::kEvenOdd) {
+    return RowTotal<Bf16>(row,
+                          [&](auto d, int64_t begin, size_t n) HWY_ATTR { return EvenOddLeaf(d, from(begin), n, beside); }) +
+           0.0f;
+  } else {
+    return RowTotal<float>(
+               row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafInRegisters(d, from(begin), n, beside); }) +
+           0.0f;
+  }
+#else
+  LeafTree<float> tree;
+  for (int64_t i = 0; i < row.count; ++i) {
+    const int64_t begin = row.begin(i);
+    tree.Push(LeafValue(Tag<float>(), from(begin), static_cast<size_t>(row.begin(i + 1) - begin)));
+  }
+  return tree.Total() + 0.0f;
+#endif
+}
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_TUNED_GRADIENT_DOT_INL_H_

@@ -1,0 +1,132 @@
+// What the tuned fused loops share: the weight in f32, duos and parts of them, rows that leave past the cache, and the fetching
+// of rows that come next.
+#if defined(ISONORM_CPU_TUNED_PIECES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_TUNED_PIECES_INL_H_
+#undef ISONORM_CPU_TUNED_PIECES_INL_H_
+#else
+#define ISONORM_CPU_TUNED_PIECES_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/general/chunk-inl.h"
+#include "cpu/tuned/duo-inl.h"
+#include "cpu/tuned/write-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+// The weight with its offset, or ones, in f32: loops are then compiled for the type of x alone.
+HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
+  const Tag<float> d;
+  const auto cols = static_cast<size_t>(call.cols);
+  if (call.weight_type == Type::kNone) {
+    std::fill(w, w + cols, 1.0f);
+    return;
+  }
+  const auto offset = hn::Set(d, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset));
+  ForStored<float>(call.weight, call.weight_type, 0, cols,
+                   [&](V<Tag<float>> v, size_t i) HWY_ATTR { hn::StoreU(hn::Add(v, offset), d, w + i); });
+}
+
+// A duo of storage T, or a part of one.
+template <bool kPart, Layout kLayout, class T>
+HWY_INLINE Duo<Tag<float>> TakeDuo(const T* p, size_t count) {
+  if constexpr (kPart) return LoadDuoPart<kLayout>(Tag<float>(), p, count);
+  return LoadDuo<kLayout>(Tag<float>(), p);
+}
+template <bool kPart, Layout kLayout, Nans kNans, class T>
+HWY_INLINE void PutDuo(const Duo<Tag<float>>& v, T* p, size_t count) {
+  if constexpr (kPart) {
+    StoreDuoPart<kLayout, kNans>(v, Tag<float>(), p, count);
+  } else {
+    StoreDuo<kLayout, kNans, Store::kCached>(v, Tag<float>(), p);
+  }
+}
+HWY_INLINE Duo<Tag<float>> Product(const Duo<Tag<float>>& x, const Duo<Tag<float>>& y) {
+  return {hn::Mul(x.a, y.a), hn::Mul(x.b, y.b)};
+}
+
+// Brings one row of `cols` elements to `out`: write(i, count, to) makes `count` of them from column i on. A row that bypasses the
+// cache goes by whole lines through a buffer, because streaming stores are slow while loads miss the first-level cache. kept: where
+// all of such a row stays, at the same place within a line as `out`; null: nowhere.
+template <class T, class Write>
+HWY_INLINE void WriteInPieces(T* out, size_t cols, Flow flow, Write write, T* kept = nullptr) {
+  if (flow != Flow::kStreamed) return write(size_t{0}, cols, out);
+  constexpr size_t kPerLine = kLine / sizeof(T), kPiece = sizeof(T) == 2 ? 512 : 128;  // measured
+  alignas(kLine) T stage[kPiece];
+  const auto write_part = [&](size_t i, size_t count) HWY_ATTR {
+    if (count == 0) return;
+    write(i, count, kept == nullptr ? out + i : kept + i);
+    if (kept != nullptr) std::memcpy(out + i, kept + i, count * sizeof(T));
+  };
+  size_t i = std::min(ElementsToLine(out), cols);
+  write_part(0, i);
+  while (cols - i >= kPerLine) {
+    const size_t count = std::min(kPiece, (cols - i) / kPerLine * kPerLine);
+    T* const to = kept == nullptr ? stage : kept + i;
+    write(i, count, to);
+    StreamLines(to, out + i, count * sizeof(T));
+    i += count;
+  }
+  write_part(i, cols - i);
+}
+
+// A row out of its buffer, past the cache where that pays.
+template <class T>
+HWY_INLINE void CopyOut(const T* row, size_t cols, T* out, Flow flow) {
+  if (flow != Flow::kStreamed) {
+    std::memcpy(out, row, cols * sizeof(T));
+    return;
+  }
+  const size_t head = std::min(ElementsToLine(out), cols), whole = (cols - head) / (kLine / sizeof(T)) * (kLine / sizeof(T));
+  const hn::CappedTag<uint8_t, kLine> d;
+  std::memcpy(out, row, head * sizeof(T));
+  const auto* from = reinterpret_cast<const uint8_t*>(row + head);
+  auto* to = reinterpret_cast<uint8_t*>(out + head);
+  for (size_t i = 0; i < whole * sizeof(T); i += hn::Lanes(d)) StoreBits<Store::kStreamed>(hn::LoadU(d, from + i), d, to + i);
+  std::memcpy(out + head + whole, row + head + whole, (cols - head - whole) * sizeof(T));
+}
+
+// Rows of kRows tensors of T that come next, fetched with the columns of this one; not `on`: not at all. Nothing is read there, so
+// they may lie past the last row.
+template <class T, size_t kRows>
+struct NextRows {
+  bool on = false;
+  const char* row[kRows] = {};
+
+  // Row `index` of some tensors of a run, if that helps: short rows the hardware fetches better alone.
+  static HWY_INLINE NextRows Of(const Run& run, const RowTensor (&tensors)[kRows], int64_t index, int64_t cols, Flow flow) {
+    NextRows next;
+    next.on = flow > Flow::kCached && cols * static_cast<int64_t>(sizeof(T)) > 2 << 10;
+    for (size_t t = 0; t < kRows; ++t) next.row[t] = run.data[tensors[t]] + index * run.stride[tensors[t]];
+    return next;
+  }
+  // With kElements columns from i on.
+  template <size_t kElements>
+  HWY_INLINE void Fetch(size_t i) const {
+    if (!on) return;
+    HWY_UNROLL(4)
+    for (size_t line = 0; line < kElements * sizeof(T); line += kLine) {
+      HWY_UNROLL(4)
+      for (size_t t = 0; t < kRows; ++t) PrefetchFar(row[t] + i * sizeof(T) + line);
+    }
+  }
+  HWY_INLINE NextRows From(size_t column) const {
+    NextRows next = *this;
+    for (size_t t = 0; t < kRows; ++t) next.row[t] += column * sizeof(T);
+    return next;
+  }
+};
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_TUNED_PIECES_INL_H_

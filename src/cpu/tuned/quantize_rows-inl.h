@@ -1,0 +1,183 @@
+// The tuned forward into 8 bits: one loop over a row for the largest magnitude, where the scale comes from it, and one for the
+// bytes. Each makes the values anew, which takes less time than a buffer of f32 that is written and read.
+#if defined(ISONORM_CPU_TUNED_QUANTIZE_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_TUNED_QUANTIZE_ROWS_INL_H_
+#undef ISONORM_CPU_TUNED_QUANTIZE_ROWS_INL_H_
+#else
+#define ISONORM_CPU_TUNED_QUANTIZE_ROWS_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "cpu/tuned/pieces-inl.h"
+#include "cpu/general/quantize-inl.h"
+#include "cpu/tuned/forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+// The weight with its offset, or ones, in f32 and in the order of the duos of a row; whether all of it is finite.
+template <Layout kLayout>
+HWY_INLINE bool ArrangeWeight(const Call& call, float* HWY_RESTRICT w) {
+  const Tag<float> d;
+  WidenWeight(call, w);
+  const auto cols = static_cast<size_t>(call.cols), width = 2 * hn::Lanes(d);
+  bool finite = true;
+  for (size_t i = 0; i < cols; ++i) finite &= std::fabs(w[i]) <= std::numeric_limits<float>::max();
+  if constexpr (kLayout == Layout::kEvenOdd) {
+    for (size_t i = 0; i + width <= cols; i += width) {
+      StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(LoadDuo<kLayout>(d, w + i), d, w + i);
+    }
+  }
+  return finite;
+}
+
+// The values of a row before they are quantised.
+template <class Tx, bool kRound>
+struct ScaledRow {
+  static constexpr Layout kLayout = kLayoutOf<Tx, Tx>;
+  const Tx* x;
+  const float* weight;  // arranged
+  float r;
+  NextRows<Tx, 1> next;
+
+  // Columns [i, i + n); i is that of a duo.
+  template <bool kPart>
+  HWY_INLINE Duo<Tag<float>> At(size_t i, size_t n) const {
+    const Tag<float> d;
+    const auto r_of = hn::Set(d, r);
+    const auto c = Map(TakeDuo<kPart, kLayout>(x + i, n), [&](V<Tag<float>> v) HWY_ATTR {
+      const auto scaled = hn::Mul(v, r_of);
+      return kRound ? RoundThrough<Tx, Nans::kNone>(d, scaled) : scaled;
+    });
+    return Product(c, TakeDuo < kPart, kPart ? kLayout : Layout::kRuns > (weight + i, n));
+  }
+};
+
+// The largest magnitude of `count` columns from i on, the largest finite one if kFinite. Nothing is NaN: x and the weight are finite.
+template <bool kFinite, class Row>
+HWY_INLINE float AmaxOf(const Row& row, size_t i, size_t count) {
+  const Tag<float> d;
+  const size_t width = 2 * hn::MaxLanes(d), end = i + count;
+  const auto top = hn::Set(d, std::numeric_limits<float>::max());
+  auto most = Duo<Tag<float>>(hn::Zero(d), hn::Zero(d));
+  const auto take = [&](V<Tag<float>> v, V<Tag<float>> m) HWY_ATTR {
+    const auto magnitude = hn::Abs(v);
+    return hn::Max(m, kFinite ? hn::IfThenElseZero(hn::Le(magnitude, top), magnitude) : magnitude);
+  };
+  for (; i + width <= end; i += width) most = Map(row.template At<false>(i, width), most, take);
+  if (i < end) most = Map(row.template At<true>(i, end - i), most, take);
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(most.a, most.b)));
+}
+template <class Row>
+HWY_NOINLINE float FiniteAmaxOf(Row row, size_t i, size_t count) {
+  return AmaxOf<true>(row, i, count);
+}
+template <class Row>
+HWY_NOINLINE float AmaxOfRow(Row row, size_t i, size_t count) {
+  const float amax = AmaxOf<false>(row, i, count);
+  return HWY_LIKELY(amax <= std::numeric_limits<float>::max()) ? amax : FiniteAmaxOf(row, i, count);
+}
+
+// Bytes of `count` columns from i on, times the multiplier, while the next row is fetched: here memory would have nothing to do.
+template <Type kType, class Row>
+HWY_NOINLINE void QuantizeColumns(Row row, size_t i, size_t count, float multiplier, uint8_t* HWY_RESTRICT out) {
+  const Tag<float> d;
+  const hn::Rebind<uint8_t, Tag<float>> d8;
+  const size_t width = 2 * hn::MaxLanes(d), end = i + count;
+  const auto by = hn::Set(d, multiplier);
+  const auto code = [&](V<Tag<float>> v) HWY_ATTR { return QuantizeTo<Nans::kNone>(kType, d, hn::Mul(v, by)); };
+  for (; i + width <= end; i += width) {
+    const auto v = row.template At<false>(i, width);
+    const auto first = code(v.a), second = code(v.b);
+    if constexpr (Row::kLayout == Layout::kEvenOdd) {
+      const hn::Rebind<uint16_t, Tag<float>> d16;
+      const hn::Repartition<uint8_t, decltype(d16)> pairs;
+      const auto joined = hn::OrAnd(hn::ShiftLeft<8>(second), first, hn::Set(hn::RebindToUnsigned<Tag<float>>(), 0xFFu));
+      hn::StoreU(hn::BitCast(pairs, hn::TruncateTo(d16, joined)), pairs, out + i);
+    } else {
+      hn::StoreU(hn::TruncateTo(d8, first), d8, out + i);
+      hn::StoreU(hn::TruncateTo(d8, second), d8, out + i + hn::MaxLanes(d));
+    }
+    row.next.template Fetch<2 * hn::MaxLanes(Tag<float>())>(i);
+  }
+  if (i == end) return;
+  HWY_ALIGN float rest[2 * hn::MaxLanes(d)];
+  StoreDuo<Row::kLayout, Nans::kNone, Store::kCached>(row.template At<true>(i, end - i), d, rest);
+  HWY_ALIGN uint8_t bytes[2 * hn::MaxLanes(d)];
+  hn::StoreU(hn::TruncateTo(d8, code(hn::Load(d, rest))), d8, bytes);
+  hn::StoreU(hn::TruncateTo(d8, code(hn::Load(d, rest + hn::MaxLanes(d)))), d8, bytes + hn::MaxLanes(d));
+  std::memcpy(out + i, bytes, end - i);
+}
+
+template <class Row>
+HWY_INLINE void QuantizeColumnsTo(Type type, const Row& row, size_t i, size_t count, float multiplier, uint8_t* out) {
+  if (type == Type::kI8) return QuantizeColumns<Type::kI8>(row, i, count, multiplier, out);
+  if (type == Type::kE4M3) return QuantizeColumns<Type::kE4M3>(row, i, count, multiplier, out);
+  QuantizeColumns<Type::kE5M2>(row, i, count, multiplier, out);
+}
+
+// The scales of a row, and its bytes.
+template <class Row>
+HWY_INLINE void QuantizeRow(const Call& call, const Row& row, char* scales, uint8_t* out) {
+  const Quantizer& quantizer = call.quantizer;
+  const Type type = call.type[kY];
+  const auto cols = static_cast<size_t>(call.cols);
+  if (!quantizer.dynamic) return QuantizeColumnsTo(type, row, 0, cols, quantizer.multiplier, out);
+  const auto block = static_cast<size_t>(quantizer.scale_cols);
+  for (size_t i = 0, index = 0; i < cols; i += block, ++index) {
+    const BlockScale scale = ScaleOf(quantizer, type, AmaxOfRow(row, i, block));
+    StoreScale(quantizer, scale, scales, static_cast<int64_t>(index));
+    QuantizeColumnsTo(type, row, i, block, scale.multiplier, out);
+  }
+}
+
+template <class Tx, bool kRound>
+HWY_NOINLINE void QuantizedRows(const Call& call, const Run& run) {
+  using Row = ScaledRow<Tx, kRound>;
+  const auto cols = static_cast<size_t>(call.cols);
+  const RowLeaves leaves(call.cols);
+  const PlainRange range(call.eps, call.eps_outside);
+  const auto eps = static_cast<float>(call.eps);
+  const Flow flow = FlowOf(call, run.data[kX], run.data[kY]);
+  HWY_ALIGN float weight[kMostColumns];
+  HWY_ALIGN uint8_t bytes[kMostColumns];
+  HWY_ALIGN float sums[kBlockRows] = {};
+  if (!ArrangeWeight<Row::kLayout>(call, weight)) return GeneralForward(call, run, ColumnSums{});
+  for (int64_t row = 0; row < run.count; ++row) {
+    const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
+    const float sum = call.shard != nullptr ? SharedSum(call, run.first + row) : RowSums(x, 0, 1, leaves, sums);
+    if (HWY_UNLIKELY(!range.Holds(sum))) {
+      RunGeneralRow(call, run, row);
+      continue;
+    }
+    float r;
+    RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
+    auto* const y = reinterpret_cast<uint8_t*>(run.data[kY] + row * run.stride[kY]);
+    char* const scales = run.data[kScale] == nullptr ? nullptr : run.data[kScale] + row * run.stride[kScale];
+    const auto next = NextRows<Tx, 1>::Of(run, {kX}, row + 1, call.cols, flow);
+    QuantizeRow(call, Row{x, weight, r, next}, scales, flow == Flow::kStreamed ? bytes : y);
+    if (flow == Flow::kStreamed) CopyOut(bytes, cols, y, flow);
+    if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
+  }
+  if (flow == Flow::kStreamed) hwy::FlushStream();
+}
+
+template <class Tx>
+void QuantizedForward(const Call& call, const Run& run, const ColumnSums&) {
+  if constexpr (sizeof(Tx) == 2) {
+    if (call.scaled_type != Type::kNone) return QuantizedRows<Tx, true>(call, run);
+  }
+  QuantizedRows<Tx, false>(call, run);
+}
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_TUNED_QUANTIZE_ROWS_INL_H_

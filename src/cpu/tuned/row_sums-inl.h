@@ -1,0 +1,347 @@
+// The sums of squares of a few rows at once, for the tuned loops. Where vectors have 8 or more lanes, eight leaves (of one
+// row or of several) go through the lane tree and the lower leaf tree together in one network.
+#if defined(ISONORM_CPU_TUNED_ROW_SUMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_TUNED_ROW_SUMS_INL_H_
+#undef ISONORM_CPU_TUNED_ROW_SUMS_INL_H_
+#else
+#define ISONORM_CPU_TUNED_ROW_SUMS_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "cpu/tuned/duo-inl.h"
+#include "cpu/vector/sum-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+// The leaves of a call's rows, with what is the same for all of them taken out of the loops.
+struct RowLeaves {
+  explicit RowLeaves(int64_t cols)
+      : leaves(LeavesOf(cols)), count(leaves.count()), length(leaves.equal() ? cols >> leaves.depth : 0) {}
+  int64_t begin(int64_t i) const { return length != 0 ? i * length : leaves.begin(i); }
+
+  Leaves leaves;
+  int64_t count;
+  int64_t length;  // of every leaf; 0 if they differ
+};
+
+#undef ISONORM_LEAF_NETWORK
+#if ISONORM_FIXED_VECTORS && (HWY_CAP_GE256 || HWY_CAP_GE512)
+#define ISONORM_LEAF_NETWORK 1
+
+// bf16 leaves keep even and odd elements in two vectors: one load feeds both, and no permutation is needed. The widest stride
+// that is left then lies between the two, so one fold merges them and the even/odd stride comes last.
+template <class T>
+constexpr bool kEvenOdd = std::is_same_v<T, Bf16>;
+
+struct EvenOddSquares {
+  const Bf16* p;
+  template <class D>
+  HWY_INLINE void FoldDuo(D d, Duo<D>& a, size_t at) const {
+    auto raw = hn::LoadU(hn::Repartition<uint16_t, D>(), reinterpret_cast<const uint16_t*>(p + at));
+#if HWY_CAP_GE512  // otherwise the compiler loads it twice, and loads are what such a sum waits for
+    __asm__("" : "+v"(raw.raw));
+#endif
+    a = Map(SplitPairs(d, raw), a, [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); });
+  }
+  template <class D>
+  HWY_INLINE void FoldDuoPart(D d, Duo<D>& a, size_t at, size_t n) const {
+    a = Map(LoadDuoPart<Layout::kEvenOdd>(d, p + at, n), a, [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); });
+  }
+};
+
+template <bool kConstant = false, class D, class Term, class Beside = Nothing>
+HWY_INLINE V<D> EvenOddLeaf(D d, const Term& term, size_t length, Beside&& beside = {}) {
+  constexpr size_t kWidth = hn::MaxLanes(D()), kPairs = kLanes / (2 * kWidth);
+  Duo<D> sum[kPairs];
+  HWY_UNROLL(4)
+  for (size_t j = 0; j < kPairs; ++j) sum[j] = {hn::Zero(d), hn::Zero(d)};
+  size_t at = 0;
+  if constexpr (kConstant) {
+    HWY_UNROLL(8)
+    for (; at < length; at += kLanes) {
+      HWY_UNROLL(4)
+      for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
+      beside();
+    }
+  } else {
+    for (; at + kLanes <= length; at += kLanes) {
+      HWY_UNROLL(4)
+      for (size_t j = 0; j < kPairs; ++j) term.FoldDuo(d, sum[j], at + 2 * j * kWidth);
+      beside();
+    }
+  }
+  if (at < length) {
+    HWY_UNROLL(4)
+    for (size_t j = 0; j < kPairs; ++j) {
+      const size_t from = at + 2 * j * kWidth;
+#if HWY_MEM_OPS_MIGHT_FAULT
+      if (from + 2 * kWidth <= length) {
+        term.FoldDuo(d, sum[j], from);
+      } else if (from < length) {
+        term.FoldDuoPart(d, sum[j], from, length - from);
+      }
+#else  // as in LeafInRegisters
+      term.FoldDuoPart(d, sum[j], from, std::min(2 * kWidth, length - std::min(from, length)));
+#endif
+    }
+    beside();
+  }
+  HWY_UNROLL(2)
+  for (size_t half = kPairs / 2; half >= 1; half /= 2) {
+    HWY_UNROLL(2)
+    for (size_t j = 0; j < half; ++j) {
+      sum[j] = Map(sum[j], sum[j + half], [](V<D> left, V<D> right) HWY_ATTR { return hn::Add(left, right); });
+    }
+  }
+  return FoldAt<kWidth / 2>(d, sum[0].a, sum[0].b);
+}
+
+// Every leaf of a row of 129 to 1024 elements has from 64 to 128: a whole turn and a tail.
+constexpr int kTurnAndTail = -1;
+
+#if HWY_CAP_GE512
+// LeafVector for those. Vectors have names, for an array that is written behind a branch would lie in memory; the branches are
+// the same for every row.
+template <class D, class T>
+HWY_INLINE V<D> ShortLeaf(D d, const T* p, size_t length) {
+  const auto square = [](V<D> v) HWY_ATTR { return hn::Mul(v, v); };
+  const auto add_square = [](V<D> v, V<D> sum) HWY_ATTR { return Fma(v, v, sum); };
+  const size_t tail = length - kLanes;
+  const T* q = p + kLanes;
+  if constexpr (kEvenOdd<T>) {
+    constexpr size_t kPair = 2 * hn::MaxLanes(D());
+    const hn::Repartition<uint16_t, D> d16;
+    const auto part = [&](size_t at) HWY_ATTR {
+      return SplitPairs(d, hn::MaskedLoad(hn::FirstN(d16, tail - at), d16, reinterpret_cast<const uint16_t*>(q + at)));
+    };
+    auto sum0 = Map(LoadDuo<Layout::kEvenOdd>(d, p), square), sum1 = Map(LoadDuo<Layout::kEvenOdd>(d, p + kPair), square);
+    if (tail > 0) sum0 = Map(part(0), sum0, add_square);
+    if (tail > kPair) sum1 = Map(part(kPair), sum1, add_square);
+    return FoldAt<hn::MaxLanes(D()) / 2>(d, hn::Add(sum0.a, sum1.a), hn::Add(sum0.b, sum1.b));
+  } else {
+    constexpr size_t kWidth = hn::MaxLanes(D());
+    const hn::Rebind<Raw<T>, D> ds;
+    const auto part = [&](size_t at) HWY_ATTR {
+      return WidenRaw<D, T>(d, hn::MaskedLoad(hn::FirstN(ds, tail - at), ds, reinterpret_cast<const Raw<T>*>(q + at)));
+    };
+    auto sum0 = square(LoadAs(d, p)), sum1 = square(LoadAs(d, p + kWidth));
+    auto sum2 = square(LoadAs(d, p + 2 * kWidth)), sum3 = square(LoadAs(d, p + 3 * kWidth));
+    if (tail > 0) sum0 = add_square(part(0), sum0);
+    if (tail > kWidth) sum1 = add_square(part(kWidth), sum1);
+    if (tail > 2 * kWidth) sum2 = add_square(part(2 * kWidth), sum2);
+    if (tail > 3 * kWidth) sum3 = add_square(part(3 * kWidth), sum3);
+    return hn::Add(hn::Add(sum0, sum2), hn::Add(sum1, sum3));
+  }
+}
+#endif
+
+// What is left of a leaf's 64 lanes after the additions of whole vectors. kTurns: the leaf has 64 * kTurns elements, a
+// constant, so that no loop is left; 0: it has `length`; kTurnAndTail: so it has, from 64 to 128.
+template <int kTurns, class D, class T, class Beside = Nothing>
+HWY_INLINE V<D> LeafVector(D d, const T* p, size_t length, Beside&& beside = {}) {
+  if constexpr (kTurns > 0) length = kTurns * kLanes;
+#if HWY_CAP_GE512
+  if constexpr (kTurns == kTurnAndTail) return ShortLeaf(d, p, length);
+#endif
+  if constexpr (kEvenOdd<T>) {
+    return EvenOddLeaf<(kTurns > 0)>(d, EvenOddSquares{p}, length, beside);
+  } else {
+    return LeafInRegisters<(kTurns > 0)>(d, Squares<T>{p}, length, beside);
+  }
+}
+
+// Strides of the levels that are left, in the order in which the lane tree folds them; 0 for none.
+template <class D, class T>
+struct Levels {
+  static constexpr size_t kTop = hn::MaxLanes(D()) / 2;
+  static constexpr size_t k0 = kEvenOdd<T> ? kTop / 2 : kTop;
+  static constexpr size_t k1 = k0 / 2;
+  static constexpr size_t k2 = kEvenOdd<T> && k1 == 1 ? kTop : k1 / 2;
+  static constexpr size_t k3 = kTop == 4 ? 0 : (kEvenOdd<T> ? kTop : 1);
+  // The lane in which the network leaves leaf i of 8.
+  static constexpr size_t LaneOf(size_t i) { return (i & 1 ? k0 : 0) + (i & 2 ? k1 : 0) + (i & 4 ? k2 : 0); }
+};
+
+// Eight leaf vectors to eight leaf values.
+template <class T, class D>
+HWY_INLINE V<D> LeafNetwork(D d, const float* HWY_RESTRICT leaf) {
+  using L = Levels<D, T>;
+  constexpr size_t kWidth = hn::MaxLanes(D());
+  const auto load = [&](size_t i) HWY_ATTR { return hn::Load(d, leaf + i * kWidth); };
+  const auto a = FoldAt<L::k1>(d, FoldAt<L::k0>(d, load(0), load(1)), FoldAt<L::k0>(d, load(2), load(3)));
+  const auto b = FoldAt<L::k1>(d, FoldAt<L::k0>(d, load(4), load(5)), FoldAt<L::k0>(d, load(6), load(7)));
+  auto values = FoldAt<L::k2>(d, a, b);
+  if constexpr (L::k3 != 0) values = FoldSelf<L::k3>(d, values);
+  return values;
+}
+
+// A single leaf vector to its value.
+template <class T, class D>
+HWY_INLINE float FoldLevels(D d, V<D> v) {
+  using L = Levels<D, T>;
+  v = FoldSelf<L::k2>(d, FoldSelf<L::k1>(d, FoldSelf<L::k0>(d, v)));
+  if constexpr (L::k3 != 0) v = FoldSelf<L::k3>(d, v);
+  return hn::GetLane(v);
+}
+
+// The sum of one row. leaf(d, begin, length) gives a leaf's vector in the layout that T has.
+template <class T, class Leaf>
+HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
+  const Tag<float> d;
+  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
+  using L = Levels<Tag<float>, T>;
+  HWY_ALIGN float vectors[8 * kWidth];
+  LeafTree<float> tree;
+  int64_t begin = 0;
+  for (int64_t first = 0; first < row.count; first += 8) {
+    const int64_t count = std::min<int64_t>(row.count - first, 8);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t end = row.begin(first + i + 1);
+      hn::Store(leaf(d, begin, static_cast<size_t>(end - begin)), d, vectors + static_cast<size_t>(i) * kWidth);
+      begin = end;
+    }
+    for (auto i = static_cast<size_t>(count); i < 8; ++i) hn::Store(hn::Zero(d), d, vectors + i * kWidth);
+    auto values = LeafNetwork<T>(d, vectors);
+    if (row.count >= 2) values = FoldSelf<L::k0>(d, values);
+    if (row.count >= 4) values = FoldSelf<L::k1>(d, values);
+    if (row.count >= 8) values = FoldSelf<L::k2>(d, values);
+    if (row.count <= 8) return hn::GetLane(values);
+    tree.Push(hn::GetLane(values));
+  }
+  return tree.Total();
+}
+
+// Rows of kLeaves leaves, 1, 2 or 4, share a network. Sums of rows up to the next full network are written too, without meaning.
+template <int kLeaves, int kTurns, class T>
+HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  const Tag<float> d;
+  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
+  constexpr int64_t kRows = 8 / kLeaves;
+  using L = Levels<Tag<float>, T>;
+  HWY_ALIGN float leaf[8 * kWidth] = {};
+  HWY_ALIGN float values_of[kWidth];
+  for (int64_t first = 0; first < rows; first += kRows) {
+    const int64_t count = std::min(kRows, rows - first);
+    float* into = leaf;
+    for (int64_t r = 0; r < count; ++r) {
+      const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + (first + r) * stride);
+      int64_t begin = 0;
+      for (int64_t i = 0; i < kLeaves; ++i, into += kWidth) {
+        const int64_t end = row.begin(i + 1);
+        hn::Store(LeafVector<kTurns>(d, p + begin, static_cast<size_t>(end - begin)), d, into);
+        begin = end;
+      }
+    }
+    auto values = LeafNetwork<T>(d, leaf);
+    if (kLeaves >= 2) values = FoldSelf<L::k0>(d, values);
+    if (kLeaves >= 4) values = FoldSelf<L::k1>(d, values);
+    hn::Store(values, d, values_of);
+    HWY_UNROLL(8)
+    for (size_t r = 0; r < kRows; ++r) sums[first + static_cast<int64_t>(r)] = values_of[L::LaneOf(r * kLeaves)];
+  }
+}
+
+#else
+#define ISONORM_LEAF_NETWORK 0
+#endif
+
+#if ISONORM_LEAF_NETWORK
+
+// kTurns: as for LeafVector, for every leaf.
+template <int kTurns, class T>
+HWY_INLINE float RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  if (row.count == 1 && rows == 1) {
+    const Tag<float> d;
+    return sums[0] = FoldLevels<T>(d, LeafVector<kTurns>(d, x, static_cast<size_t>(row.leaves.cols)));
+  }
+  if constexpr (kTurns <= 2) {  // longer leaves come in eights
+    if (row.count <= 4) {
+      if (row.count == 1) NarrowRowSums<1, kTurns>(x, stride, rows, row, sums);
+      if (row.count == 2) NarrowRowSums<2, kTurns>(x, stride, rows, row, sums);
+      if (row.count == 4) NarrowRowSums<4, kTurns>(x, stride, rows, row, sums);
+      return sums[rows - 1];
+    }
+  }
+  float sum = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
+    sum = RowTotal<T>(row, [p](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafVector<kTurns>(d, p + begin, n); });
+    sums[r] = sum;
+  }
+  return sum;
+}
+
+// Sums of squares of `rows` rows, `stride` bytes apart; the last one is returned too, for a call of one row would wait for it
+// to come back from memory. Not inlined: it has many loops, and every tuned kernel calls it.
+template <class T>
+HWY_NOINLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  switch (row.length) {
+    case 2 * kLanes: return RowSumsOf<2>(x, stride, rows, row, sums);
+    case 4 * kLanes: return RowSumsOf<4>(x, stride, rows, row, sums);
+    case 5 * kLanes: return RowSumsOf<5>(x, stride, rows, row, sums);
+    case 6 * kLanes: return RowSumsOf<6>(x, stride, rows, row, sums);
+    case 7 * kLanes: return RowSumsOf<7>(x, stride, rows, row, sums);
+    case 8 * kLanes: return RowSumsOf<8>(x, stride, rows, row, sums);
+    default: break;
+  }
+#if HWY_CAP_GE512
+  if (row.count > 1 && row.leaves.cols <= 8 * 128) return RowSumsOf<kTurnAndTail>(x, stride, rows, row, sums);
+#endif
+  return RowSumsOf<0>(x, stride, rows, row, sums);
+}
+
+// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements some lines from `ahead` on, which
+// then moves on by `bytes`. Nothing is read there, so it may lie past the last row.
+template <int kLines>
+struct Fetch {
+  const char* ahead;
+  size_t bytes;
+  HWY_INLINE void operator()() {
+    HWY_UNROLL(4)
+    for (int i = 0; i < kLines; ++i) PrefetchFar(ahead + i * kLine);
+    ahead += bytes;
+  }
+};
+
+// bytes: fetched with each line of the row.
+template <class T>
+HWY_NOINLINE float RowSumFetching(const T* x, const RowLeaves& row, const char* ahead, size_t bytes) {
+  constexpr int kLines = kLanes * sizeof(T) / kLine;
+  Fetch<sizeof(T) == 2 ? 1 : kLines> fetch = {ahead, bytes * kLines};
+  if (row.length == kMaxLeaf) {
+    constexpr int kTurns = kMaxLeaf / kLanes;
+    return RowTotal<T>(row, [&](auto d, int64_t at, size_t n) HWY_ATTR { return LeafVector<kTurns>(d, x + at, n, fetch); });
+  }
+  return RowTotal<T>(row, [&](auto d, int64_t at, size_t n) HWY_ATTR { return LeafVector<0>(d, x + at, n, fetch); });
+}
+
+#else
+
+template <class T>
+HWY_INLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
+    LeafTree<float> tree;
+    for (int64_t i = 0; i < row.count; ++i) {
+      const int64_t begin = row.begin(i);
+      tree.Push(LeafValue(Tag<float>(), Squares<T>{p + begin}, static_cast<size_t>(row.begin(i + 1) - begin)));
+    }
+    sums[r] = tree.Total();
+  }
+  return sums[rows - 1];
+}
+
+#endif  // ISONORM_LEAF_NETWORK
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_TUNED_ROW_SUMS_INL_H_

@@ -1,0 +1,82 @@
+// From sums of squares to reciprocals, many rows in one vector operation (docs/numerics.md §2, steps 1 and 2).
+#if defined(ISONORM_CPU_TUNED_RSTD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_TUNED_RSTD_INL_H_
+#undef ISONORM_CPU_TUNED_RSTD_INL_H_
+#else
+#define ISONORM_CPU_TUNED_RSTD_INL_H_
+#endif
+
+#include <limits>
+
+#include "cpu/vector/vector-inl.h"
+#include "call/shard.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+// Rows that the tuned loops take through a step together.
+constexpr int64_t kBlockRows = 16;
+
+// Below, the width is exact in f32, and one division in f32 gives what a division in f64 and a rounding would.
+constexpr int64_t kExactCols = int64_t{1} << 24;
+
+// r[i] of sums[i] for the first `rows` entries; whole vectors are read and written.
+// 1 / sqrt in f64 and one rounding is the correctly rounded f32 result for every input.
+HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t cols, float eps, bool eps_outside,
+                           float* HWY_RESTRICT r) {
+  const bool exact = cols < kExactCols;
+  if (rows == 1) {  // a division of one number takes less time than one of eight, and a multiplication even less
+    const float mean = !exact                     ? Mean(sums[0], cols)
+                       : (cols & (cols - 1)) != 0 ? sums[0] / static_cast<float>(cols)
+                                                  : sums[0] * (1.0f / static_cast<float>(cols));  // a power of two: the same
+    const float v = mean + eps;
+    r[0] = eps_outside                                       ? 1.0f / (std::sqrt(mean) + eps)
+           : v > 0 && v <= std::numeric_limits<float>::max() ? SoonerInvSqrt(v)
+                                                             : InvSqrt(v);
+    return;
+  }
+  const hn::CappedTag<double, 8> dd;
+  const hn::Rebind<float, decltype(dd)> df;
+  const auto n = hn::Set(dd, static_cast<double>(cols)), one = hn::Set(dd, 1.0);
+  const auto n_exact = hn::Set(df, static_cast<float>(cols)), add = hn::Set(df, eps);
+  for (size_t i = 0; i < static_cast<size_t>(rows); i += hn::Lanes(dd)) {
+    const auto sum = hn::LoadU(df, sums + i);
+    const auto mean = exact ? hn::Div(sum, n_exact) : hn::DemoteTo(df, hn::Div(hn::PromoteTo(dd, sum), n));
+    if (eps_outside) {
+      hn::StoreU(hn::Div(hn::Set(df, 1.0f), hn::Add(hn::Sqrt(mean), add)), df, r + i);
+    } else {
+      const auto v = hn::PromoteTo(dd, hn::Add(mean, add));
+      hn::StoreU(hn::DemoteTo(df, hn::Div(one, hn::Sqrt(v))), df, r + i);
+    }
+  }
+}
+
+// The sum of squares of a row that other ranks share, as all found out: NaN, which is in no range, if the row was scaled. A sum in
+// range says that every rank's values are finite.
+HWY_INLINE float SharedSum(const Call& call, int64_t row) {
+  const RowStatistic<float>& statistic = call.shard->StatisticOf<float>(row);
+  return statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
+}
+HWY_INLINE void SharedSums(const Call& call, int64_t first, int64_t rows, float* HWY_RESTRICT sums) {
+  for (int64_t i = 0; i < rows; ++i) sums[i] = SharedSum(call, first + i);
+}
+
+// What is wrong with none of the tuned loops' rows: below, or where they are not, a row takes the general path, which knows
+// the scaled redo, infinities and NaN (docs/numerics.md §3).
+struct PlainRange {
+  PlainRange(double eps, bool eps_outside) : low(eps < (eps_outside ? 0x1p-48 : 0x1p-120) ? 0x1p-96f : 0.0f) {}
+  bool Holds(float sum) const { return sum >= low && sum <= std::numeric_limits<float>::max(); }
+  bool HoldsAll(const float* sums, int64_t rows) const {
+    bool all = true;
+    for (int64_t i = 0; i < rows; ++i) all &= Holds(sums[i]);
+    return all;
+  }
+  float low;
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_TUNED_RSTD_INL_H_

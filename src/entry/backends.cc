@@ -1,0 +1,89 @@
+#include "entry/backends.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/targets.h"
+#include "call/error.h"
+#include "reference/reference.h"
+#include "entry/self_test.h"
+
+namespace isonorm {
+namespace {
+
+// Null until the first computation, or while the environment names an absent target.
+std::atomic<const Backend*> chosen{nullptr};
+
+const Backend* FindBackend(const char* name) {
+  for (size_t i = 0; i < BackendCount(); ++i) {
+    if (std::strcmp(BackendAt(i).name, name) == 0) return &BackendAt(i);
+  }
+  return nullptr;
+}
+
+// One bit for each backend that was tested, and one for each that passed; a race only tests twice.
+bool Passes(const Backend& backend) {
+  static std::atomic<uint64_t> tested{0}, passed{0};
+  uint64_t bit = 1;
+  for (size_t i = 0; &BackendAt(i) != &backend; ++i) bit <<= 1;
+  if ((tested.load() & bit) == 0) {
+    if (PassesSelfTest(backend)) passed.fetch_or(bit);
+    tested.fetch_or(bit);
+  }
+  return (passed.load() & bit) != 0;
+}
+
+isonorm_status Choose(const char* name, const char* named_by, const Backend** backend) {
+  *backend = FindBackend(name);
+  if (*backend == nullptr) {
+    return Fail(ISONORM_ERROR_TARGET, "%s is \"%s\", but must be a target of this CPU as isonorm_target_name() lists them.",
+                named_by, name);
+  }
+  if (!Passes(**backend)) {
+    return Fail(ISONORM_ERROR_SELF_TEST, "target %s computes other bits than the specification and is refused.", name);
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status ChooseBest(const Backend** backend) {
+  for (size_t i = 0; i < BackendCount(); ++i) {
+    *backend = &BackendAt(i);
+    if (Passes(**backend)) return ISONORM_OK;
+  }
+  return Fail(ISONORM_ERROR_SELF_TEST, "every target computes other bits than the specification and is refused.");
+}
+
+isonorm_status ChooseByEnvironment(const Backend** backend) {
+  const char* name = std::getenv("ISONORM_TARGET");
+  return name == nullptr || *name == '\0' ? ChooseBest(backend) : Choose(name, "ISONORM_TARGET", backend);
+}
+
+}  // namespace
+
+size_t BackendCount() { return CpuBackendCount() + 1; }
+const Backend& BackendAt(size_t index) { return index < CpuBackendCount() ? CpuBackendAt(index) : ReferenceBackend(); }
+
+const Backend* ChosenBackend(isonorm_status* status) {
+  const Backend* backend = chosen.load(std::memory_order_acquire);
+  if (__builtin_expect(backend != nullptr, 1)) return backend;
+  *status = ChooseByEnvironment(&backend);
+  if (*status != ISONORM_OK) return nullptr;
+  const Backend* none = nullptr;
+  return chosen.compare_exchange_strong(none, backend) ? backend : none;
+}
+
+const char* ChosenBackendName() {
+  isonorm_status status = ISONORM_OK;
+  const Backend* backend = ChosenBackend(&status);
+  return backend == nullptr ? "" : backend->name;
+}
+
+isonorm_status ChooseBackend(const char* name) {
+  const Backend* backend = nullptr;
+  const isonorm_status status = name == nullptr || *name == '\0' ? ChooseBest(&backend) : Choose(name, "name", &backend);
+  if (status == ISONORM_OK) chosen.store(backend, std::memory_order_release);
+  return status;
+}
+
+}  // namespace isonorm

@@ -1,0 +1,232 @@
+#include "reference/reference.h"
+
+#include "numbers/quantize.h"
+#include "reference/row.h"
+
+namespace isonorm {
+namespace {
+
+using reference::Group;
+using reference::PlainSum;
+using reference::Sum;
+
+// The largest finite magnitude of outputs [begin, end) of a group; 0 if there is none.
+template <class F>
+float Amax(const Group<F>& group, int64_t begin, int64_t end) {
+  float amax = 0;
+  for (int64_t j = begin; j < end; ++j) {
+    const float v = std::fabs(static_cast<float>(group.Output(j)));
+    if (std::isfinite(v)) amax = std::max(amax, v);
+  }
+  return amax;
+}
+
+template <class F>
+void Forward(const Call& call, const Run& run, const ColumnSums&) {
+  const Quantizer& quantizer = call.quantizer;
+  for (int64_t row = 0; row < run.count; ++row) {
+    float multiplier = quantizer.multiplier, amax = 0;
+    char* const scales = run.data[kScale] == nullptr ? nullptr : run.data[kScale] + row * run.stride[kScale];
+    const bool one_scale = quantizer.dynamic && quantizer.scale_cols == call.cols;
+    for (int64_t g = 0; g < call.groups && one_scale; ++g) {
+      Group<F> group(call, run, row, g);
+      group.ComputeStatistic();
+      amax = std::max(amax, Amax(group, 0, call.group_cols));
+    }
+    for (int64_t g = 0; g < call.groups; ++g) {
+      Group<F> group(call, run, row, g);
+      group.ComputeStatistic();
+      if (group.has(kRstd)) group.StoreRstd(group.rstd());
+      if (group.has(kY)) group.HoldRotated(false);
+      for (int64_t j = 0; j < call.group_cols; ++j) {
+        const int64_t column = group.column(j);
+        if (quantizer.dynamic && column % quantizer.scale_cols == 0) {
+          if (!one_scale) amax = Amax(group, j, j + quantizer.scale_cols);
+          const BlockScale scale = ScaleOf(quantizer, call.type[kY], amax);
+          multiplier = scale.multiplier;
+          StoreScale(quantizer, scale, scales, column / quantizer.scale_cols);
+        }
+        const F y = group.has(kY) ? group.Output(j) : F(0);
+        // The sum may lie over an input, so it is stored after everything at this place was read.
+        const F sum = group.has(kResidualOut) ? group.Source(j) : F(0);
+        if (group.has(kResidualOut)) group.Store(kResidualOut, j, sum);
+        if (!group.has(kY)) continue;
+        if (quantizer.on) {
+          group.StoreByte(kY, j, Quantize(static_cast<float>(y) * multiplier, call.type[kY]));
+        } else {
+          group.Store(kY, j, y);
+        }
+      }
+    }
+  }
+}
+
+// g = dy * weight, of dy as it reaches the norm's output.
+template <class F>
+F G(const Call& call, const Group<F>& group, int64_t j) {
+  const F dy = group.Upstream(j);
+  return call.weight_type != Type::kNone ? dy * group.Weight(j) : dy;
+}
+
+template <class F>
+F DotOfGroup(const Call& call, const Group<F>& group) {
+  return Sum<F>(call.group_cols, call.ranks, [&](F a, int64_t j) { return std::fma(G(call, group, j), group.C(j), a); });
+}
+template <class F>
+F SumOfG(const Call& call, const Group<F>& group) {
+  return PlainSum<F>(call.group_cols, call.ranks, [&](int64_t j) { return G(call, group, j); });
+}
+
+template <class F>
+void BackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
+  group.UseSavedRstdOrCompute();
+  const int64_t n = call.group_cols;
+  group.HoldRotated(true);
+  const auto upstream = [&](int64_t j) { return group.Upstream(j); };
+  const auto g = [&](int64_t j) { return G(call, group, j); };
+  F dot = 0, sum_g = 0;
+  if (call.shard == nullptr) {
+    dot = DotOfGroup(call, group);
+    sum_g = call.layer ? SumOfG(call, group) : F(0);
+  } else if (group.has(kDx) || group.has(kDgate)) {
+    dot = call.shard->Total<F>(call, group.row(), 0);
+    sum_g = call.layer ? call.shard->Total<F>(call, group.row(), 1) : F(0);
+  }
+  F f = Mean(dot + F(0), call.counted());
+  if (call.eps_outside) {
+    const F qr = group.q() * group.r();
+    f = qr == 0 ? F(0) : f / qr;
+  }
+  const F mean_g = call.layer ? Mean(sum_g + F(0), call.counted()) : F(0);
+  for (int64_t j = 0; j < n; ++j) {
+    const int64_t column = group.column(j);
+    const F base = call.layer ? g(j) - mean_g : g(j);
+    F v = group.r() * (j < call.window ? std::fma(-group.C(j), f, base) : base);
+    v = std::ldexp(v, -group.exponent());
+    if (sums.dweight != nullptr) {
+      F& sum = static_cast<F*>(sums.dweight)[column];
+      sum = std::fma(upstream(j), group.RoundedC(j), sum);
+    }
+    if (sums.dbias != nullptr) {
+      F& sum = static_cast<F*>(sums.dbias)[column];
+      sum = sum + upstream(j);
+    }
+    F dz = 0;
+    if (call.gate == Gate::kAfter) {
+      const F through = group.Load(kDy, j) * group.BeforeGate(j);
+      dz = through * group.GateSlope(j);
+    } else if (call.gate == Gate::kBefore) {
+      const F through = v * group.Load(kX, j);
+      dz = through * group.GateSlope(j);
+      v = v * group.GateFactor(j);
+    }
+    if (group.has(kDresidual)) v = v + group.Load(kDresidual, j);
+    // dx and dgate may lie over inputs: both are stored after everything at this place was read.
+    if (group.has(kDgate)) group.Store(kDgate, j, dz);
+    if (group.has(kDx)) group.Store(kDx, j, v);
+  }
+}
+
+template <class F>
+void Backward(const Call& call, const Run& run, const ColumnSums& sums) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    for (int64_t g = 0; g < call.groups; ++g) {
+      Group<F> group(call, run, row, g);
+      BackwardGroup(call, group, sums);
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------------- rows that several ranks share
+
+template <class F>
+void ForwardPartial(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    WritePartial<F>(call, group.row(), group);
+  }
+}
+
+template <class F>
+void BackwardPartial(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    group.ComputeStatistic();
+    call.shard->StorePartial(call, group.row(), DotOfGroup(call, group), call.layer ? SumOfG(call, group) : F(0));
+  }
+}
+
+// ---------------------------------------------------------------------- RMS of vectors: the same statistic with eps 0
+
+template <class F>
+void Rms(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    group.ComputeStatistic();
+    group.StoreRstd(std::ldexp(group.q(), group.exponent()));
+  }
+}
+
+template <class F>
+void RmsBackward(const Call& call, const Run& run, const ColumnSums&) {
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    group.ComputeStatistic();
+    const F share = Mean(group.SavedRstd(), call.cols);
+    const bool zero = group.q() == 0;
+    for (int64_t j = 0; j < call.cols; ++j) group.Store(kDx, j, zero ? F(0) : share * group.C(j));
+  }
+}
+
+template <class F>
+void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) {
+  const F slope = static_cast<F>(2 * call.lambda / static_cast<double>(call.cols));
+  for (int64_t row = 0; row < run.count; ++row) {
+    Group<F> group(call, run, row, 0);
+    if (group.has(kRstd)) {
+      group.ComputeStatistic();
+      group.StoreRstd(static_cast<F>(std::ldexp(call.lambda * static_cast<double>(group.mean_square()), 2 * group.exponent())));
+    }
+    if (!group.has(kDx)) continue;
+    for (int64_t j = 0; j < call.cols; ++j) {
+      const F v = slope * group.Load(kX, j);
+      group.Store(kDx, j, call.accumulates_rows ? group.Load(kDx, j) + v : v);
+    }
+  }
+}
+
+bool AllFinite(const void* data, Type type, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (!std::isfinite(LoadScalar<double>(data, type, i))) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const Backend& ReferenceBackend() {
+  static const Backend backend = [] {
+    Backend b{};
+    b.name = "reference";
+    b.kernels[k_forward_any_any_any_any_any] = Forward<float>;
+    b.kernels[k_forward_any_any_f64_f64_f64] = Forward<double>;
+    b.kernels[k_backward_any_any_any_any_any] = Backward<float>;
+    b.kernels[k_backward_any_any_f64_f64_f64] = Backward<double>;
+    b.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial<float>;
+    b.kernels[k_forward_partial_any_sum_f64_none_f64] = ForwardPartial<double>;
+    b.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial<float>;
+    b.kernels[k_backward_partial_any_sum_f64_f64_f64] = BackwardPartial<double>;
+    b.kernels[k_rms_plain_rms_any_none_f32] = Rms<float>;
+    b.kernels[k_rms_plain_rms_f64_none_f64] = Rms<double>;
+    b.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward<float>;
+    b.kernels[k_rms_backward_plain_cast_f64_none_f64] = RmsBackward<double>;
+    b.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty<float>;
+    b.kernels[k_rms_penalty_plain_cast_f64_none_f64] = RmsPenalty<double>;
+    reference::AddDoubleBackward(b);
+    b.all_finite = AllFinite;
+    return b;
+  }();
+  return backend;
+}
+
+}  // namespace isonorm

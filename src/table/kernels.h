@@ -1,0 +1,68 @@
+// What a kernel is and what a backend offers: one function for each row of kernels.inc, or none.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "call/call.h"
+
+namespace isonorm {
+
+// Named as in kernels.inc.
+enum class Operation : uint8_t {
+  k_forward,
+  k_backward,
+  k_forward_partial,
+  k_backward_partial,
+  k_rms,
+  k_rms_backward,
+  k_rms_penalty,
+  k_double_backward,
+  kCount
+};
+
+enum KernelId : int {
+#define ISONORM_KERNEL(operation, source, sink, x, weight, out) k_##operation##_##source##_##sink##_##x##_##weight##_##out,
+#include "table/kernels.inc"
+  kKernels
+};
+
+// Neighbouring rows at constant strides: where a Call's leading dimensions collapse, all of them are one run. Both arrays have
+// an entry for each RowTensor and outlive the run.
+struct Run {
+  int64_t first;  // index of the first row in the call
+  int64_t count;
+  char* const* data;      // of the first row; null where the call has none
+  const int64_t* stride;  // bytes from row to row; 0 where the call has none
+};
+
+// A run of one of another's rows; `data` holds its addresses.
+inline Run OneRow(const Run& run, int64_t row, char** data) {
+  for (int t = 0; t < kRowTensors; ++t) data[t] = run.data[t] == nullptr ? nullptr : run.data[t] + row * run.stride[t];
+  return {run.first + row, 1, data, run.stride};
+}
+
+// Sums over the rows of a block, in the compute type, `cols` each; null where not wanted. A kernel adds its rows in order.
+struct ColumnSums {
+  void* dweight;
+  void* dbias;
+};
+
+using Kernel = void (*)(const Call& call, const Run& run, const ColumnSums& sums);
+
+// The longest row of which a fused loop keeps a copy, in bytes of its own type; and in columns where that is f32, as the weight often is.
+constexpr int64_t kMostBuffered = 64 << 10, kMostColumns = 8 << 10;
+
+struct Backend {
+  const char* name;  // given by the code of the target itself
+  Kernel kernels[kKernels];
+  bool (*all_finite)(const void* data, Type type, int64_t count);
+};
+
+// The first row of kernels.inc that fits the call and that the backend has; kKernels if none does.
+int FindKernel(const Backend& backend, Operation operation, const Call& call);
+
+// "forward.plain.cast.f32.f32.f32"
+const char* KernelName(int id);
+
+}  // namespace isonorm

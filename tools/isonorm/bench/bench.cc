@@ -1,0 +1,129 @@
+// `isonorm bench`: every speed that the project promises, measured beside its limit in the same run.
+#include "bench/bench.h"
+
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/call.h"
+#include "bench/report.h"
+#include "progress.h"
+#include "verbs.h"
+
+namespace isonorm_cli {
+namespace {
+
+struct Options {
+  bench::Settings settings;
+  std::vector<std::string> filters;
+  std::string json_file, svg_file;
+  bool check = false;
+};
+
+bool Selected(const std::string& name, const std::vector<std::string>& filters) {
+  if (filters.empty()) return true;
+  for (const std::string& filter : filters) {
+    if (fnmatch(filter.c_str(), name.c_str(), 0) == 0) return true;
+  }
+  return false;
+}
+
+void WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (!file) throw Failure(kCannotWrite, fmt::format("'{}' cannot be written", path));
+}
+
+// A number that is not one would look like a goal that was met, and so would a call that did nothing.
+void RequireNumbers(const bench::Result& r) {
+  for (const double number : {r.seconds, r.reference.seconds, r.value}) {
+    const bool difference = r.unit == bench::Unit::kNanoseconds;  // may be below 0 by noise
+    if (!std::isfinite(number) || (!difference && !(number > 0))) {
+      throw Failure(kCheckFailed, fmt::format("the row '{}' measured {}, which is not a time or ratio", r.name, number));
+    }
+  }
+  if (r.unit == bench::Unit::kPercentOfLimit && r.value > 200) {
+    throw Failure(kCheckFailed,
+                  fmt::format("the row '{}' ran at {:.0f} % of what memory allows, so it cannot have run", r.name, r.value));
+  }
+}
+
+bool TwoThreads(bench::Kind kind) { return kind == bench::Kind::kTwoThreads || kind == bench::Kind::kSmallTwoThreads; }
+
+std::vector<bench::Result> RunAll(const Options& options, const Context& context) {
+  std::vector<bench::Row> rows;
+  for (const bench::Row& row : bench::Rows()) {
+    if (Selected(row.name, options.filters)) rows.push_back(row);
+  }
+  if (rows.empty()) throw Failure(kUsage, "no row has a name that --filter matches; `isonorm bench --list` shows the names");
+  if (!context.json) fmt::print("{}\n", bench::TableHead());
+  std::vector<bench::Result> results;
+  bench::Arena arena;
+  Progress progress(context, "bench", static_cast<int64_t>(rows.size()));
+  for (const bench::Row& row : rows) {
+    if (Interrupted()) throw Failure(kInterrupted, "interrupted");
+    {
+      const bench::Pin pin(TwoThreads(row.kind) ? -1 : options.settings.cpu);
+      results.push_back(bench::RunRow(row, options.settings, arena));
+    }
+    RequireNumbers(results.back());
+    if (!context.json) {
+      fmt::print("{}\n", bench::TableLine(results.back()));
+      std::fflush(stdout);  // a line at a time, also into a pipe
+    }
+    progress.Add(1);
+  }
+  return results;
+}
+
+void Run(const Options& options, Context& context) {
+  const std::vector<bench::Result> results = RunAll(options, context);
+  const std::string json = bench::ToJson(results).dump(2) + "\n";
+  if (context.json) fmt::print("{}", json);
+  if (!options.json_file.empty()) WriteFile(options.json_file, json);
+  if (!options.svg_file.empty()) WriteFile(options.svg_file, bench::Chart(results));
+  int missed = 0, judged = 0;
+  for (const bench::Result& r : results) {
+    judged += r.goal ? 1 : 0;
+    missed += r.Met() ? 0 : 1;
+  }
+  if (!context.json) {
+    fmt::print("{} of {} goals met{}\n", judged - missed, judged,
+               options.settings.quick ? " (quick: shapes are too small for these to mean anything)" : "");
+  }
+  if (options.check && missed > 0) context.exit_code = kCheckFailed;
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app, Context& context) {
+  CLI::App* verb = app.add_subcommand("bench", "Measure speed beside the machine's limits and the best loops");
+  auto options = std::make_shared<Options>();
+  auto list = std::make_shared<bool>(false);
+  verb->add_option("--filter", options->filters, "Only rows whose name matches this pattern with * and ?")->type_name("GLOB");
+  verb->add_option("--rounds", options->settings.rounds, "How often every loop takes its turn; medians are reported")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  verb->add_option("--cpu", options->settings.cpu, "Pin rows of one thread to this CPU")->check(CLI::Range(0, 1023));
+  verb->add_option("--json-file", options->json_file, "Also write the results as JSON")->type_name("FILE");
+  verb->add_option("--svg", options->svg_file, "Also draw them as a chart")->type_name("FILE");
+  verb->add_flag("--quick", options->settings.quick, "Small shapes and few rounds: shows that everything runs, not how fast");
+  verb->add_flag("--check", options->check, "Exit with 1 if a goal is missed");
+  verb->add_flag("--list", *list, "Print the names of the rows");
+  verb->callback([options, list, &context] {
+    if (*list) {
+      for (const bench::Row& row : bench::Rows()) fmt::print("{}\n", row.name);
+      return;
+    }
+    Run(*options, context);
+  });
+}
+
+}  // namespace isonorm_cli

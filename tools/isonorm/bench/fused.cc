@@ -1,0 +1,197 @@
+// Fused rows far larger than any cache, against loops that only move the same bytes: residual, gates, quantised outputs.
+#include <algorithm>
+
+#include "bench/bench.h"
+#include "bench/call.h"
+#include "bench/loops.h"
+#include "bench/plain.h"
+#include "bench/steps.h"
+
+namespace isonorm_cli::bench {
+namespace {
+
+using isonorm::const_tensor;
+using isonorm::dtype;
+using isonorm::forward_args;
+using isonorm::tensor;
+
+int64_t RowsOf(const Row& row, const Settings& settings) {
+  return settings.quick ? std::min<int64_t>(row.rows, 512 * 128 / row.cols * 4) : row.rows;
+}
+
+isonorm_contract WithGate(int32_t place) {
+  isonorm_contract contract = isonorm::contracts::torch;
+  contract.gate_place = place;
+  return contract;
+}
+
+// Models with a residual round x * rstd.
+isonorm_contract ContractOf(Kind kind) {
+  const bool residual = kind == Kind::kResidual || kind == Kind::kCachedResidual;
+  return residual ? isonorm::contracts::llama : isonorm::contracts::torch;
+}
+
+// What one row of the table calls, and the bytes that it moves.
+struct Fused {
+  std::function<void()> run;
+  Streams streams;
+  std::function<void()> unfused;  // the same by the norm and one sweep more
+};
+
+class Maker {
+ public:
+  Maker(const Row& row, int64_t rows, Arena& arena) : row_(row), rows_(rows), arena_(arena) {
+    bytes_ = static_cast<size_t>(rows * row.cols * isonorm::size_of(row.type));
+    arena.Prepare(row.type, bytes_, rows, row.cols);
+    arena.PrepareMore(row.type, bytes_);
+    weight_.emplace(arena.weight(), row.type, isonorm::dims{row.cols});
+  }
+
+  Fused Make() {
+    switch (row_.kind) {
+      case Kind::kResidual: return Residual();
+      case Kind::kGateBackward: return GateBackward();
+      case Kind::kQuantized: return Quantized();
+      default: return Gate();
+    }
+  }
+
+ private:
+  tensor Of(void* data) const { return {data, row_.type, {rows_, row_.cols}}; }
+  const Steps& StepsOf() const { return row_.type == dtype::f32 ? kStepsF32 : kStepsBf16; }
+  int64_t count() const { return rows_ * row_.cols; }
+
+  Fused Residual() {
+    const forward_args args = {.x = Of(arena_.x()),
+                               .weight = weight_,
+                               .residual = Of(arena_.z()),
+                               .y = Of(arena_.y()),
+                               .residual_out = Of(arena_.u())};
+    return {[args] { isonorm::forward(ContractOf(Kind::kResidual), kEps, args, nullptr); },
+            {{arena_.x(), arena_.z()}, {arena_.y(), arena_.u()}, 2, 2, bytes_, bytes_},
+            [this, norm = forward_args{.x = Of(arena_.u()), .weight = weight_, .y = Of(arena_.y())}] {
+              StepsOf().add(arena_.x(), arena_.z(), arena_.u(), count());
+              isonorm::forward(ContractOf(Kind::kResidual), kEps, norm, nullptr);
+            }};
+  }
+
+  Fused Gate() {
+    const isonorm_contract contract =
+        WithGate(row_.kind == Kind::kGateBefore ? int32_t{ISONORM_GATE_BEFORE} : int32_t{ISONORM_GATE_AFTER});
+    const forward_args args = {.x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
+    const bool before = row_.kind == Kind::kGateBefore;
+    return {
+        [contract, args] { isonorm::forward(contract, kEps, args, nullptr); },
+        {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_},
+        [this, before, norm = forward_args{.x = Of(before ? arena_.y() : arena_.x()), .weight = weight_, .y = Of(arena_.y())}] {
+          if (before) StepsOf().times_silu(arena_.x(), arena_.z(), arena_.y(), count());
+          isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
+          if (!before) StepsOf().times_silu(arena_.y(), arena_.z(), arena_.y(), count());
+        }};
+  }
+
+  Fused GateBackward() {
+    const isonorm_contract contract = WithGate(ISONORM_GATE_AFTER);
+    const tensor rstd(arena_.rstd(), dtype::f32, {rows_});
+    isonorm::forward(contract, kEps, {.x = Of(arena_.x()), .gate = Of(arena_.z()), .rstd = rstd}, nullptr);
+    const isonorm::backward_args args = {.dy = Of(arena_.v()),
+                                         .x = Of(arena_.x()),
+                                         .weight = weight_,
+                                         .gate = Of(arena_.z()),
+                                         .rstd = rstd,
+                                         .dx = Of(arena_.y()),
+                                         .dgate = Of(arena_.u())};
+    return {[contract, args] { isonorm::backward(contract, kEps, args, nullptr); },
+            {{arena_.x(), arena_.z(), arena_.v()}, {arena_.y(), arena_.u()}, 3, 2, bytes_, bytes_},
+            // With what left the norm at hand, which forward would have to keep.
+            [this, norm = isonorm::backward_args{
+                       .dy = Of(arena_.y()), .x = Of(arena_.x()), .weight = weight_, .rstd = rstd, .dx = Of(arena_.y())}] {
+              StepsOf().silu_backward(arena_.v(), arena_.x(), arena_.z(), arena_.y(), arena_.u(), count());
+              isonorm::backward(isonorm::contracts::torch, kEps, norm, nullptr);
+            }};
+  }
+
+  Fused Quantized() {
+    isonorm_quantization quantization = {};
+    quantization.struct_size = sizeof(quantization);
+    quantization.scale_kind = row_.scale_kind;
+    forward_args args = {.x = Of(arena_.x()), .weight = weight_, .y = tensor(arena_.y(), row_.out, {rows_, row_.cols})};
+    args.quantization = quantization;
+    if (row_.scale_kind == ISONORM_SCALE_STATIC) {
+      arena_.rstd()[0] = 1.0f / 32;
+      args.static_scale = const_tensor(arena_.rstd(), dtype::f32, {1});
+    } else {
+      args.scale = tensor(arena_.rstd(), dtype::f32, {rows_});
+    }
+    return {[args] { isonorm::forward(isonorm::contracts::torch, kEps, args, nullptr); },
+            {{arena_.x()}, {arena_.y()}, 1, 1, bytes_, static_cast<size_t>(count())},
+            [this, norm = forward_args{.x = Of(arena_.x()), .weight = weight_, .y = Of(arena_.u())}] {
+              isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
+              const QuantizeStep quantize = row_.out == dtype::i8 ? QuantizeToI8 : QuantizeToE4M3;
+              const float scale = row_.scale_kind == ISONORM_SCALE_STATIC ? 1.0f / 32 : 0;
+              quantize(arena_.u(), rows_, row_.cols, scale, arena_.rstd(), arena_.y());
+            }};
+  }
+
+  const Row& row_;
+  const int64_t rows_;
+  Arena& arena_;
+  size_t bytes_ = 0;
+  std::optional<const_tensor> weight_;
+};
+
+}  // namespace
+
+Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
+  const int64_t rows = RowsOf(row, settings);
+  Maker maker(row, rows, arena);
+  const Fused fused = maker.Make();
+  const Streams& streams = fused.streams;
+  const LimitLoops& limit = BestLoops().limits;
+  std::vector<Candidate> candidates = {{"move", [&] { limit.move(streams); }, {}},
+                                       {"streaming move", [&] { limit.move_stream(streams); }, {}},
+                                       {"isonorm", fused.run, {}}};
+  // The norm alone, out of place, in the same race and with the same roundings.
+  const ForwardCall plain(row.type, {rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
+  candidates.push_back({"the norm alone", [&] { plain.Run(); }, {}});
+  if (PlainLoopsRun()) candidates.push_back({"unfused", fused.unfused, {}});
+  const Times times = Race(candidates, {settings.quick ? 2 : settings.rounds, 0});
+  const size_t best = Fastest(times, 0, 2);
+  Result result;
+  result.name = row.name;
+  result.kind = row.kind;
+  result.unit = Unit::kPercentOfLimit;
+  result.seconds = Median(times[2]);
+  result.bytes = static_cast<double>(streams.ins * streams.in_bytes + streams.outs * streams.out_bytes);
+  result.reference = {candidates[best].name, Median(times[best])};
+  result.value = 100 * MedianRatio(times[best], times[2]);
+  result.goal = row.goal;
+  for (size_t i = 3; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
+  fused.run();
+  result.kernel = isonorm::last_kernel();
+  return result;
+}
+
+Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena) {
+  Row as_residual = row;
+  as_residual.kind = Kind::kResidual;
+  Maker maker(as_residual, row.rows, arena);
+  const Fused fused = maker.Make();
+  const ForwardCall plain(row.type, {row.rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
+  const std::vector<Candidate> candidates = {{"the norm alone", [&] { plain.Run(); }, {}}, {"isonorm", fused.run, {}}};
+  const Times times = Race(candidates, {settings.quick ? 4 : 4 * settings.rounds, settings.quick ? 1e-5 : 1e-3});
+  Result result;
+  result.name = row.name;
+  result.kind = row.kind;
+  result.unit = Unit::kTimesReference;
+  result.seconds = Median(times[1]);
+  result.bytes = static_cast<double>(4 * fused.streams.in_bytes);
+  result.reference = {candidates[0].name, Median(times[0])};
+  result.value = MedianRatio(times[1], times[0]);
+  result.goal = row.goal;
+  fused.run();
+  result.kernel = isonorm::last_kernel();
+  return result;
+}
+
+}  // namespace isonorm_cli::bench

@@ -1,0 +1,98 @@
+#include "bench/report.h"
+
+#include <fmt/format.h>
+#include <isonorm/isonorm.hpp>
+
+#include <iterator>
+
+#include "bench/loops.h"
+#include "bench/machine.h"
+
+namespace isonorm_cli::bench {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string ValueText(Unit unit, double value) {
+  switch (unit) {
+    case Unit::kPercentOfLimit: return fmt::format("{:.1f} %", value);
+    case Unit::kTimesReference: return fmt::format("{:.2f}x", value);
+    case Unit::kTimesFaster: return fmt::format("{:.2f}x faster", value);
+    case Unit::kNanoseconds: return fmt::format("{:+.1f} ns", value);
+  }
+  return "";
+}
+
+std::string GoalText(const Result& result) {
+  if (!result.goal) return "-";
+  const char* sign = result.AtLeast() ? ">=" : "<=";
+  switch (result.unit) {
+    case Unit::kPercentOfLimit: return fmt::format("{} {:g} %", sign, *result.goal);
+    case Unit::kNanoseconds: return fmt::format("{} {:g} ns", sign, *result.goal);
+    default: return fmt::format("{} {:g}x", sign, *result.goal);
+  }
+}
+
+const char* Verdict(const Result& result) {
+  if (!result.goal) return "-";
+  return result.Met() ? "ok" : "MISSED";
+}
+
+const char* UnitName(Unit unit) {
+  switch (unit) {
+    case Unit::kPercentOfLimit: return "percent of the reference's speed";
+    case Unit::kTimesReference: return "times the reference's time";
+    case Unit::kTimesFaster: return "times as fast as the reference";
+    case Unit::kNanoseconds: return "nanoseconds more than the reference";
+  }
+  return "";
+}
+
+constexpr const char* kLine = "{:<32}{:>10}{:>8}  {:<13}{:<10}{:<8}{}";
+
+}  // namespace
+
+std::string TimeText(double seconds) {
+  if (seconds >= 1) return fmt::format("{:.2f} s", seconds);
+  if (seconds >= 1e-3) return fmt::format("{:.2f} ms", seconds * 1e3);
+  if (seconds >= 1e-6) return fmt::format("{:.2f} us", seconds * 1e6);
+  return fmt::format("{:.0f} ns", seconds * 1e9);
+}
+
+std::string TableHead() { return fmt::format(kLine, "row", "time", "GB/s", "result", "goal", "", "against; beside it"); }
+
+std::string TableLine(const Result& result) {
+  const std::string speed = result.bytes > 0 ? fmt::format("{:.1f}", result.bytes / result.seconds * 1e-9) : "";
+  std::string against = fmt::format("{} {}", result.reference.name, TimeText(result.reference.seconds));
+  const char* separator = "; ";
+  for (const Measure& m : result.beside) {
+    fmt::format_to(std::back_inserter(against), "{}{} {}", separator, m.name, TimeText(m.seconds));
+    separator = ", ";
+  }
+  if (!result.note.empty()) against += "; " + result.note;
+  return fmt::format(kLine, result.name, TimeText(result.seconds), speed, ValueText(result.unit, result.value),
+                     GoalText(result), Verdict(result), against);
+}
+
+Json ToJson(const std::vector<Result>& results) {
+  Json rows = Json::array();
+  for (const Result& r : results) {
+    Json beside = Json::object();
+    for (const Measure& m : r.beside) beside[m.name] = m.seconds;
+    rows.push_back({{"row", r.name},
+                    {"seconds", r.seconds},
+                    {"gigabytes_per_second", r.bytes > 0 ? Json(r.bytes / r.seconds * 1e-9) : Json(nullptr)},
+                    {"value", r.value},
+                    {"unit", UnitName(r.unit)},
+                    {"goal", r.goal ? Json(*r.goal) : Json(nullptr)},
+                    {"met", r.goal ? Json(r.Met()) : Json(nullptr)},
+                    {"reference", {{"name", r.reference.name}, {"seconds", r.reference.seconds}}},
+                    {"beside", beside},
+                    {"note", r.note},
+                    {"kernel", r.kernel}});
+  }
+  return {{"version", isonorm::version()},      {"cpu", CpuName()}, {"compiler", CompilerName()}, {"target", isonorm::target()},
+          {"loops_target", BestLoops().target}, {"rows", rows}};
+}
+
+}  // namespace isonorm_cli::bench

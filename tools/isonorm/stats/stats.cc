@@ -1,0 +1,62 @@
+// `isonorm stats`: a look into activations.
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "output_file.h"
+#include "stats/stats.h"
+
+namespace isonorm_cli {
+namespace {
+
+void Stats(const StatsOptions& options, const Context& context) {
+  const StatsPlan plan = PlanStats(options);
+  std::optional<OutputFile> page;  // an existing one is refused before the work
+  if (!options.html.empty()) page.emplace(options.html, options.force);
+  const std::vector<TensorReport> reports = RunStats(plan, options, context);
+  if (page) {
+    const std::string html = StatsPage(plan, reports, options);
+    page->Write(0, std::as_bytes(std::span(html)));
+    page->Commit();
+  }
+  if (context.json) {
+    using Json = nlohmann::ordered_json;
+    // A path need not be UTF-8.
+    fmt::print("{}\n", StatsJson(plan, reports, options).dump(2, ' ', false, Json::error_handler_t::replace));
+    return;
+  }
+  PrintStats(plan, reports, options);
+  if (page) fmt::print("report: {}\n", options.html);
+}
+
+constexpr const char* kFooter =
+    "Rows are what the last dimension holds. Sums are in f64 and do not depend on the number of threads; values that are not\n"
+    "finite are counted and left out. RMSNorm and LayerNorm are computed by the library, without weights. Example:\n"
+    "  isonorm stats activations.safetensors --tensor '*.input' --eps 1e-12 --html report.html";
+
+}  // namespace
+
+void AddStats(CLI::App& app, Context& context) {
+  CLI::App* verb = app.add_subcommand("stats", "Look into the tensors of .npy and .safetensors files");
+  verb->footer(kFooter);
+  const auto o = std::make_shared<StatsOptions>();
+  verb->add_option("FILE", o->inputs, "Files to read, .npy or .safetensors by their content")->required();
+  verb->add_option("--tensor", o->globs, "Look at the tensors whose names match GLOB; may be repeated")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  verb->add_option("--html", o->html, "Also write a report as one HTML page that needs nothing else");
+  verb->add_option("--eps", o->eps, "Epsilon of the comparison of RMSNorm and LayerNorm; nothing else needs it")
+      ->capture_default_str();
+  verb->add_option("--outlier", o->outlier, "A channel is an outlier from this many times the RMS of the median channel")
+      ->type_name("FACTOR")
+      ->check(CLI::Range(1.0, 1e30))
+      ->capture_default_str();
+  verb->add_option("--threads", o->threads, "Threads; 0: one for each CPU")->check(CLI::Range(0, 1024))->capture_default_str();
+  verb->add_flag("--force", o->force, "Replace an existing report");
+  verb->callback([o, &context] { Stats(*o, context); });
+}
+
+}  // namespace isonorm_cli

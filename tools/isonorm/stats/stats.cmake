@@ -1,0 +1,26 @@
+# The parts of the page that --html writes are compiled in, so that it works wherever the program is copied.
+set(_report "")
+foreach(_part IN ITEMS report.html report.css charts.js report.js)
+  set(_file "${CMAKE_CURRENT_LIST_DIR}/../report/${_part}")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${_file}")
+  file(READ "${_file}" _hex HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," _bytes "${_hex}")
+  string(REGEX REPLACE "((0x..,)(0x..,)(0x..,)(0x..,)(0x..,)(0x..,)(0x..,)(0x..,))" "\\1\n" _bytes "${_bytes}")
+  string(MAKE_C_IDENTIFIER "${_part}" _name)
+  string(APPEND _report "constexpr unsigned char k_${_name}[] = {\n${_bytes}};\n")
+endforeach()
+set(ISONORM_REPORT_PARTS "${_report}")
+configure_file("${CMAKE_CURRENT_LIST_DIR}/../report/shipped.cc.in" "${CMAKE_CURRENT_BINARY_DIR}/report_shipped.cc" @ONLY)
+
+target_sources(isonorm_cli PRIVATE
+  "${CMAKE_CURRENT_BINARY_DIR}/report_shipped.cc"
+  isonorm/stats/stats.cc
+  isonorm/stats/json.cc
+  isonorm/stats/page.cc
+  isonorm/stats/plan.cc
+  isonorm/stats/rows.cc
+  isonorm/stats/run.cc
+  isonorm/stats/table.cc
+  isonorm/stats/tensor.cc)
+# A fused multiply-add must not make other sums on other machines.
+set_source_files_properties(isonorm/stats/rows.cc isonorm/stats/tensor.cc PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
