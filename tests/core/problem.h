@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "entry/golden_data.h"
+#include "golden/data.h"
 #include "isonorm/isonorm.h"
 
 namespace core_test {
