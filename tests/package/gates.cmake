@@ -8,19 +8,14 @@ set(launchers -DCMAKE_C_COMPILER_LAUNCHER=${CMAKE_C_COMPILER_LAUNCHER} -DCMAKE_C
 
 add_test(NAME gate.format
   COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_format.py ${PROJECT_SOURCE_DIR} ${CLANG_FORMAT})
-# The longest one, clang-tidy over every source, runs with `scripts/test --all`.
-option(ISONORM_TEST_LONG_GATES "Also clang-tidy, the longest of the gates" OFF)
-
-if(ISONORM_TEST_LONG_GATES)
 add_test(NAME gate.tidy
   COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_tidy.py ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}
     ${CLANG_TIDY} ${CMAKE_CURRENT_BINARY_DIR}/tidy-cache)
 add_test(NAME gate.tidy.must_fail
   COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/check_tidy.py --self-test ${PROJECT_SOURCE_DIR}
     ${PROJECT_BINARY_DIR} ${CLANG_TIDY})
-set_tests_properties(gate.tidy PROPERTIES TIMEOUT 1500 PROCESSORS 2 LABELS slow)
-set_tests_properties(gate.tidy.must_fail PROPERTIES TIMEOUT 120 LABELS slow)
-endif()
+set_tests_properties(gate.tidy PROPERTIES TIMEOUT ${no_limit} PROCESSORS 2 LABELS slow)
+set_tests_properties(gate.tidy.must_fail PROPERTIES TIMEOUT 300 LABELS slow)
 
 # isonorm_tree(PRESET [SETTINGS ...] TARGETS ...): a test that configures and builds a tree, as the fixture tree.PRESET.
 function(isonorm_tree preset)
@@ -29,7 +24,7 @@ function(isonorm_tree preset)
     COMMAND ${CMAKE_COMMAND} -DPRESET=${preset} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}/${preset}
       "-DSETTINGS=${launchers};${tree_SETTINGS}" "-DTARGETS=${tree_TARGETS}" -P ${CMAKE_CURRENT_SOURCE_DIR}/build_tree.cmake)
   set_tests_properties(gate.${preset}.build PROPERTIES
-    FIXTURES_SETUP tree.${preset} TIMEOUT 1500 PROCESSORS 2 LABELS slow)
+    FIXTURES_SETUP tree.${preset} TIMEOUT ${no_limit} PROCESSORS 2 LABELS slow)
 endfunction()
 
 # isonorm_in_tree(NAME PRESET TIMEOUT COMMAND ...): a test that needs that tree.
