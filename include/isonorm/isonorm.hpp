@@ -54,16 +54,7 @@ inline isonorm_contract by_name(const std::string& name) {
 
 // The executor of every call that is not handed another: one pool for the process, made by the first call that is large
 // enough to use it. Pass nullptr instead to stay on the calling thread, or thread_pool::executor(), or an executor of yours.
-inline const isonorm_executor* shared_executor() {
-  static const isonorm_executor executor = {
-      sizeof(isonorm_executor), thread_pool::available_cpus(), 0, nullptr,
-      [](void*, std::int64_t count, void (*task)(void*, std::int64_t), void* task_context) {
-        // Never destroyed: calls from destructors of other statics stay safe.
-        static thread_pool* const pool = new thread_pool();
-        pool->parallel_for(count, task, task_context);
-      }};
-  return &executor;
-}
+inline const isonorm_executor* shared_executor() { return thread_pool::shared().executor(); }
 
 // --------------------------------------------------------------------------------------------------- forward, backward
 

@@ -1,27 +1,18 @@
-// The pool: every task exactly once, from many callers at once, from inside tasks, and in a forked child.
+// The pool: every task exactly once, from many callers at once and from inside tasks.
 #include <gtest/gtest.h>
 #include <isonorm/isonorm.hpp>
 #include <sched.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <thread>
 #include <vector>
 
+#include "each_once.h"
+
 namespace isonorm_test {
 namespace {
-
-void CountOne(void* counts, std::int64_t index) {
-  ++(*static_cast<std::vector<int>*>(counts))[static_cast<std::size_t>(index)];
-}
-
-bool EachOnce(const isonorm_executor* executor, std::size_t count) {
-  std::vector<int> counts(count);
-  executor->parallel_for(executor->context, static_cast<std::int64_t>(count), CountOne, &counts);
-  return counts == std::vector<int>(count, 1);
-}
 
 TEST(ThreadPool, EveryTaskOnce) {
   for (const int threads : {1, 2, 3, 8}) {
@@ -63,34 +54,10 @@ TEST(ThreadPool, TasksMayCallThePool) {
   EXPECT_EQ(nested.count, 35);
 }
 
-// Several tasks can be at work at the same time: two that wait for each other end.
 TEST(ThreadPool, TasksRunAtTheSameTime) {
-  isonorm::thread_pool pool(2);
-  std::atomic<int> arrived = 0;
-  pool.parallel_for(
-      2,
-      [](void* context, std::int64_t) {
-        auto& count = *static_cast<std::atomic<int>*>(context);
-        ++count;
-        while (count < 2) std::this_thread::yield();
-      },
-      &arrived);
-  EXPECT_EQ(arrived, 2);
+  const isonorm::thread_pool pool(2);
+  EXPECT_TRUE(AtTheSameTime(pool.executor(), 2));
 }
-
-#if !defined(__SANITIZE_THREAD__)  // which forbids threads after fork
-TEST(ThreadPool, WorksInAForkedChild) {
-  const isonorm::thread_pool pool(3);
-  ASSERT_TRUE(EachOnce(pool.executor(), 10));
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  const pid_t child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) _exit(EachOnce(pool.executor(), 10) ? 0 : 1);
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
-}
-#endif
 
 #if defined(__linux__)
 // On one CPU the shared pool has no workers. It is never destroyed, and must not be taken for a leak by LeakSanitizer, which
