@@ -45,7 +45,7 @@ inline constexpr isonorm_contract layer_norm = ISONORM_CONTRACT_LAYER_NORM;
 // The contract of that name; throws for an unknown one.
 inline isonorm_contract by_name(const std::string& name) {
   isonorm_contract contract{};
-  detail::check(isonorm_contract_by_name(name.c_str(), &contract));
+  detail::check(isonorm_contract_by_name(name.c_str(), &contract, sizeof(contract)));
   return contract;
 }
 }  // namespace contracts
@@ -83,6 +83,7 @@ struct forward_args {
   std::optional<const_tensor> gate = {};
   std::optional<tensor> y = {};
   std::optional<tensor> residual_out = {};
+  std::optional<tensor> mean = {};  // LayerNorm only
   std::optional<tensor> rstd = {};
   std::int64_t groups = 1;
   std::int64_t window = 0;
@@ -96,7 +97,7 @@ namespace detail {
 template <class Use>
 void with_c(const forward_args& args, const isonorm_executor* executor, Use use) {
   const c_optional x(args.x), weight(args.weight), bias(args.bias), residual(args.residual), gate(args.gate);
-  const c_optional y(args.y), residual_out(args.residual_out), rstd(args.rstd);
+  const c_optional y(args.y), residual_out(args.residual_out), mean(args.mean), rstd(args.rstd);
   const c_optional static_scale(args.static_scale), scale(args.scale);
   const c_rope rope(args.rope);
   isonorm_forward_args c = {};
@@ -108,6 +109,7 @@ void with_c(const forward_args& args, const isonorm_executor* executor, Use use)
   c.gate = gate;
   c.y = y;
   c.residual_out = residual_out;
+  c.mean = mean;
   c.rstd = rstd;
   c.groups = args.groups;
   c.window = args.window;
@@ -154,6 +156,7 @@ struct backward_args {
   std::optional<const_tensor> residual_out = {};
   std::optional<const_tensor> gate = {};
   std::optional<const_tensor> bias = {};
+  std::optional<const_tensor> mean = {};  // LayerNorm only
   std::optional<const_tensor> rstd = {};
   std::optional<const_tensor> dresidual = {};
   std::optional<tensor> dx = {};
@@ -171,32 +174,32 @@ namespace detail {
 template <class Use>
 void with_c(const backward_args& args, const isonorm_executor* executor, Use use) {
   const c_optional dy(args.dy), x(args.x), weight(args.weight), residual(args.residual), residual_out(args.residual_out);
-  const c_optional gate(args.gate), bias(args.bias), rstd(args.rstd), dresidual(args.dresidual);
+  const c_optional gate(args.gate), bias(args.bias), mean(args.mean), rstd(args.rstd), dresidual(args.dresidual);
   const c_optional dx(args.dx), dweight(args.dweight), dbias(args.dbias), dgate(args.dgate);
   const c_rope rope(args.rope);
-  isonorm_backward_args c = {sizeof(isonorm_backward_args),
-                             dy,
-                             x,
-                             weight,
-                             residual,
-                             residual_out,
-                             gate,
-                             bias,
-                             rstd,
-                             dresidual,
-                             dx,
-                             dweight,
-                             dbias,
-                             dgate,
-                             args.groups,
-                             args.window,
-                             args.accumulate ? std::uint32_t{ISONORM_ACCUMULATE} : 0u,
-                             0u,
-                             args.workspace.data(),
-                             args.workspace.size(),
-                             executor,
-                             rope,
-                             nullptr};
+  isonorm_backward_args c = {};
+  c.struct_size = sizeof(c);
+  c.dy = dy;
+  c.x = x;
+  c.weight = weight;
+  c.bias = bias;
+  c.residual = residual;
+  c.residual_out = residual_out;
+  c.gate = gate;
+  c.rope = rope;
+  c.mean = mean;
+  c.rstd = rstd;
+  c.dresidual = dresidual;
+  c.dx = dx;
+  c.dweight = dweight;
+  c.dbias = dbias;
+  c.dgate = dgate;
+  c.groups = args.groups;
+  c.window = args.window;
+  c.flags = args.accumulate ? ISONORM_ACCUMULATE : 0;
+  c.workspace = args.workspace.data();
+  c.workspace_size = args.workspace.size();
+  c.executor = executor;
   use(c);
 }
 
@@ -274,22 +277,22 @@ template <class Use>
 void with_c(const double_backward_args& args, const isonorm_executor* executor, Use use) {
   const c_optional dy(args.dy), x(args.x), weight(args.weight), rstd(args.rstd), ddx(args.ddx), ddweight(args.ddweight);
   const c_optional dx(args.dx), dweight(args.dweight), ddy(args.ddy);
-  isonorm_double_backward_args c = {sizeof(isonorm_double_backward_args),
-                                    dy,
-                                    x,
-                                    weight,
-                                    rstd,
-                                    ddx,
-                                    ddweight,
-                                    dx,
-                                    dweight,
-                                    ddy,
-                                    args.groups,
-                                    args.accumulate ? std::uint32_t{ISONORM_ACCUMULATE} : 0u,
-                                    0u,
-                                    args.workspace.data(),
-                                    args.workspace.size(),
-                                    executor};
+  isonorm_double_backward_args c = {};
+  c.struct_size = sizeof(c);
+  c.dy = dy;
+  c.x = x;
+  c.weight = weight;
+  c.rstd = rstd;
+  c.ddx = ddx;
+  c.ddweight = ddweight;
+  c.dx = dx;
+  c.dweight = dweight;
+  c.ddy = ddy;
+  c.groups = args.groups;
+  c.flags = args.accumulate ? ISONORM_ACCUMULATE : 0;
+  c.workspace = args.workspace.data();
+  c.workspace_size = args.workspace.size();
+  c.executor = executor;
   use(c);
 }
 }  // namespace detail
@@ -316,7 +319,8 @@ inline void double_backward(const isonorm_contract& contract, double eps, const 
 // rms[...] = sqrt(mean(v^2)) of every row of x.
 inline void rms(const const_tensor& x, const tensor& rms, const isonorm_executor* executor = shared_executor()) {
   const isonorm_tensor in = x.c_tensor(), out = rms.c_tensor();
-  detail::check(isonorm_rms(&in, &out, executor));
+  const isonorm_rms_args c = {sizeof(c), &in, &out, nullptr, executor};
+  detail::check(isonorm_rms(&c));
 }
 
 // The RMS of one vector of float or double: isonorm::rms(v). It must not be empty.
@@ -332,7 +336,8 @@ auto rms(const R& vector) {
 inline void rms_backward(const const_tensor& x, const const_tensor& drms, const tensor& dx,
                          const isonorm_executor* executor = shared_executor()) {
   const isonorm_tensor in = x.c_tensor(), d = drms.c_tensor(), out = dx.c_tensor();
-  detail::check(isonorm_rms_backward(&in, &d, &out, executor));
+  const isonorm_rms_backward_args c = {sizeof(c), &in, &d, &out, nullptr, executor};
+  detail::check(isonorm_rms_backward(&c));
 }
 
 // penalty[...] = lambda * rms^2 of every row, and its gradient 2 * lambda / cols * x, added to dx where accumulate is set.
@@ -342,7 +347,8 @@ inline void rms_penalty(const const_tensor& x, double lambda, const std::optiona
   const isonorm_tensor in = x.c_tensor();
   const detail::c_optional value(penalty), gradient(dx);
   const std::uint32_t flags = accumulate ? std::uint32_t{ISONORM_ACCUMULATE} : 0u;
-  detail::check(isonorm_rms_penalty(&in, lambda, value, gradient, flags, executor));
+  const isonorm_rms_penalty_args c = {sizeof(c), &in, value, gradient, lambda, flags, 0, nullptr, executor};
+  detail::check(isonorm_rms_penalty(&c));
 }
 
 // -------------------------------------------------------------------------------------------------------- introspection

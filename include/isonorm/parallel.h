@@ -57,14 +57,14 @@ ISONORM_API int64_t isonorm_max_ranks(int64_t cols);
 
 /* args as for isonorm_forward, of this rank's columns; the same for both functions. partial reads the inputs and writes
  * shard.partial alone. finish reads shard.gathered, updates shard.statistic and sets *round: to 0 when it has written y,
- * residual_out and rstd (which is the same on all ranks), else to the round that comes next, having written nothing else.
+ * residual_out, mean and rstd (the last two are the same on all ranks), else to the round that comes next, having written nothing else.
  * A wrong argument is found by partial, before anything is exchanged, but for a fault of shard.gathered or round. */
 ISONORM_API isonorm_status isonorm_forward_partial(const isonorm_contract* contract, double eps,
                                                    const isonorm_forward_args* args, const isonorm_shard* shard, int32_t round);
 ISONORM_API isonorm_status isonorm_forward_finish(const isonorm_contract* contract, double eps,
                                                   const isonorm_forward_args* args, const isonorm_shard* shard, int32_t* round);
 
-/* args as for isonorm_backward, of this rank's columns; rstd is null, since shard.statistic takes its place. dweight and dbias
+/* args as for isonorm_backward, of this rank's columns; mean and rstd are null, since shard.statistic takes their place. dweight and dbias
  * are whole: those of this rank's columns need nothing from other ranks. The workspace, which partial does not need, is as
  * large as isonorm_backward_workspace() says for the same args. */
 ISONORM_API isonorm_status isonorm_backward_partial(const isonorm_contract* contract, double eps,
@@ -87,7 +87,8 @@ typedef struct isonorm_combine_args {
   int64_t part_rows;                /* rows behind each part but the last, which has the rest: 32, 64, 128, ... */
   uint32_t flags;                   /* 0, or ISONORM_ACCUMULATE: add to what gradient holds, in the compute type */
   uint32_t reserved;                /* 0 */
-  const isonorm_executor* executor; /* null: the calling thread does it all */
+  void* stream;                     /* as in forward */
+  const isonorm_executor* executor; /* as in forward */
 } isonorm_combine_args;
 
 /* A gradient of the compute type is again a part, if `rows` are: parts may be combined level by level. */

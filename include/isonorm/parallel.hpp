@@ -110,6 +110,7 @@ inline void combine_gradients(const combine_args& args, const isonorm_executor* 
                                   args.part_rows,
                                   args.accumulate ? std::uint32_t{ISONORM_ACCUMULATE} : 0u,
                                   0u,
+                                  nullptr,
                                   executor};
   detail::check(isonorm_combine_gradients(&c));
 }

@@ -27,7 +27,7 @@ extern "C" {
 typedef enum isonorm_status {
   ISONORM_OK = 0,
   ISONORM_ERROR_NULL = 1,        /* a required pointer is null */
-  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is smaller than the first version of the structure */
+  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is not one of this structure, or what lies behind the known fields is not 0 */
   ISONORM_ERROR_CONTRACT = 3,    /* a contract field is unset or has no such value, or the name is unknown */
   ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
   ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
@@ -42,7 +42,7 @@ typedef enum isonorm_status {
   ISONORM_ERROR_WORKSPACE = 14,  /* workspace is null or smaller than the call's ..._workspace() says */
   ISONORM_ERROR_TARGET = 15,     /* no such target, or this CPU does not have it */
   ISONORM_ERROR_ARGUMENT = 16,   /* tensors that exclude or need each other, see the message */
-  ISONORM_ERROR_EXECUTOR = 17,   /* the executor is incomplete */
+  ISONORM_ERROR_EXECUTOR = 17,   /* the executor is incomplete, or did not run the tasks of the call */
   ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
   ISONORM_ERROR_INTERNAL = 19,   /* a defect in isonorm */
   ISONORM_ERROR_QUANTIZATION = 20, /* a field of isonorm_quantization, or a static scale, is not allowed */
@@ -56,7 +56,7 @@ ISONORM_API const char* isonorm_status_name(isonorm_status status);
 /* One sentence about the calling thread's last failed call; "" before the first. Valid until that thread's next failure. */
 ISONORM_API const char* isonorm_last_error(void);
 
-/* "0.1.0" */
+/* "0.2.0" */
 ISONORM_API const char* isonorm_version(void);
 
 /* -------------------------------------------------------------------------------- tensors, in the vocabulary of DLPack */
@@ -128,17 +128,16 @@ enum { ISONORM_GATE_NONE = 1, ISONORM_GATE_BEFORE = 2, ISONORM_GATE_AFTER = 3 };
 enum { ISONORM_GATE_SILU = 1, ISONORM_GATE_SIGMOID = 2 };
 
 typedef struct isonorm_contract {
-  size_t struct_size;      /* sizeof(isonorm_contract) */
-  int32_t statistic;       /* ISONORM_STATISTIC_... */
-  int32_t eps_place;       /* ISONORM_EPS_... */
-  int32_t scaled_rounding; /* ISONORM_ROUND_... */
-  int32_t sum_rounding;    /* ISONORM_SUM_... */
-  int32_t gate_place;      /* ISONORM_GATE_... */
-  int32_t gate_function;   /* ISONORM_GATE_SILU or ISONORM_GATE_SIGMOID */
-  double weight_offset;    /* added to the weight in the compute type: 0, or 1 for Gemma */
-  /* From here on since 0.2. A structure of 0.1, by its size, has none of them. */
-  int32_t rotation_rounding; /* ISONORM_ROUND_NONE or ISONORM_ROUND_TO_X; 0 is allowed where nothing is rotated */
+  size_t struct_size;        /* sizeof(isonorm_contract) */
+  int32_t statistic;         /* ISONORM_STATISTIC_... */
+  int32_t eps_place;         /* ISONORM_EPS_... */
+  int32_t scaled_rounding;   /* ISONORM_ROUND_... */
+  int32_t sum_rounding;      /* ISONORM_SUM_... */
+  int32_t gate_place;        /* ISONORM_GATE_... */
+  int32_t gate_function;     /* ISONORM_GATE_SILU or ISONORM_GATE_SIGMOID */
+  int32_t rotation_rounding; /* ISONORM_ROUND_NONE or ISONORM_ROUND_TO_X */
   int32_t reserved;          /* 0 */
+  double weight_offset;      /* added to the weight in the compute type: 0, or 1 for Gemma */
 } isonorm_contract;
 
 /* The named contracts as initialisers: isonorm_contract c = ISONORM_CONTRACT_LLAMA;
@@ -146,7 +145,7 @@ typedef struct isonorm_contract {
  * Qwen3-Next in Hugging Face's code, and all others there. Their contracts have rotation_rounding TO_X. The fused kernels of GPUs
  * (fused_qk_norm_rope of vLLM and TensorRT-LLM) keep f32 until the store, which is `torch` with its one rounding. */
 #define ISONORM_CONTRACT_(statistic, eps, scaled, gate, offset, rotation) \
-  { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, ISONORM_GATE_SILU, offset, rotation, 0 }
+  { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, ISONORM_GATE_SILU, rotation, 0, offset }
 /* torch.nn.RMSNorm, OLMo2, most fused GPU kernels, JAX, Flax, Keras: one rounding, at the store */
 #define ISONORM_CONTRACT_TORCH \
   ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_NONE)
@@ -183,7 +182,8 @@ typedef struct isonorm_contract {
  * "qwen3_next_gated", "microgpt", "layer_norm". */
 ISONORM_API size_t isonorm_contract_count(void);
 ISONORM_API const char* isonorm_contract_name(size_t index); /* null from isonorm_contract_count() on */
-ISONORM_API isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* contract);
+/* size: sizeof(isonorm_contract), of which no byte more is written. */
+ISONORM_API isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* contract, size_t size);
 
 /* -------------------------------------------------------------------------------------------------------- executor */
 

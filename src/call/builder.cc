@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "call/error.h"
+#include "call/structure.h"
 #include "cpu/gradient_sums.h"
 
 namespace isonorm {
@@ -195,21 +196,21 @@ isonorm_status CallBuilder::SetScalars(const isonorm_contract& contract, double 
   return ISONORM_OK;
 }
 
-isonorm_status CallBuilder::SetExecutor(const isonorm_executor* executor) {
-  if (executor == nullptr) return ISONORM_OK;
-  if (executor->struct_size < sizeof(isonorm_executor)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE,
-                "executor.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_executor).", executor->struct_size,
-                sizeof(isonorm_executor));
-  }
-  if (executor->concurrency < 1) {
+isonorm_status CallBuilder::SetExecutor(const isonorm_executor* from) {
+  if (from == nullptr) return ISONORM_OK;
+  isonorm_executor& executor = call_->executor;
+  const isonorm_status status = TakeStructure(from, "executor", "isonorm_executor", &executor);
+  if (status != ISONORM_OK) return status;
+  if (executor.concurrency < 1) {
     return Fail(ISONORM_ERROR_EXECUTOR, "executor.concurrency is %d, but must be at least 1.",
-                static_cast<int>(executor->concurrency));
+                static_cast<int>(executor.concurrency));
   }
-  if (executor->parallel_for == nullptr) {
+  if (executor.reserved != 0) {
+    return Fail(ISONORM_ERROR_EXECUTOR, "executor.reserved is %d, but must be 0.", static_cast<int>(executor.reserved));
+  }
+  if (executor.parallel_for == nullptr) {
     return Fail(ISONORM_ERROR_EXECUTOR, "executor.parallel_for is null, but must run the tasks of a call.");
   }
-  call_->executor = executor;
   return ISONORM_OK;
 }
 

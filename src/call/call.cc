@@ -2,7 +2,6 @@
 
 #include <cinttypes>
 #include <cmath>
-#include <cstddef>
 
 #include "call/builder.h"
 #include "call/checks.h"
@@ -10,6 +9,7 @@
 #include "call/error.h"
 #include "call/parallel.h"
 #include "call/plain.h"
+#include "call/structure.h"
 
 namespace isonorm {
 namespace {
@@ -32,6 +32,16 @@ isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, con
   return ISONORM_OK;
 }
 
+// Of LayerNorm alone.
+isonorm_status AddMean(const isonorm_tensor* mean, bool output, CallBuilder& builder, const Call& call) {
+  if (mean == nullptr) return ISONORM_OK;
+  if (!call.layer) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "mean is given, but contract.statistic is ISONORM_STATISTIC_RMS, which has no mean.");
+  }
+  ISONORM_TRY(builder.AddPerGroup(kMean, "mean", mean, output));
+  return Fail(ISONORM_ERROR_ARGUMENT, "mean is given, but this version of the library leaves it out; pass null.");
+}
+
 // A sum over rows is rounded to the type of its parameter, or kept as it is.
 isonorm_status SumType(const Call& call, const char* name, Type type, const char* as, Type expected) {
   const Type compute = call.wide ? Type::kF64 : Type::kF32;
@@ -52,7 +62,7 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, co
   const isonorm_contract* contract = &own;
   ISONORM_TRY(TakeContract(caller, &own));
   isonorm_forward_args all = {};
-  ISONORM_TRY(TakeArgs(from, offsetof(isonorm_forward_args, quantization), "isonorm_forward_args", &all));
+  ISONORM_TRY(TakeStructure(from, "args", "isonorm_forward_args", &all));
   const isonorm_forward_args* args = &all;
   if (shard != nullptr && args->also != nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT, "args.also is given, but must be null where ranks share the rows.");
@@ -73,8 +83,8 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, co
   if (args->residual_out != nullptr && args->residual == nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT, "residual_out is given, but residual is null and there is no sum to write.");
   }
-  if (args->y == nullptr && args->residual_out == nullptr && args->rstd == nullptr) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "y, residual_out and rstd are all null, but at least one output must be given.");
+  if (args->y == nullptr && args->residual_out == nullptr && args->mean == nullptr && args->rstd == nullptr) {
+    return Fail(ISONORM_ERROR_ARGUMENT, "y, residual_out, mean and rstd are all null, but at least one output must be given.");
   }
   void* weight = nullptr;
   void* bias = nullptr;
@@ -84,6 +94,7 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, co
   ISONORM_TRY(builder.AddVector("bias", args->bias, false, &bias, &call->bias_type));
   ISONORM_TRY(builder.AddRows(kY, "y", args->y, true));
   ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, true));
+  ISONORM_TRY(AddMean(args->mean, true, builder, *call));
   ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, true));
   ISONORM_TRY(builder.AddScale(args->scale));
   call->weight = weight;
@@ -93,8 +104,10 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, co
   }
   SetRoundings(*contract, call->type[kX], call->type[kResidual], call);
   ISONORM_TRY(builder.SetRope(*contract, args->rope, call->type[kX]));
+  ISONORM_TRY(CheckStream(args->stream));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
+  call->workspace = args->workspace;
   return builder.Finish();
 }
 
@@ -104,7 +117,7 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   const isonorm_contract* contract = &own;
   ISONORM_TRY(TakeContract(caller, &own));
   isonorm_backward_args all = {};
-  ISONORM_TRY(TakeArgs(from, offsetof(isonorm_backward_args, rope), "isonorm_backward_args", &all));
+  ISONORM_TRY(TakeStructure(from, "args", "isonorm_backward_args", &all));
   const isonorm_backward_args* args = &all;
   call->backward = true;
   const bool from_sum = args->residual_out != nullptr;
@@ -142,10 +155,7 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
     return Fail(ISONORM_ERROR_ARGUMENT, "dweight is given, but weight is null.");
   }
   if (args->dgate != nullptr && args->gate == nullptr) return Fail(ISONORM_ERROR_ARGUMENT, "dgate is given, but gate is null.");
-  if ((args->flags & ~uint32_t{ISONORM_ACCUMULATE}) != 0 || args->reserved != 0) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "flags is %u and reserved is %u, but they must be 0 or ISONORM_ACCUMULATE, and 0.",
-                static_cast<unsigned>(args->flags), static_cast<unsigned>(args->reserved));
-  }
+  ISONORM_TRY(CheckFlags(args->flags, args->reserved));
   call->accumulate = (args->flags & ISONORM_ACCUMULATE) != 0;
   void* weight = nullptr;
   void* bias = nullptr;
@@ -154,6 +164,7 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
   ISONORM_TRY(builder.AddRows(kDy, "dy", args->dy, false));
   ISONORM_TRY(builder.AddRows(kDresidual, "dresidual", args->dresidual, false));
+  ISONORM_TRY(AddMean(args->mean, false, builder, *call));
   ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, false));
   ISONORM_TRY(builder.AddVector("weight", args->weight, false, &weight, &call->weight_type));
   ISONORM_TRY(builder.AddVector("bias", args->bias, false, &bias, &call->bias_type));
@@ -171,22 +182,12 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   if (args->dgate != nullptr) ISONORM_TRY(SameType("dgate", call->type[kDgate], "gate", call->type[kGate]));
   SetRoundings(*contract, x, call->type[kResidual], call);
   ISONORM_TRY(builder.SetRope(*contract, args->rope, x));
+  ISONORM_TRY(CheckStream(args->stream));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
   ISONORM_TRY(builder.Finish());
   return builder.SetWorkspace(args->workspace, args->workspace_size, measure);
-}
-
-isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,
-                       const isonorm_executor* executor, Call* call) {
-  CallBuilder builder(call);
-  ISONORM_TRY(builder.SetShapeFrom(kX, "x", x));
-  ISONORM_TRY(builder.SetGroups(1, 0));
-  ISONORM_TRY(builder.AddPerGroup(kRstd, per_row.name, per_row.tensor, per_row.output));
-  ISONORM_TRY(builder.AddRows(kDx, "dx", dx, true));
-  ISONORM_TRY(builder.SetExecutor(executor));
-  return builder.Finish();
 }
 
 }  // namespace isonorm

@@ -11,7 +11,7 @@
 
 namespace isonorm {
 
-// Tensors with one entry per element of x, and rstd, which has one per group.
+// Tensors with one entry per element of x, and behind them those with one per group.
 enum RowTensor : int {
   kX,
   kResidual,
@@ -25,6 +25,7 @@ enum RowTensor : int {
   kDdx,    // read by double backward
   kDdy,    // written by double backward
   kRstd,   // written by forward, read by backward
+  kMean,   // of LayerNorm, as kRstd
   kScale,  // of quantised rows, written by forward
   kRowTensors
 };
@@ -97,14 +98,14 @@ struct Call {
   Type ddweight_type = Type::kNone;
 
   void* workspace = nullptr;
-  size_t workspace_needed = 0;  // bytes
-  int64_t bytes_beside = 0;     // that calls which run at the same time read and write
-  const isonorm_executor* executor = nullptr;
-  const Shard* shard = nullptr;  // where statistics come from, if not from the rows alone
+  size_t workspace_needed = 0;     // bytes
+  int64_t bytes_beside = 0;        // that calls which run at the same time read and write
+  isonorm_executor executor = {};  // a copy; without parallel_for the calling thread does it all
+  const Shard* shard = nullptr;    // where statistics come from, if not from the rows alone
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }
   int64_t counted() const { return window * ranks; }  // how many values the statistic sees
-  int concurrency() const { return executor == nullptr ? 1 : executor->concurrency; }
+  int concurrency() const { return executor.parallel_for == nullptr ? 1 : executor.concurrency; }
 };
 
 struct ShardTensors;  // parallel_call.h
@@ -128,12 +129,8 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, 
                                   bool measure, Call* call);
 
 // The vector functions use the same Call. What they have per row (rms, drms or penalty) goes where rstd does.
-struct PerRow {
-  const char* name;
-  const isonorm_tensor* tensor;
-  bool output;
-};
-isonorm_status MakeRms(const isonorm_tensor* x, const PerRow& per_row, const isonorm_tensor* dx,
-                       const isonorm_executor* executor, Call* call);
+isonorm_status MakeRms(const isonorm_rms_args* args, Call* call);
+isonorm_status MakeRmsBackward(const isonorm_rms_backward_args* args, Call* call);
+isonorm_status MakeRmsPenalty(const isonorm_rms_penalty_args* args, Call* call);
 
 }  // namespace isonorm

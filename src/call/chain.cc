@@ -1,11 +1,11 @@
 #include "call/chain.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdio>
 
 #include "call/builder.h"
 #include "call/error.h"
+#include "call/structure.h"
 #include "cpu/fp_guard.h"
 #include "cpu/gradient_sums.h"
 #include "cpu/run.h"
@@ -17,8 +17,7 @@ constexpr const char* kPlaces[kMaxChain] = {"args", "args.also", "args.also->als
 
 template <class Args>
 const Args* Next(const Args* args) {
-  constexpr size_t kNeeded = offsetof(Args, also) + sizeof(void*);
-  return args != nullptr && args->struct_size >= kNeeded ? args->also : nullptr;
+  return args != nullptr && args->struct_size >= kFirstSize<Args> ? args->also : nullptr;
 }
 
 // The message of a fault, with the place in the chain.
@@ -26,6 +25,16 @@ isonorm_status FailAt(const char* place, isonorm_status status) {
   char message[512];
   std::snprintf(message, sizeof(message), "%s", LastError());
   return Fail(status, "In %s: %s", place, message);
+}
+
+// What the first structure of a chain has for all.
+template <class Args>
+isonorm_status CheckServed(const Args& args) {
+  const char* given = args.executor != nullptr                                ? "executor"
+                      : args.workspace != nullptr || args.workspace_size != 0 ? "workspace"
+                                                                              : nullptr;
+  if (given == nullptr) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_ARGUMENT, "%s is given, but must be null: that of args serves all structures.", given);
 }
 
 // make(part, builder, args) for every structure of the chain; then none may write where another reads or writes.
@@ -38,9 +47,7 @@ isonorm_status MakeChain(const Args& args, Chain* chain, CallBuilder* builders[]
                   kMaxChain);
     }
     isonorm_status status = make(&chain->parts[i].call, builders[i], at);
-    if (status == ISONORM_OK && i > 0 && at->executor != nullptr) {
-      status = Fail(ISONORM_ERROR_ARGUMENT, "executor is given, but must be null: that of args serves all structures.");
-    }
+    if (status == ISONORM_OK && i > 0) status = CheckServed(*at);
     if (status != ISONORM_OK) return FailAt(kPlaces[i], status);
     ++chain->count;
   }
@@ -52,7 +59,7 @@ isonorm_status MakeChain(const Args& args, Chain* chain, CallBuilder* builders[]
       std::snprintf(places, sizeof(places), "%s and %s", kPlaces[j], kPlaces[i]);
       return FailAt(places, status);
     }
-    chain->parts[i].call.executor = args.executor;
+    chain->parts[i].call.executor = chain->parts[0].call.executor;
   }
   return ISONORM_OK;
 }
@@ -76,9 +83,7 @@ isonorm_status MakeBackwardChain(const isonorm_contract* contract, double eps, c
   CallBuilder* builders[kMaxChain] = {&a, &b, &c, &d};
   const isonorm_status status =
       MakeChain(*args, chain, builders, [&](Call* call, CallBuilder* builder, const isonorm_backward_args* at) {
-        const isonorm_status made = MakeBackward(contract, eps, at, true, call, nullptr, builder);
-        if (made != ISONORM_OK || at == args || (at->workspace == nullptr && at->workspace_size == 0)) return made;
-        return Fail(ISONORM_ERROR_ARGUMENT, "workspace is given, but must be null and of size 0: that of args serves all.");
+        return MakeBackward(contract, eps, at, true, call, nullptr, builder);
       });
   if (status != ISONORM_OK) return status;
   for (int i = 0; i < chain->count; ++i) {

@@ -1,9 +1,7 @@
 // What the makers of calls share beside the builder's steps.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
+#include <cstdint>
 
 #include "call/error.h"
 #include "isonorm/isonorm.h"
@@ -18,16 +16,16 @@
 
 namespace isonorm {
 
-// Copies what the caller's version of the structure has; the rest is 0. first_size: that of its first version.
-template <class Args>
-isonorm_status TakeArgs(const Args* from, size_t first_size, const char* structure, Args* args) {
-  if (from == nullptr) return Fail(ISONORM_ERROR_NULL, "args is null, but must point to an %s.", structure);
-  if (from->struct_size < first_size) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE, "args.struct_size is %zu, but must be at least %zu; use sizeof(%s).",
-                from->struct_size, first_size, structure);
-  }
-  std::memcpy(args, from, std::min(from->struct_size, sizeof(Args)));
-  return ISONORM_OK;
+// On the CPU a call has returned only when all of it is done.
+inline isonorm_status CheckStream(const void* stream) {
+  if (stream == nullptr) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_ARGUMENT, "stream is given, but must be null where the tensors are in memory of the CPU.");
+}
+
+inline isonorm_status CheckFlags(uint32_t flags, uint32_t reserved) {
+  if ((flags & ~uint32_t{ISONORM_ACCUMULATE}) == 0 && reserved == 0) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_ARGUMENT, "flags is %u and reserved is %u, but they must be 0 or ISONORM_ACCUMULATE, and 0.",
+              static_cast<unsigned>(flags), static_cast<unsigned>(reserved));
 }
 
 inline isonorm_status SameType(const char* name, Type type, const char* as, Type expected) {

@@ -1,11 +1,10 @@
 #include "call/contract.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <cstring>
 
 #include "call/error.h"
+#include "call/structure.h"
 
 namespace isonorm {
 namespace {
@@ -20,8 +19,6 @@ constexpr NamedContract kContracts[] = {
 
 // Fields count from 1, so that one that was forgotten is not taken for a choice.
 bool Known(int32_t value, int32_t last) { return value >= 1 && value <= last; }
-// Of a field that has a meaning only for some calls.
-bool KnownOr0(int32_t value, int32_t last) { return value >= 0 && value <= last; }
 
 [[gnu::cold]] isonorm_status BadField(const isonorm_contract& contract) {
   const struct {
@@ -35,16 +32,12 @@ bool KnownOr0(int32_t value, int32_t last) { return value >= 0 && value <= last;
       {"sum_rounding", contract.sum_rounding, 2, "ISONORM_SUM_STORED, ISONORM_SUM_KEPT"},
       {"gate_place", contract.gate_place, 3, "ISONORM_GATE_NONE, ISONORM_GATE_BEFORE, ISONORM_GATE_AFTER"},
       {"gate_function", contract.gate_function, 2, "ISONORM_GATE_SILU, ISONORM_GATE_SIGMOID"},
+      {"rotation_rounding", contract.rotation_rounding, 2, "ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X"},
   };
   for (const auto& field : fields) {
     if (Known(field.value, field.last)) continue;
     return Fail(ISONORM_ERROR_CONTRACT, "contract.%s is %d, but must be set to one of %s.", field.name,
                 static_cast<int>(field.value), field.allowed);
-  }
-  if (!KnownOr0(contract.rotation_rounding, 2)) {
-    return Fail(ISONORM_ERROR_CONTRACT,
-                "contract.rotation_rounding is %d, but must be ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X or 0.",
-                static_cast<int>(contract.rotation_rounding));
   }
   if (contract.reserved != 0) {
     return Fail(ISONORM_ERROR_CONTRACT, "contract.reserved is %d, but must be 0.", static_cast<int>(contract.reserved));
@@ -59,14 +52,12 @@ constexpr bool Is16Bit(Type type) { return type == Type::kBF16 || type == Type::
 size_t NamedContractCount() { return sizeof(kContracts) / sizeof(kContracts[0]); }
 const NamedContract& NamedContractAt(size_t index) { return kContracts[index]; }
 
-isonorm_status ContractByName(const char* name, isonorm_contract* contract) {
+isonorm_status ContractByName(const char* name, isonorm_contract* contract, size_t size) {
   if (name == nullptr) return Fail(ISONORM_ERROR_NULL, "name is null, but must be the name of a contract.");
   if (contract == nullptr) return Fail(ISONORM_ERROR_NULL, "contract is null, but must point to the result.");
   for (const NamedContract& named : kContracts) {
-    if (std::strcmp(named.name, name) == 0) {
-      *contract = named.contract;
-      return ISONORM_OK;
-    }
+    if (std::strcmp(named.name, name) != 0) continue;
+    return GiveStructure(named.contract, size, name, "isonorm_contract", contract);
   }
   return Fail(
       ISONORM_ERROR_CONTRACT,
@@ -75,17 +66,11 @@ isonorm_status ContractByName(const char* name, isonorm_contract* contract) {
 }
 
 isonorm_status TakeContract(const isonorm_contract* from, isonorm_contract* contract) {
-  if (from == nullptr) return Fail(ISONORM_ERROR_NULL, "contract is null, but a call must name what it computes.");
-  constexpr size_t kFirstSize = offsetof(isonorm_contract, rotation_rounding);
-  if (from->struct_size < kFirstSize) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE,
-                "contract.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_contract).", from->struct_size,
-                kFirstSize);
-  }
-  std::memcpy(contract, from, std::min(from->struct_size, sizeof(*contract)));
+  const isonorm_status status = TakeStructure(from, "contract", "isonorm_contract", contract);
+  if (status != ISONORM_OK) return status;
   if (!Known(contract->statistic, 2) || !Known(contract->eps_place, 2) || !Known(contract->scaled_rounding, 3) ||
       !Known(contract->sum_rounding, 2) || !Known(contract->gate_place, 3) || !Known(contract->gate_function, 2) ||
-      !std::isfinite(contract->weight_offset) || !KnownOr0(contract->rotation_rounding, 2) || contract->reserved != 0) {
+      !std::isfinite(contract->weight_offset) || !Known(contract->rotation_rounding, 2) || contract->reserved != 0) {
     return BadField(*contract);
   }
   return ISONORM_OK;

@@ -15,7 +15,7 @@ struct NamedContract {
 
 size_t NamedContractCount();
 const NamedContract& NamedContractAt(size_t index);
-isonorm_status ContractByName(const char* name, isonorm_contract* contract);
+isonorm_status ContractByName(const char* name, isonorm_contract* contract, size_t size);
 
 // Copies what the caller's version of the contract has; the rest is 0. ISONORM_OK, or the status and message of the first field
 // that has no such value.

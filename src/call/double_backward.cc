@@ -3,6 +3,7 @@
 #include "call/builder.h"
 #include "call/checks.h"
 #include "call/contract.h"
+#include "call/structure.h"
 
 namespace isonorm {
 namespace {
@@ -38,11 +39,7 @@ isonorm_status CheckGiven(const isonorm_double_backward_args& args) {
   if (args.weight == nullptr && (args.ddweight != nullptr || args.dweight != nullptr)) {
     return Fail(ISONORM_ERROR_ARGUMENT, "%s is given, but weight is null.", args.ddweight != nullptr ? "ddweight" : "dweight");
   }
-  if ((args.flags & ~uint32_t{ISONORM_ACCUMULATE}) != 0 || args.reserved != 0) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "flags is %u and reserved is %u, but they must be 0 or ISONORM_ACCUMULATE, and 0.",
-                static_cast<unsigned>(args.flags), static_cast<unsigned>(args.reserved));
-  }
-  return ISONORM_OK;
+  return CheckFlags(args.flags, args.reserved);
 }
 
 }  // namespace
@@ -54,7 +51,7 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* caller, double eps, co
   ISONORM_TRY(TakeContract(caller, &own));
   ISONORM_TRY(CheckPlain(*contract));
   isonorm_double_backward_args all = {};
-  ISONORM_TRY(TakeArgs(from, sizeof(all), "isonorm_double_backward_args", &all));
+  ISONORM_TRY(TakeStructure(from, "args", "isonorm_double_backward_args", &all));
   const isonorm_double_backward_args* args = &all;
   CallBuilder builder(call);
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", args->x));
@@ -78,6 +75,7 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* caller, double eps, co
   if (args->ddy != nullptr) ISONORM_TRY(SameType("ddy", call->type[kDdy], "dy", call->type[kDy]));
   if (args->dweight != nullptr) ISONORM_TRY(SameType("dweight", call->dweight_type, "weight", call->weight_type));
   SetRoundings(*contract, call->type[kX], Type::kNone, call);
+  ISONORM_TRY(CheckStream(args->stream));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   ISONORM_TRY(builder.Finish());
   return builder.SetWorkspace(args->workspace, args->workspace_size, measure);

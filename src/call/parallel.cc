@@ -5,6 +5,7 @@
 #include <span>
 
 #include "call/error.h"
+#include "call/structure.h"
 
 namespace isonorm {
 namespace {
@@ -73,37 +74,35 @@ int32_t NumberOf(Round round, bool layer) {
 }
 
 isonorm_status AddShard(const ShardTensors& tensors, int64_t window, CallBuilder& builder, Call* call) {
-  const isonorm_shard* args = tensors.args;
   Shard* shard = tensors.shard;
-  if (args == nullptr) return Fail(ISONORM_ERROR_NULL, "shard is null, but must point to an isonorm_shard.");
-  if (args->struct_size < sizeof(isonorm_shard)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE, "shard.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_shard).",
-                args->struct_size, sizeof(isonorm_shard));
-  }
-  isonorm_status status = SetRanks(args->ranks, window, call);
+  isonorm_shard args = {};
+  isonorm_status status = TakeStructure(tensors.args, "shard", "isonorm_shard", &args);
+  if (status == ISONORM_OK) status = SetRanks(args.ranks, window, call);
   if (status == ISONORM_OK && !call->backward) status = SetRound(tensors.round, *call, shard);
   if (status != ISONORM_OK) return status;
   if (call->rope.on) {
     return Fail(ISONORM_ERROR_ARGUMENT,
                 "rope is given, but must be null where ranks share the rows: heads are whole on one rank.");
   }
-  if (call->backward && call->type[kRstd] != Type::kNone) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "rstd is given together with a shard, but shard.statistic takes its place.");
+  for (const RowTensor saved : {kRstd, kMean}) {
+    if (!call->backward || call->type[saved] == Type::kNone) continue;
+    return Fail(ISONORM_ERROR_ARGUMENT, "%s is given together with a shard, but shard.statistic takes its place.",
+                saved == kRstd ? "rstd" : "mean");
   }
   const int64_t values = PartialValues(*call);
   const View* view = nullptr;
-  status = builder.AddExact("shard.statistic", args->statistic, !call->backward, {call->rows, 4}, &view);
+  status = builder.AddExact("shard.statistic", args.statistic, !call->backward, {call->rows, 4}, &view);
   if (status != ISONORM_OK) return status;
   shard->statistic = view->data;
   shard->statistic_stride = Bytes(*view, 0);
   if (!tensors.finish) {
-    status = builder.AddExact("shard.partial", args->partial, true, {call->rows, values}, &view);
+    status = builder.AddExact("shard.partial", args.partial, true, {call->rows, values}, &view);
     if (status != ISONORM_OK) return status;
     shard->partial = view->data;
     shard->partial_stride = Bytes(*view, 0);
-  } else if (args->gathered != nullptr || !call->backward || call->type[kDx] != Type::kNone ||
+  } else if (args.gathered != nullptr || !call->backward || call->type[kDx] != Type::kNone ||
              call->type[kDgate] != Type::kNone) {
-    status = builder.AddExact("shard.gathered", args->gathered, false, {call->ranks, call->rows, values}, &view);
+    status = builder.AddExact("shard.gathered", args.gathered, false, {call->ranks, call->rows, values}, &view);
     if (status != ISONORM_OK) return status;
     shard->gathered = view->data;
     shard->gathered_rank_stride = Bytes(*view, 0);

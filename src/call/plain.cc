@@ -17,7 +17,7 @@ constexpr intptr_t kLastAddress = intptr_t{1} << 62;  // no sum of an address an
 constexpr int kOffsetBits = 62;                       // nor does that of an address and a byte_offset of so many bits
 
 bool IsKnown(const isonorm_contract& contract) {
-  return contract.struct_size >= sizeof(contract) && static_cast<uint32_t>(contract.rotation_rounding) < 3 &&
+  return contract.struct_size == sizeof(contract) && static_cast<uint32_t>(contract.rotation_rounding) - 1 < 2 &&
          contract.reserved == 0 && contract.statistic == ISONORM_STATISTIC_RMS &&
          static_cast<uint32_t>(contract.eps_place) - 1 < 2 && static_cast<uint32_t>(contract.scaled_rounding) - 1 < 3 &&
          static_cast<uint32_t>(contract.sum_rounding) - 1 < 2 && contract.gate_place == ISONORM_GATE_NONE &&
@@ -25,16 +25,18 @@ bool IsKnown(const isonorm_contract& contract) {
 }
 
 bool IsKnown(const isonorm_forward_args& args) {
-  if (args.struct_size < sizeof(args) || args.x == nullptr || args.y == nullptr) return false;
+  if (args.struct_size != sizeof(args) || args.x == nullptr || args.y == nullptr) return false;
   const auto bits = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); };
   const uintptr_t unusual = bits(args.residual) | bits(args.gate) | bits(args.bias) | bits(args.residual_out) |
-                            bits(args.rstd) | bits(args.quantization) | bits(args.scale) | bits(args.rope) | bits(args.also) |
-                            static_cast<uintptr_t>(args.window) | (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
+                            bits(args.mean) | bits(args.rstd) | bits(args.stream) | bits(args.quantization) | bits(args.scale) |
+                            bits(args.rope) | bits(args.also) | static_cast<uintptr_t>(args.window) |
+                            (static_cast<uintptr_t>(args.groups) & ~uintptr_t{1});
   return unusual == 0;
 }
 
 bool IsKnown(const isonorm_executor& executor) {
-  return executor.struct_size >= sizeof(executor) && executor.concurrency >= 1 && executor.parallel_for != nullptr;
+  return executor.struct_size == sizeof(executor) && executor.concurrency >= 1 && executor.reserved == 0 &&
+         executor.parallel_for != nullptr;
 }
 
 // Its type, or kNone for anything but elements of 16 or 32 bits in host memory.
@@ -93,7 +95,8 @@ bool MakePlainForward(const isonorm_contract* contract, double eps, const isonor
     call->weight_type = type;
   }
   call->plain = true;
-  call->executor = args->executor;
+  if (args->executor != nullptr) call->executor = *args->executor;
+  call->workspace = args->workspace;
   call->eps_outside = contract->eps_place == ISONORM_EPS_OUTSIDE;
   call->eps = narrow_eps;
   call->weight_offset = offset;

@@ -5,6 +5,7 @@
 
 #include "call/builder.h"
 #include "call/error.h"
+#include "call/structure.h"
 
 namespace isonorm {
 namespace {
@@ -14,11 +15,6 @@ constexpr double kLeast = 0x1p-126, kMost = 0x1p126;
 bool InRange(double scale) { return scale >= kLeast && scale <= kMost; }
 
 isonorm_status CheckFields(const isonorm_quantization& q) {
-  if (q.struct_size < sizeof(q)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE,
-                "quantization.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_quantization).", q.struct_size,
-                sizeof(q));
-  }
   if (q.scale_kind < ISONORM_SCALE_STATIC || q.scale_kind > ISONORM_SCALE_POWER_OF_TWO) {
     return Fail(ISONORM_ERROR_QUANTIZATION,
                 "quantization.scale_kind is %d, but must be set to one of ISONORM_SCALE_STATIC, ISONORM_SCALE_DYNAMIC, "
@@ -55,8 +51,9 @@ isonorm_status CheckFields(const isonorm_quantization& q) {
 
 isonorm_status CallBuilder::SetQuantizer(const isonorm_quantization* quantization) {
   if (quantization == nullptr) return ISONORM_OK;
-  const isonorm_quantization& q = *quantization;
-  const isonorm_status status = CheckFields(q);
+  isonorm_quantization q = {};
+  isonorm_status status = TakeStructure(quantization, "quantization", "isonorm_quantization", &q);
+  if (status == ISONORM_OK) status = CheckFields(q);
   if (status != ISONORM_OK) return status;
   if (call_->wide) {
     return Fail(ISONORM_ERROR_DTYPE, "quantization is given with f64 data, but is defined for f32, bf16 and f16 data only.");

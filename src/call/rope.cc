@@ -4,24 +4,15 @@
 
 #include "call/builder.h"
 #include "call/error.h"
+#include "call/structure.h"
 
 namespace isonorm {
 namespace {
 
 isonorm_status CheckFields(const isonorm_contract& contract, const isonorm_rope& rope) {
-  if (rope.struct_size < sizeof(rope)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE, "rope.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_rope).",
-                rope.struct_size, sizeof(rope));
-  }
   if (rope.style != ISONORM_ROPE_HALF && rope.style != ISONORM_ROPE_INTERLEAVED) {
     return Fail(ISONORM_ERROR_ROPE, "rope.style is %d, but must be set to ISONORM_ROPE_HALF or ISONORM_ROPE_INTERLEAVED.",
                 static_cast<int>(rope.style));
-  }
-  if (contract.rotation_rounding == 0) {
-    return Fail(
-        ISONORM_ERROR_CONTRACT,
-        "contract.rotation_rounding is 0, but must be set to one of ISONORM_ROUND_NONE, ISONORM_ROUND_TO_X where rope is "
-        "given.");
   }
   if (contract.gate_place == ISONORM_GATE_AFTER) {
     return Fail(ISONORM_ERROR_ARGUMENT, "rope is given together with a gate after the norm, but only one of them may be.");
@@ -122,17 +113,19 @@ isonorm_status CallBuilder::SetPositionsFrom(int64_t offset, int32_t dimension, 
               offset, rope.period, table_rows - 1, table_rows);
 }
 
-isonorm_status CallBuilder::SetRope(const isonorm_contract& contract, const isonorm_rope* from, Type x) {
-  if (from == nullptr) return ISONORM_OK;
-  isonorm_status status = CheckFields(contract, *from);
+isonorm_status CallBuilder::SetRope(const isonorm_contract& contract, const isonorm_rope* given, Type x) {
+  if (given == nullptr) return ISONORM_OK;
+  isonorm_rope from = {};
+  isonorm_status status = TakeStructure(given, "rope", "isonorm_rope", &from);
+  if (status == ISONORM_OK) status = CheckFields(contract, from);
   if (status != ISONORM_OK) return status;
   if (call_->group_cols > kMaxHead) {
     return Fail(ISONORM_ERROR_ROPE, "rope is given, but the head, a group, has %" PRId64 " columns; %" PRId64 " are allowed.",
                 call_->group_cols, kMaxHead);
   }
   View *cos = nullptr, *sin = nullptr;
-  status = AddTable("rope.cos", from->cos, x, &cos);
-  if (status == ISONORM_OK) status = AddTable("rope.sin", from->sin, x, &sin);
+  status = AddTable("rope.cos", from.cos, x, &cos);
+  if (status == ISONORM_OK) status = AddTable("rope.sin", from.sin, x, &sin);
   if (status != ISONORM_OK) return status;
   if (sin->type != cos->type) {
     return Fail(ISONORM_ERROR_DTYPE, "rope.sin is %s, but must be %s as rope.cos.", NameOf(sin->type), NameOf(cos->type));
@@ -144,7 +137,7 @@ isonorm_status CallBuilder::SetRope(const isonorm_contract& contract, const ison
   }
   Rope& rope = call_->rope;
   rope.on = true;
-  rope.interleaved = from->style == ISONORM_ROPE_INTERLEAVED;
+  rope.interleaved = from.style == ISONORM_ROPE_INTERLEAVED;
   rope.table = cos->type;
   rope.half = cos->size(1);
   rope.cos = cos->data;
@@ -156,8 +149,8 @@ isonorm_status CallBuilder::SetRope(const isonorm_contract& contract, const ison
   rope.offset = rope.dims = 0;
   rope.positions = nullptr;
   const int64_t table_rows = cos->size(0);
-  return from->positions != nullptr ? AddPositions(from->positions, table_rows)
-                                    : SetPositionsFrom(from->position_offset, from->position_dim, table_rows);
+  return from.positions != nullptr ? AddPositions(from.positions, table_rows)
+                                   : SetPositionsFrom(from.position_offset, from.position_dim, table_rows);
 }
 
 }  // namespace isonorm

@@ -4,7 +4,9 @@
 #include <cinttypes>
 
 #include "call/builder.h"
+#include "call/checks.h"
 #include "call/error.h"
+#include "call/structure.h"
 #include "cpu/fp_guard.h"
 #include "numbers/order.h"
 #include "cpu/run.h"
@@ -56,23 +58,16 @@ void RunTask(void* context, int64_t index) {
   }
 }
 
-isonorm_status CheckScalars(const isonorm_combine_args* args) {
-  if (args == nullptr) return Fail(ISONORM_ERROR_NULL, "args is null, but must point to an isonorm_combine_args.");
-  if (args->struct_size < sizeof(*args)) {
-    return Fail(ISONORM_ERROR_STRUCT_SIZE,
-                "args.struct_size is %zu, but must be at least %zu; use sizeof(isonorm_combine_args).", args->struct_size,
-                sizeof(*args));
-  }
-  if (args->parts == nullptr) return Fail(ISONORM_ERROR_NULL, "parts is null, but is required.");
-  if (args->gradient == nullptr) return Fail(ISONORM_ERROR_NULL, "gradient is null, but is required.");
-  if ((args->flags & ~uint32_t{ISONORM_ACCUMULATE}) != 0 || args->reserved != 0) {
-    return Fail(ISONORM_ERROR_ARGUMENT, "flags is %u and reserved is %u, but they must be 0 or ISONORM_ACCUMULATE, and 0.",
-                static_cast<unsigned>(args->flags), static_cast<unsigned>(args->reserved));
-  }
-  if (args->rows < 0) return Fail(ISONORM_ERROR_SHAPE, "rows is %" PRId64 ", but must not be negative.", args->rows);
-  if (args->part_rows < kRowBlock || (args->part_rows & (args->part_rows - 1)) != 0) {
+isonorm_status CheckScalars(const isonorm_combine_args& args) {
+  if (args.parts == nullptr) return Fail(ISONORM_ERROR_NULL, "parts is null, but is required.");
+  if (args.gradient == nullptr) return Fail(ISONORM_ERROR_NULL, "gradient is null, but is required.");
+  isonorm_status status = CheckFlags(args.flags, args.reserved);
+  if (status == ISONORM_OK) status = CheckStream(args.stream);
+  if (status != ISONORM_OK) return status;
+  if (args.rows < 0) return Fail(ISONORM_ERROR_SHAPE, "rows is %" PRId64 ", but must not be negative.", args.rows);
+  if (args.part_rows < kRowBlock || (args.part_rows & (args.part_rows - 1)) != 0) {
     return Fail(ISONORM_ERROR_SPLIT, "part_rows is %" PRId64 ", but must be 32 times a power of two, as 32, 64 or 128.",
-                args->part_rows);
+                args.part_rows);
   }
   return ISONORM_OK;
 }
@@ -94,22 +89,24 @@ isonorm_status CheckParts(const isonorm_combine_args& args, const Call& call) {
 
 }  // namespace
 
-isonorm_status CombineGradients(const isonorm_combine_args* args) {
-  isonorm_status status = CheckScalars(args);
+isonorm_status CombineGradients(const isonorm_combine_args* from) {
+  isonorm_combine_args args = {};
+  isonorm_status status = TakeStructure(from, "args", "isonorm_combine_args", &args);
+  if (status == ISONORM_OK) status = CheckScalars(args);
   if (status != ISONORM_OK) return status;
   Call call;
   CallBuilder builder(&call);
   void* gradient = nullptr;
   Type type = Type::kNone;
   const auto next = [&](isonorm_status step) { return (status = step) == ISONORM_OK; };
-  if (!next(builder.SetShapeFrom(kX, "parts", args->parts)) || !next(CheckParts(*args, call)) ||
-      !next(builder.AddVector("gradient", args->gradient, true, &gradient, &type)) ||
-      !next(builder.SetExecutor(args->executor)) || !next(builder.Finish())) {
+  if (!next(builder.SetShapeFrom(kX, "parts", args.parts)) || !next(CheckParts(args, call)) ||
+      !next(builder.AddVector("gradient", args.gradient, true, &gradient, &type)) ||
+      !next(builder.SetExecutor(args.executor)) || !next(builder.Finish())) {
     return status;
   }
   const int tasks = static_cast<int>(std::min<int64_t>(TaskCount(call), (call.cols + kColumns - 1) / kColumns));
   const int64_t share = (call.cols + tasks - 1) / tasks;
-  Parts parts = {call, gradient, type, (args->flags & ISONORM_ACCUMULATE) != 0, (share + kColumns - 1) / kColumns * kColumns};
+  Parts parts = {call, gradient, type, (args.flags & ISONORM_ACCUMULATE) != 0, (share + kColumns - 1) / kColumns * kColumns};
   RunTasks(call, tasks, RunTask, &parts);
   return ISONORM_OK;
 }

@@ -76,7 +76,7 @@ void RunTasks(const Call& call, int count, void (*task)(void* context, int64_t i
   if (count == 1) {
     task(context, 0);
   } else {
-    call.executor->parallel_for(call.executor->context, count, task, context);
+    call.executor.parallel_for(call.executor.context, count, task, context);
   }
 }
 

@@ -26,7 +26,7 @@ inline void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end,
 void RunRowTasks(const Call& call, Kernel kernel);
 
 inline void RunAllRows(const Call& call, Kernel kernel) {
-  call.executor == nullptr || call.rows == 1 ? RunRows(call, kernel, 0, call.rows, ColumnSums{}) : RunRowTasks(call, kernel);
+  call.concurrency() == 1 || call.rows == 1 ? RunRows(call, kernel, 0, call.rows, ColumnSums{}) : RunRowTasks(call, kernel);
 }
 
 // How many tasks the call is worth: 1 means the calling thread does it all.

@@ -96,6 +96,22 @@ template <class Make>
   });
 }
 
+// How much workspace the call needs that make(call) checks.
+template <class C, class Make>
+isonorm_status MeasureOne(size_t* bytes, Make make) noexcept {
+  if (bytes == nullptr) return Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
+  const FpGuard guard;
+  C call;
+  const isonorm_status status = make(&call);
+  if (status == ISONORM_OK) *bytes = call.workspace_needed;
+  return status;
+}
+
+template <class Args, class MakeChain, class Make>
+isonorm_status Measure(const Args* args, size_t* bytes, MakeChain make_chain, Make make) noexcept {
+  return HasAlso(args) ? MeasureOne<Chain>(bytes, make_chain) : MeasureOne<Call>(bytes, make);
+}
+
 }  // namespace
 
 isonorm_status RunCall(const Backend& backend, Operation operation, Call& call) { return RunChecked(backend, operation, call); }
@@ -149,8 +165,8 @@ const char* isonorm_contract_name(size_t index) {
   return index < isonorm::NamedContractCount() ? isonorm::NamedContractAt(index).name : nullptr;
 }
 
-isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* contract) {
-  return isonorm::ContractByName(name, contract);
+isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* contract, size_t size) {
+  return isonorm::ContractByName(name, contract, size);
 }
 
 isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args) {
@@ -160,6 +176,13 @@ isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, con
   }
   return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeForward(contract, eps, args, call); },
                           isonorm::Operation::k_forward);
+}
+
+isonorm_status isonorm_forward_workspace(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
+                                         size_t* bytes) {
+  return isonorm::Measure(
+      args, bytes, [&](isonorm::Chain* chain) { return isonorm::MakeForwardChain(contract, eps, args, chain); },
+      [&](isonorm::Call* call) { return isonorm::MakeForward(contract, eps, args, call); });
 }
 
 isonorm_status isonorm_backward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args) {
@@ -174,18 +197,9 @@ isonorm_status isonorm_backward(const isonorm_contract* contract, double eps, co
 
 isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
                                           size_t* bytes) {
-  if (bytes == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
-  const isonorm::FpGuard guard;
-  if (isonorm::HasAlso(args)) {
-    isonorm::Chain chain;
-    const isonorm_status status = isonorm::MakeBackwardChain(contract, eps, args, true, &chain);
-    if (status == ISONORM_OK) *bytes = chain.workspace_needed;
-    return status;
-  }
-  isonorm::Call call;
-  const isonorm_status status = isonorm::MakeBackward(contract, eps, args, true, &call);
-  if (status == ISONORM_OK) *bytes = call.workspace_needed;
-  return status;
+  return isonorm::Measure(
+      args, bytes, [&](isonorm::Chain* chain) { return isonorm::MakeBackwardChain(contract, eps, args, true, chain); },
+      [&](isonorm::Call* call) { return isonorm::MakeBackward(contract, eps, args, true, call); });
 }
 
 isonorm_status isonorm_double_backward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args) {
@@ -195,52 +209,22 @@ isonorm_status isonorm_double_backward(const isonorm_contract* contract, double 
 
 isonorm_status isonorm_double_backward_workspace(const isonorm_contract* contract, double eps,
                                                  const isonorm_double_backward_args* args, size_t* bytes) {
-  if (bytes == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
-  const isonorm::FpGuard guard;
-  isonorm::Call call;
-  const isonorm_status status = isonorm::MakeDoubleBackward(contract, eps, args, true, &call);
-  if (status == ISONORM_OK) *bytes = call.workspace_needed;
-  return status;
+  return isonorm::MeasureOne<isonorm::Call>(
+      bytes, [&](isonorm::Call* call) { return isonorm::MakeDoubleBackward(contract, eps, args, true, call); });
 }
 
-isonorm_status isonorm_rms(const isonorm_tensor* x, const isonorm_tensor* rms, const isonorm_executor* executor) {
-  if (rms == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "rms is null, but is required.");
-  return isonorm::Compute(
-      [&](isonorm::Call* call) {
-        return isonorm::MakeRms(x, {"rms", rms, true}, nullptr, executor, call);
-      },
-      isonorm::Operation::k_rms);
+isonorm_status isonorm_rms(const isonorm_rms_args* args) {
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRms(args, call); }, isonorm::Operation::k_rms);
 }
 
-isonorm_status isonorm_rms_backward(const isonorm_tensor* x, const isonorm_tensor* drms, const isonorm_tensor* dx,
-                                    const isonorm_executor* executor) {
-  if (drms == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "drms is null, but is required.");
-  if (dx == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "dx is null, but is required.");
-  return isonorm::Compute(
-      [&](isonorm::Call* call) {
-        return isonorm::MakeRms(x, {"drms", drms, false}, dx, executor, call);
-      },
-      isonorm::Operation::k_rms_backward);
+isonorm_status isonorm_rms_backward(const isonorm_rms_backward_args* args) {
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRmsBackward(args, call); },
+                          isonorm::Operation::k_rms_backward);
 }
 
-isonorm_status isonorm_rms_penalty(const isonorm_tensor* x, double lambda, const isonorm_tensor* penalty,
-                                   const isonorm_tensor* dx, uint32_t flags, const isonorm_executor* executor) {
-  if (flags > ISONORM_ACCUMULATE) {
-    return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "flags is %u, but must be 0 or ISONORM_ACCUMULATE.",
-                         static_cast<unsigned>(flags));
-  }
-  if (penalty == nullptr && dx == nullptr) {
-    return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "penalty and dx are both null, but at least one output must be given.");
-  }
-  return isonorm::Compute(
-      [&](isonorm::Call* call) {
-        // Here, where the environment is guarded: a comparison of a subnormal or signalling number sets an exception flag.
-        if (!std::isfinite(lambda)) return isonorm::Fail(ISONORM_ERROR_ARGUMENT, "lambda is %g, but must be finite.", lambda);
-        call->lambda = lambda;
-        call->accumulates_rows = flags == ISONORM_ACCUMULATE;
-        return isonorm::MakeRms(x, {"penalty", penalty, true}, dx, executor, call);
-      },
-      isonorm::Operation::k_rms_penalty);
+isonorm_status isonorm_rms_penalty(const isonorm_rms_penalty_args* args) {
+  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRmsPenalty(args, call); },
+                          isonorm::Operation::k_rms_penalty);
 }
 
 size_t isonorm_target_count(void) { return isonorm::BackendCount(); }

@@ -47,7 +47,7 @@ TEST(Properties, NoWeightIsAWeightOfOnes) {
   for (const char* name : {"torch", "llama", "onnx", "t5", "paper", "layer_norm"}) {
     for (const Type type : kTypes) {
       Problem problem = MakeProblem(ISONORM_CONTRACT_TORCH, "plain", type, type, 5, 300);
-      ASSERT_EQ(isonorm_contract_by_name(name, &problem.contract), ISONORM_OK);
+      ASSERT_EQ(isonorm_contract_by_name(name, &problem.contract, sizeof(problem.contract)), ISONORM_OK);
       problem.dy = MakePlain(type, {5, 300}, 4);
       problem.weight.Fill([](int64_t) { return 1; });
       const Outputs ones = RunForward(problem, type), ones_back = RunBackward(problem);

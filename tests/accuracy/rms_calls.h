@@ -5,6 +5,7 @@
 
 #include "accuracy/data.h"
 #include "accuracy/oracle.h"
+#include "support/rms.h"
 
 namespace isonorm_test {
 
@@ -18,10 +19,10 @@ struct RmsCall {
     dx = Tensor(x.type(), x.shape());
   }
 
-  std::string Rms() { return Message(isonorm_rms(x.abi(), rms.abi(), nullptr)); }
-  std::string Backward() { return Message(isonorm_rms_backward(x.abi(), drms.abi(), dx.abi(), nullptr)); }
+  std::string Rms() { return Message(isonorm_test::Rms(x.abi(), rms.abi())); }
+  std::string Backward() { return Message(isonorm_test::RmsBackward(x.abi(), drms.abi(), dx.abi())); }
   std::string Penalty(double lambda, uint32_t flags) {
-    return Message(isonorm_rms_penalty(x.abi(), lambda, penalty.abi(), dx.abi(), flags, nullptr));
+    return Message(isonorm_test::RmsPenalty(x.abi(), lambda, penalty.abi(), dx.abi(), flags));
   }
 
   Values Want() const {  // of every row

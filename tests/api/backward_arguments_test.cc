@@ -46,29 +46,14 @@ TEST(BackwardArguments, Null) {
   });
 }
 
-TEST(BackwardArguments, StructSize) {
-  RunBoth({
-      {"contract", ISONORM_ERROR_STRUCT_SIZE, {"contract.struct_size", "8"}, [](S& s) { s.contract.struct_size = 8; }},
-      {"args",
-       ISONORM_ERROR_STRUCT_SIZE,
-       {"args.struct_size", std::to_string(offsetof(isonorm_backward_args, rope) - 1)},
-       [](S& s) { s.args.struct_size = offsetof(isonorm_backward_args, rope) - 1; }},
-      {"executor",
-       ISONORM_ERROR_STRUCT_SIZE,
-       {"executor.struct_size", "0"},
-       [](S& s) {
-         s.args.executor = &s.executor;
-         s.executor.struct_size = 0;
-       }},
-  });
-  S larger;
-  larger.args.struct_size += 64;
-  EXPECT_EQ(larger.Run(), ISONORM_OK) << isonorm_last_error();
-}
-
 TEST(BackwardArguments, Scalars) {
   RunBoth({
       {"contract", ISONORM_ERROR_CONTRACT, {"eps_place", "9"}, [](S& s) { s.contract.eps_place = 9; }},
+      {"stream", ISONORM_ERROR_ARGUMENT, {"stream", "CPU"}, [](S& s) { s.args.stream = &s; }},
+      {"mean of a norm without one",
+       ISONORM_ERROR_ARGUMENT,
+       {"mean", "ISONORM_STATISTIC_RMS"},
+       [](S& s) { s.args.mean = &s.rstd.tensor; }},
       {"eps negative", ISONORM_ERROR_EPS, {"eps", "-1"}, [](S& s) { s.eps = -1; }},
       {"eps NaN", ISONORM_ERROR_EPS, {"eps", "nan"}, [](S& s) { s.eps = NAN; }},
       {"eps inf", ISONORM_ERROR_EPS, {"eps", "inf"}, [](S& s) { s.eps = HUGE_VAL; }},

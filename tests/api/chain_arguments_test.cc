@@ -53,6 +53,8 @@ TEST(Chain, Forward) {
        }},
       {"a ring", ISONORM_ERROR_ARGUMENT, {"args.also", "4"}, [](C& s) { s.more[1].also = &s.more[0]; }},
       {"executor", ISONORM_ERROR_ARGUMENT, {"args.also", "executor"}, [](C& s) { s.more[0].executor = &s.executor; }},
+      {"workspace", ISONORM_ERROR_ARGUMENT, {"args.also", "workspace"}, [](C& s) { s.more[0].workspace_size = 1; }},
+      {"stream", ISONORM_ERROR_ARGUMENT, {"args.also", "stream"}, [](C& s) { s.more[0].stream = &s; }},
       {"y over y",
        ISONORM_ERROR_OVERLAP,
        {"args and args.also", "y", "share"},

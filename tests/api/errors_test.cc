@@ -56,13 +56,13 @@ TEST(Errors, ContractByName) {
   std::vector<uint8_t> memory(sizeof(isonorm_contract), kOutputByte);
   const std::vector<uint8_t> untouched = memory;
   auto* const contract = reinterpret_cast<isonorm_contract*>(memory.data());
-  EXPECT_EQ(isonorm_contract_by_name("lama", contract), ISONORM_ERROR_CONTRACT);
+  EXPECT_EQ(isonorm_contract_by_name("lama", contract, sizeof *contract), ISONORM_ERROR_CONTRACT);
   EXPECT_NE(std::string(isonorm_last_error()).find("lama"), std::string::npos) << isonorm_last_error();
-  EXPECT_EQ(isonorm_contract_by_name("", contract), ISONORM_ERROR_CONTRACT);
-  EXPECT_EQ(isonorm_contract_by_name("TORCH", contract), ISONORM_ERROR_CONTRACT) << "names are exact";
-  EXPECT_EQ(isonorm_contract_by_name(nullptr, contract), ISONORM_ERROR_NULL);
+  EXPECT_EQ(isonorm_contract_by_name("", contract, sizeof *contract), ISONORM_ERROR_CONTRACT);
+  EXPECT_EQ(isonorm_contract_by_name("TORCH", contract, sizeof *contract), ISONORM_ERROR_CONTRACT) << "names are exact";
+  EXPECT_EQ(isonorm_contract_by_name(nullptr, contract, sizeof *contract), ISONORM_ERROR_NULL);
   EXPECT_NE(std::string(isonorm_last_error()).find("name"), std::string::npos) << isonorm_last_error();
-  EXPECT_EQ(isonorm_contract_by_name("torch", nullptr), ISONORM_ERROR_NULL);
+  EXPECT_EQ(isonorm_contract_by_name("torch", nullptr, sizeof *contract), ISONORM_ERROR_NULL);
   EXPECT_NE(std::string(isonorm_last_error()).find("contract"), std::string::npos) << isonorm_last_error();
   EXPECT_EQ(memory, untouched) << "a failed call wrote the contract";
 }

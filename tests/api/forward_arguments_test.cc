@@ -17,41 +17,6 @@ TEST(ForwardArguments, Null) {
   });
 }
 
-TEST(ForwardArguments, StructSize) {
-  RunFaults<S>({
-      {"contract 0", ISONORM_ERROR_STRUCT_SIZE, {"contract.struct_size", "0"}, [](S& s) { s.contract.struct_size = 0; }},
-      {"contract one short of the first version",
-       ISONORM_ERROR_STRUCT_SIZE,
-       {"contract.struct_size", std::to_string(offsetof(isonorm_contract, rotation_rounding) - 1)},
-       [](S& s) { s.contract.struct_size = offsetof(isonorm_contract, rotation_rounding) - 1; }},
-      {"args 0", ISONORM_ERROR_STRUCT_SIZE, {"args.struct_size", "0"}, [](S& s) { s.args.struct_size = 0; }},
-      {"args one short of the first version",
-       ISONORM_ERROR_STRUCT_SIZE,
-       {"args.struct_size", std::to_string(offsetof(isonorm_forward_args, quantization) - 1)},
-       [](S& s) { s.args.struct_size = offsetof(isonorm_forward_args, quantization) - 1; }},
-  });
-}
-
-// What lies behind the structure of an older program is not looked at.
-TEST(ForwardArguments, AStructOfTheFirstVersionIsAccepted) {
-  S plain, older;
-  older.args.struct_size = offsetof(isonorm_forward_args, quantization);
-  older.args.quantization = reinterpret_cast<const isonorm_quantization*>(&older);
-  older.args.scale = &older.x.tensor;
-  ASSERT_EQ(plain.Run(), ISONORM_OK);
-  ASSERT_EQ(older.Run(), ISONORM_OK) << isonorm_last_error();
-  EXPECT_EQ(plain.y.bytes, older.y.bytes);
-}
-
-TEST(ForwardArguments, ALargerStructOfANewerHeaderIsAccepted) {
-  S plain, larger;
-  larger.contract.struct_size += 64;
-  larger.args.struct_size += 64;
-  ASSERT_EQ(plain.Run(), ISONORM_OK);
-  ASSERT_EQ(larger.Run(), ISONORM_OK) << isonorm_last_error();
-  EXPECT_EQ(plain.y.bytes, larger.y.bytes);
-}
-
 TEST(ForwardArguments, EveryContractFieldMustBeSet) {
   RunFaults<S>({
       {"statistic unset", ISONORM_ERROR_CONTRACT, {"statistic", "0"}, [](S& s) { s.contract.statistic = 0; }},
@@ -130,7 +95,7 @@ TEST(ForwardArguments, TensorsThatExcludeOrNeedEachOther) {
   RunFaults<S>({
       {"no output at all",
        ISONORM_ERROR_ARGUMENT,
-       {"y", "residual_out", "rstd"},
+       {"y", "residual_out", "mean", "rstd"},
        [](S& s) { s.args.y = s.args.residual_out = s.args.rstd = nullptr; }},
       {"residual_out without residual",
        ISONORM_ERROR_ARGUMENT,
@@ -151,15 +116,36 @@ TEST(ForwardArguments, TensorsThatExcludeOrNeedEachOther) {
   });
 }
 
+TEST(ForwardArguments, MeanAndStream) {
+  RunFaults<S>({
+      {"mean of a norm without one",
+       ISONORM_ERROR_ARGUMENT,
+       {"mean", "ISONORM_STATISTIC_RMS"},
+       [](S& s) { s.args.mean = &s.rstd.tensor; }},
+      {"stream", ISONORM_ERROR_ARGUMENT, {"stream", "CPU"}, [](S& s) { s.args.stream = &s; }},
+  });
+  S plain;
+  plain.args.bias = plain.args.residual = plain.args.residual_out = plain.args.rstd = nullptr;
+  plain.args.stream = &plain;
+  EXPECT_EQ(Judge(plain, ISONORM_ERROR_ARGUMENT, {"stream", "CPU"}), "");
+}
+
+TEST(ForwardArguments, Workspace) {  // none is needed, and one that is there is not touched
+  S scene;
+  size_t bytes = 77;
+  EXPECT_EQ(isonorm_forward_workspace(&scene.contract, 1e-6, &scene.args, &bytes), ISONORM_OK) << isonorm_last_error();
+  EXPECT_EQ(bytes, 0u);
+  EXPECT_EQ(isonorm_forward_workspace(&scene.contract, 1e-6, &scene.args, nullptr), ISONORM_ERROR_NULL);
+  EXPECT_EQ(isonorm_forward_workspace(&scene.contract, -1, &scene.args, &bytes), ISONORM_ERROR_EPS);
+  std::vector<uint8_t> workspace(64, kInputByte);
+  scene.args.workspace = workspace.data();
+  scene.args.workspace_size = workspace.size();
+  EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+  EXPECT_EQ(workspace, std::vector<uint8_t>(64, kInputByte));
+}
+
 TEST(ForwardArguments, Executor) {
   RunFaults<S>({
-      {"struct_size 0",
-       ISONORM_ERROR_STRUCT_SIZE,
-       {"executor.struct_size", "0"},
-       [](S& s) {
-         s.args.executor = &s.executor;
-         s.executor.struct_size = 0;
-       }},
       {"concurrency 0",
        ISONORM_ERROR_EXECUTOR,
        {"executor.concurrency", "0"},

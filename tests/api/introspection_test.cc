@@ -29,7 +29,7 @@ TEST(Introspection, ContractsByNameAreTheConstants) {
   for (const auto& [name, constant] : constants) {
     EXPECT_EQ(listed.count(name), 1u) << name;
     isonorm_contract contract{};
-    ASSERT_EQ(isonorm_contract_by_name(name, &contract), ISONORM_OK) << isonorm_last_error();
+    ASSERT_EQ(isonorm_contract_by_name(name, &contract, sizeof(contract)), ISONORM_OK) << isonorm_last_error();
     EXPECT_EQ(contract.struct_size, constant.struct_size) << name;
     EXPECT_EQ(contract.statistic, constant.statistic) << name;
     EXPECT_EQ(contract.eps_place, constant.eps_place) << name;

@@ -93,10 +93,6 @@ std::vector<Fault<S>> CommonFaults() {
       {"eps", ISONORM_ERROR_EPS, {"eps", "-1"}, [](S& s) { s.eps = -1; }},
       {"also", ISONORM_ERROR_ARGUMENT, {"args.also", "ranks"}, [](S& s) { s.args.also = &s.args; }},
       {"statistic", ISONORM_ERROR_NULL, {"shard.statistic", "null"}, [](S& s) { s.exchange.shard.statistic = nullptr; }},
-      {"struct_size",
-       ISONORM_ERROR_STRUCT_SIZE,
-       {"shard.struct_size", std::to_string(sizeof(isonorm_shard) - 1)},
-       [](S& s) { --s.exchange.shard.struct_size; }},
       {"no ranks", ISONORM_ERROR_SPLIT, {"shard.ranks", "0", "power of two"}, [](S& s) { s.exchange.shard.ranks = 0; }},
       {"negative ranks", ISONORM_ERROR_SPLIT, {"shard.ranks", "-4"}, [](S& s) { s.exchange.shard.ranks = -4; }},
       {"three ranks",
@@ -293,7 +289,6 @@ TEST(ParallelArguments, WhatIsAllowed) {
   forward.exchange.finish = true;
   EXPECT_EQ(forward.Run(), ISONORM_OK) << isonorm_last_error();
   EXPECT_EQ(forward.round, 0);
-  forward.exchange.shard.struct_size += 8;
   forward.exchange.shard.partial = nullptr;  // finish does not send
   EXPECT_EQ(forward.Run(), ISONORM_OK) << isonorm_last_error();
 

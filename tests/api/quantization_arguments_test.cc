@@ -50,10 +50,6 @@ TEST(Quantization, WhatIsRight) {
 
 TEST(Quantization, Fields) {
   RunFaults<S>({
-      {"struct_size",
-       ISONORM_ERROR_STRUCT_SIZE,
-       {"quantization.struct_size", "0"},
-       [](S& s) { s.quantization.struct_size = 0; }},
       {"kind unset", ISONORM_ERROR_QUANTIZATION, {"scale_kind", "0"}, [](S& s) { s.quantization.scale_kind = 0; }},
       {"kind 4", ISONORM_ERROR_QUANTIZATION, {"scale_kind", "4"}, [](S& s) { s.quantization.scale_kind = 4; }},
       {"rounded_to f32",

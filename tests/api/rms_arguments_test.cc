@@ -94,8 +94,6 @@ TEST(RmsArguments, Executor) {
     EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
     scene.executor.concurrency = -1;
     EXPECT_EQ(Judge(scene, ISONORM_ERROR_EXECUTOR, {"executor.concurrency", "-1"}), "") << function;
-    scene.executor.struct_size = 1;
-    EXPECT_EQ(Judge(scene, ISONORM_ERROR_STRUCT_SIZE, {"executor.struct_size", "1"}), "") << function;
   }
 }
 

@@ -26,7 +26,6 @@ TEST(Rope, WhatIsRight) {
 
 TEST(Rope, Fields) {
   RunFaults<S>({
-      {"struct_size", ISONORM_ERROR_STRUCT_SIZE, {"rope.struct_size", "0"}, [](S& s) { s.rope.struct_size = 0; }},
       {"style unset", ISONORM_ERROR_ROPE, {"rope.style", "0"}, [](S& s) { s.rope.style = 0; }},
       {"style 3", ISONORM_ERROR_ROPE, {"rope.style", "3"}, [](S& s) { s.rope.style = 3; }},
       {"no cos", ISONORM_ERROR_NULL, {"rope.cos"}, [](S& s) { s.rope.cos = nullptr; }},
@@ -49,10 +48,6 @@ TEST(Rope, Fields) {
        {"contract.rotation_rounding", "3"},
        [](S& s) { s.contract.rotation_rounding = ISONORM_ROUND_TO_WEIGHT; }},
       {"contract.reserved", ISONORM_ERROR_CONTRACT, {"contract.reserved", "1"}, [](S& s) { s.contract.reserved = 1; }},
-      {"a contract of 0.1",
-       ISONORM_ERROR_CONTRACT,
-       {"contract.rotation_rounding", "0"},
-       [](S& s) { s.contract.struct_size = offsetof(isonorm_contract, rotation_rounding); }},
       {"head too wide",
        ISONORM_ERROR_ROPE,
        {"520", "512"},
@@ -212,23 +207,6 @@ TEST(Rope, Backward) {
       {"dx over sin", ISONORM_ERROR_OVERLAP, {"dx", "rope.sin"}, [](B& s) { s.dx.tensor.data = s.sin.data(); }},
       {"dweight over cos", ISONORM_ERROR_OVERLAP, {"dweight", "rope.cos"}, [](B& s) { s.dweight.tensor.data = s.cos.data(); }},
   });
-}
-
-// Structures of older size still stand for calls without rotation, and contracts of 0.1 too.
-TEST(Rope, OlderStructuresHaveNone) {
-  S scene;
-  scene.args.struct_size = offsetof(isonorm_forward_args, rope);
-  scene.contract.struct_size = offsetof(isonorm_contract, rotation_rounding);
-  scene.rope.style = 77;
-  EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
-  B backward;
-  backward.args.struct_size = offsetof(isonorm_backward_args, rope);
-  backward.rope.style = 77;
-  EXPECT_EQ(backward.Run(), ISONORM_OK) << isonorm_last_error();
-  S plain;
-  plain.args.rope = nullptr;
-  ASSERT_EQ(plain.Run(), ISONORM_OK);
-  EXPECT_EQ(scene.y.bytes, plain.y.bytes);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "isonorm/isonorm.h"
+#include "support/rms.h"
 
 namespace isonorm_test {
 
@@ -209,9 +210,9 @@ class RmsScene : public Scene {
     for (Slot* slot : {&rms, &penalty}) slot->Set(kOutputByte, ISONORM_F32, {kRows});
   }
   isonorm_status Run() override {
-    if (function == kRms) return isonorm_rms(x_pointer, rms_pointer, executor_pointer);
-    if (function == kBackward) return isonorm_rms_backward(x_pointer, drms_pointer, dx_pointer, executor_pointer);
-    return isonorm_rms_penalty(x_pointer, lambda, penalty_pointer, dx_pointer, flags, executor_pointer);
+    if (function == kRms) return Rms(x_pointer, rms_pointer, executor_pointer);
+    if (function == kBackward) return RmsBackward(x_pointer, drms_pointer, dx_pointer, executor_pointer);
+    return RmsPenalty(x_pointer, lambda, penalty_pointer, dx_pointer, flags, executor_pointer);
   }
 
   Function function = kRms;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "isonorm/isonorm.h"
+#include "support/rms.h"
 
 namespace {
 
@@ -113,9 +114,9 @@ int DailyWork(const isonorm_executor* executor) {
   done += isonorm_double_backward_workspace(&contract, 1e-6, &twice, &twice.workspace_size) == ISONORM_OK;
   twice.workspace = workspace;
   done += isonorm_double_backward(&contract, 1e-6, &twice) == ISONORM_OK;
-  done += isonorm_rms(&tx, &tr, executor) == ISONORM_OK;
-  done += isonorm_rms_backward(&tx, &tr, &ty, executor) == ISONORM_OK;
-  done += isonorm_rms_penalty(&tx, 0.5, &tr, &ty, 0, executor) == ISONORM_OK;
+  done += isonorm_test::Rms(&tx, &tr, executor) == ISONORM_OK;
+  done += isonorm_test::RmsBackward(&tx, &tr, &ty, executor) == ISONORM_OK;
+  done += isonorm_test::RmsPenalty(&tx, 0.5, &tr, &ty, 0, executor) == ISONORM_OK;
   return done;
 }
 

@@ -52,7 +52,7 @@ Bytes Combine(const Bytes& parts, int64_t count, int64_t rows, int64_t part_rows
   memory.reserve(1);
   gradient.resize(static_cast<size_t>(cols) * SizeOf(type));
   const isonorm_tensor in = Matrix(memory.data(), problem.compute(), shape, 2), out = Matrix(gradient.data(), type, &cols, 1);
-  const isonorm_combine_args args = {sizeof(args), &in, &out, rows, part_rows, flags, 0, executor};
+  const isonorm_combine_args args = {sizeof(args), &in, &out, rows, part_rows, flags, 0, nullptr, executor};
   if (isonorm_combine_gradients(&args) != ISONORM_OK) ADD_FAILURE() << isonorm_last_error() << " " << ToString(problem);
   EXPECT_TRUE(memory == parts) << "parts were written to";
   return gradient;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "run.h"
+#include "support/rms.h"
 
 namespace core_test {
 namespace {
@@ -133,7 +134,7 @@ TEST(LongRowTest, FourBillionElements) {
   const isonorm_tensor x = {memory.at(0), {ISONORM_DEVICE_CPU, 0}, 1, ISONORM_BF16, &cols, nullptr, 0};
   float result = 0;
   const isonorm_tensor out = {&result, {ISONORM_DEVICE_CPU, 0}, 1, ISONORM_F32, &one, nullptr, 0};
-  EXPECT_EQ(isonorm_rms(&x, &out, nullptr), ISONORM_OK) << isonorm_last_error();
+  EXPECT_EQ(isonorm_test::Rms(&x, &out), ISONORM_OK) << isonorm_last_error();
   EXPECT_EQ(result, 5.0f / 65536.0f);
   isonorm_contract contract = ISONORM_CONTRACT_TORCH;
   isonorm_forward_args args = {};

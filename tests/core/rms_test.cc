@@ -6,6 +6,7 @@
 #include <string>
 
 #include "run.h"
+#include "support/rms.h"
 
 namespace core_test {
 namespace {
@@ -38,23 +39,23 @@ Outputs Compute(Type x_type, Type dx_type, DataKind kind, const Shape& shape, ui
     EXPECT_EQ(status, ISONORM_OK) << isonorm_last_error();
     EXPECT_TRUE(std::string(isonorm_last_kernel()).ends_with(std::string("@") + isonorm_target())) << isonorm_last_kernel();
   };
-  expect_ok(isonorm_rms(x->tensor(), per_row.tensor(), executor));
+  expect_ok(isonorm_test::Rms(x->tensor(), per_row.tensor(), executor));
   outputs.rms = per_row.Compact();
   const Bytes drms = MakeData(Role::kDy, DataKind::kPlain, seed, 1, shape.rows, compute);
   per_row.Fill(drms);
-  expect_ok(isonorm_rms_backward(x->tensor(), per_row.tensor(), dx->tensor(), executor));
+  expect_ok(isonorm_test::RmsBackward(x->tensor(), per_row.tensor(), dx->tensor(), executor));
   outputs.dx = dx->Compact();
   EXPECT_EQ(per_row.Compact(), drms);
-  expect_ok(isonorm_rms_penalty(x->tensor(), 0.37, per_row.tensor(), dx->tensor(), 0, executor));
+  expect_ok(isonorm_test::RmsPenalty(x->tensor(), 0.37, per_row.tensor(), dx->tensor(), 0, executor));
   outputs.penalty = per_row.Compact();
   outputs.penalty_dx = dx->Compact();
-  expect_ok(isonorm_rms_penalty(x->tensor(), -1.5, nullptr, dx->tensor(), ISONORM_ACCUMULATE, executor));
+  expect_ok(isonorm_test::RmsPenalty(x->tensor(), -1.5, nullptr, dx->tensor(), ISONORM_ACCUMULATE, executor));
   outputs.accumulated = dx->Compact();
   EXPECT_EQ(x->Compact(), x_bytes) << "the input was written to";
   EXPECT_TRUE(x->SurroundingsIntact() && dx->SurroundingsIntact() && per_row.SurroundingsIntact());
   if (x_type == dx_type) {
     per_row.Fill(drms);
-    expect_ok(isonorm_rms_backward(x->tensor(), per_row.tensor(), x->tensor(), executor));
+    expect_ok(isonorm_test::RmsBackward(x->tensor(), per_row.tensor(), x->tensor(), executor));
     outputs.in_place = x->Compact();
     EXPECT_EQ(outputs.in_place, outputs.dx) << "in place differs from out of place";
   }

@@ -7,6 +7,7 @@
 
 #include "environment.h"
 #include "run.h"
+#include "support/rms.h"
 
 namespace core_test {
 namespace {
@@ -66,13 +67,13 @@ class Calls {
       contract.weight_offset = scalars.weight_offset;
       RunNorm(contract, scalars.eps);
     }
-    Call("isonorm_rms", [&] { return isonorm_rms(&x_tensor_, &rstd_tensor_, nullptr); });
+    Call("isonorm_rms", [&] { return isonorm_test::Rms(&x_tensor_, &rstd_tensor_); });
     Take(rstd_);
-    Call("isonorm_rms_backward", [&] { return isonorm_rms_backward(&x_tensor_, &rstd_tensor_, &dx_tensor_, nullptr); });
+    Call("isonorm_rms_backward", [&] { return isonorm_test::RmsBackward(&x_tensor_, &rstd_tensor_, &dx_tensor_); });
     Take(dx_);
     for (const uint32_t flags : {0, +ISONORM_ACCUMULATE}) {
       Call("isonorm_rms_penalty",
-           [&] { return isonorm_rms_penalty(&x_tensor_, scalars.lambda, &rstd_tensor_, &dx_tensor_, flags, nullptr); });
+           [&] { return isonorm_test::RmsPenalty(&x_tensor_, scalars.lambda, &rstd_tensor_, &dx_tensor_, flags); });
       Take(rstd_);
       Take(dx_);
     }
@@ -80,8 +81,7 @@ class Calls {
   }
 
   isonorm_status Penalty(double lambda) {
-    return Call("isonorm_rms_penalty",
-                [&] { return isonorm_rms_penalty(&x_tensor_, lambda, &rstd_tensor_, nullptr, 0, nullptr); });
+    return Call("isonorm_rms_penalty", [&] { return isonorm_test::RmsPenalty(&x_tensor_, lambda, &rstd_tensor_, nullptr); });
   }
 
   isonorm_status forward = ISONORM_OK, backward = ISONORM_OK;  // the last ones

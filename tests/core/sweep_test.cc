@@ -120,7 +120,7 @@ TEST(SweepTest, NamedContracts) {
   for (size_t i = 0; i < isonorm_contract_count(); ++i) {
     isonorm_contract contract = {};
     contract.struct_size = sizeof(contract);
-    ASSERT_EQ(isonorm_contract_by_name(isonorm_contract_name(i), &contract), ISONORM_OK);
+    ASSERT_EQ(isonorm_contract_by_name(isonorm_contract_name(i), &contract, sizeof(contract)), ISONORM_OK);
     for (const Type type : {Type::kF32, Type::kBf16, Type::kF16}) {
       for (const Type weight : {Type::kF32, type}) {
         for (const int64_t cols : {96, 128, 1000, 2880}) {

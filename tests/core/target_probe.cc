@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "isonorm/isonorm.h"
+#include "support/rms.h"
 
 int main() {
   float x[4] = {1, 2, 3, 4}, y[4] = {-7, -7, -7, -7}, rms[1] = {-7};
@@ -24,8 +25,8 @@ int main() {
   backward.workspace = workspace;
   backward.workspace_size = sizeof(workspace);
   const isonorm_status statuses[] = {isonorm_forward(&contract, 1e-6, &forward), isonorm_backward(&contract, 1e-6, &backward),
-                                     isonorm_rms(&tx, &trms, nullptr), isonorm_rms_backward(&tx, &trms, &ty, nullptr),
-                                     isonorm_rms_penalty(&tx, 1.0, &trms, &ty, 0, nullptr)};
+                                     isonorm_test::Rms(&tx, &trms), isonorm_test::RmsBackward(&tx, &trms, &ty),
+                                     isonorm_test::RmsPenalty(&tx, 1.0, &trms, &ty)};
   std::printf("%s|", isonorm_target());
   for (const isonorm_status status : statuses) std::printf("%s ", isonorm_status_name(status));
   const bool written = y[0] != -7 || y[3] != -7 || rms[0] != -7;

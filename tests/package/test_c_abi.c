@@ -26,18 +26,18 @@ _Static_assert(offsetof(isonorm_tensor, dtype) == 20, "DLTensor");
 _Static_assert(offsetof(isonorm_tensor, shape) == 24, "DLTensor");
 _Static_assert(offsetof(isonorm_tensor, strides) == 32, "DLTensor");
 _Static_assert(offsetof(isonorm_tensor, byte_offset) == 40, "DLTensor");
-_Static_assert(offsetof(isonorm_contract, weight_offset) == 32, "contract, version 0.1");
-_Static_assert(offsetof(isonorm_contract, rotation_rounding) == 40, "contract, version 0.2");
-_Static_assert(offsetof(isonorm_forward_args, rope) == 112, "forward, version 0.2");
-_Static_assert(offsetof(isonorm_backward_args, rope) == 160, "backward, version 0.2");
-_Static_assert(sizeof(isonorm_rope) == 48, "rope, version 0.2");
-_Static_assert(offsetof(isonorm_forward_args, executor) == 88, "forward, version 0.1");
-_Static_assert(offsetof(isonorm_backward_args, executor) == 152, "backward, version 0.1");
-_Static_assert(offsetof(isonorm_double_backward_args, executor) == 112, "double backward");
-_Static_assert(offsetof(isonorm_executor, parallel_for) == 24, "executor, version 0.1");
-
-_Static_assert(offsetof(isonorm_shard, statistic) == 32, "shard, version 0.2");
-_Static_assert(offsetof(isonorm_combine_args, executor) == 48, "combination, version 0.2");
+_Static_assert(sizeof(isonorm_contract) == 48, "contract");
+_Static_assert(sizeof(isonorm_executor) == 32, "executor");
+_Static_assert(sizeof(isonorm_quantization) == 40, "quantization");
+_Static_assert(sizeof(isonorm_rope) == 48, "rope");
+_Static_assert(sizeof(isonorm_forward_args) == 160, "forward");
+_Static_assert(sizeof(isonorm_backward_args) == 192, "backward");
+_Static_assert(sizeof(isonorm_double_backward_args) == 128, "double backward");
+_Static_assert(sizeof(isonorm_rms_args) == 40, "RMS");
+_Static_assert(sizeof(isonorm_rms_backward_args) == 48, "RMS, backward");
+_Static_assert(sizeof(isonorm_rms_penalty_args) == 64, "penalty");
+_Static_assert(sizeof(isonorm_shard) == 40, "shard");
+_Static_assert(sizeof(isonorm_combine_args) == 64, "combination");
 
 static isonorm_tensor vector_of(float* data, int64_t* size) {
   isonorm_tensor t = {data, {ISONORM_DEVICE_CPU, 0}, 1, ISONORM_F32, size, NULL, 0};
@@ -129,12 +129,12 @@ static void test_names(void) {
   char version[32];
   CHECK(isonorm_contract_count() == 10 && isonorm_contract_name(isonorm_contract_count()) == NULL);
   for (size_t i = 0; i < isonorm_contract_count(); ++i) {
-    CHECK(isonorm_contract_by_name(isonorm_contract_name(i), &contract) == ISONORM_OK);
+    CHECK(isonorm_contract_by_name(isonorm_contract_name(i), &contract, sizeof(contract)) == ISONORM_OK);
     CHECK(contract.struct_size == sizeof contract);
   }
-  CHECK(isonorm_contract_by_name("gemma", &contract) == ISONORM_OK);
+  CHECK(isonorm_contract_by_name("gemma", &contract, sizeof(contract)) == ISONORM_OK);
   CHECK(memcmp(&contract, &gemma, sizeof gemma) == 0);
-  CHECK(isonorm_contract_by_name("Gemma", &contract) == ISONORM_ERROR_CONTRACT);
+  CHECK(isonorm_contract_by_name("Gemma", &contract, sizeof(contract)) == ISONORM_ERROR_CONTRACT);
   snprintf(version, sizeof version, "%d.%d.%d", ISONORM_VERSION_MAJOR, ISONORM_VERSION_MINOR, ISONORM_VERSION_PATCH);
   CHECK(strcmp(isonorm_version(), version) == 0);
   CHECK(strcmp(isonorm_status_name(ISONORM_ERROR_EPS), "ISONORM_ERROR_EPS") == 0);
@@ -156,12 +156,15 @@ static void test_rms(void) {
   float x[2] = {3e30f, 4e30f}, rms[1], drms[1] = {1}, dx[2];
   int64_t cols = 2, one = 1;
   isonorm_tensor tx = vector_of(x, &cols), tr = vector_of(rms, &one), tdr = vector_of(drms, &one), tdx = vector_of(dx, &cols);
-  CHECK(isonorm_rms(&tx, &tr, NULL) == ISONORM_OK);
+  const isonorm_rms_args args = {.struct_size = sizeof args, .x = &tx, .rms = &tr};
+  CHECK(isonorm_rms(&args) == ISONORM_OK);
   CHECK(!(fabs(rms[0] / (5e30 / sqrt(2.0)) - 1) > 2e-7)); /* two roundings to f32 and the input's own */
-  CHECK(isonorm_rms_backward(&tx, &tdr, &tdx, NULL) == ISONORM_OK);
+  const isonorm_rms_backward_args back = {.struct_size = sizeof back, .x = &tx, .drms = &tdr, .dx = &tdx};
+  CHECK(isonorm_rms_backward(&back) == ISONORM_OK);
   CHECK(dx[0] > 0 && dx[0] < dx[1] && dx[1] < 1);
   x[0] = x[1] = 2;
-  CHECK(isonorm_rms_penalty(&tx, 0.5, &tr, &tdx, 0, NULL) == ISONORM_OK);
+  const isonorm_rms_penalty_args penalty = {.struct_size = sizeof penalty, .x = &tx, .penalty = &tr, .dx = &tdx, .lambda = 0.5};
+  CHECK(isonorm_rms_penalty(&penalty) == ISONORM_OK);
   CHECK(rms[0] == 2 && dx[0] == 1 && dx[1] == 1);
 }
 

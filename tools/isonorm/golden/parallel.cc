@@ -147,8 +147,8 @@ void CheckParts(const GoldenCase& golden, const Inputs& inputs, const Setup& set
     all.insert(all.end(), bytes.begin(), bytes.end());
     const bool bias = sums == &dbiases;
     const Owned gradient = tensors.Vector(bias ? golden.bias : golden.weight);
-    const isonorm_combine_args args = {
-        sizeof(args), (*sums)->tensor(), gradient->tensor(), golden.rows, golden.part_rows, 0, 0, setup.executor};
+    const isonorm_combine_args args = {sizeof(args), (*sums)->tensor(), gradient->tensor(), golden.rows, golden.part_rows, 0, 0,
+                                       nullptr,      setup.executor};
     if (!check->Called(isonorm_combine_gradients(&args))) return;
     check->Compare(bias ? kDbias : kDweight, gradient);
   }
