@@ -81,7 +81,7 @@ def by_torch(variant):
   wide = torch.from_numpy(wide_rows())
   for rows in wide.split(1) if alone else [wide]:
     out["wide_y"].append(F.rms_norm(rows, rows.shape[1:], None, EPS))
-  return {name: torch.cat([a.flatten() for a in arrays]).numpy() for name, arrays in out.items()}, f"PyTorch {torch.__version__}"
+  return {name: torch.cat([a.flatten() for a in arrays]).numpy() for name, arrays in out.items()}, f"PyTorch {torch.__version__.split('+')[0]}"
 
 
 # ------------------------------------------------------------------------------------------------------------ isonorm
@@ -195,7 +195,7 @@ def picture(counts, names):
   for index, (words, values, torch_count, our_count) in enumerate(counts):
     top = 20 + 78 * index
     text = words.replace("`", "")
-    lines.append(f'<text x="{left}" y="{top + 12}">{text[0].upper()}{text[1:]}</text>')
+    lines.append(f'<text x="{left}" y="{top + 12}">{text}</text>')
     for row, (name, count, colour) in enumerate(((names[0], torch_count, "#c2410c"), (names[1], our_count, "#15803d"))):
       if count is None:
         continue
