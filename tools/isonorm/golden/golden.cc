@@ -147,6 +147,7 @@ void ParseQuantization(Line& line, GoldenCase* c) {
 }
 
 void ParseRotation(Line& line, GoldenCase* c) {
+  c->contract.rotation_rounding = ISONORM_ROUND_NONE;
   if (!line.Has("rope")) return;
   c->rope = line.Choice<int32_t>("rope", {{"-", 0}, {"half", ISONORM_ROPE_HALF}, {"interleaved", ISONORM_ROPE_INTERLEAVED}});
   c->contract.rotation_rounding =
