@@ -7,7 +7,6 @@
 
 #include "call/error.h"
 #include "call/structure.h"
-#include "cpu/gradient_sums.h"
 
 namespace isonorm {
 isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x) {
@@ -249,7 +248,7 @@ isonorm_status CallBuilder::CheckApartFrom(const CallBuilder& other) const {
   return ISONORM_OK;
 }
 
-isonorm_status CallBuilder::CheckWorkspace(const void* workspace, size_t bytes) const {
+isonorm_status CallBuilder::CheckApartFrom(const void* workspace, size_t bytes) const {
   const auto low = reinterpret_cast<intptr_t>(workspace);
   intptr_t high = 0;
   if (__builtin_add_overflow(low, bytes, &high)) high = INTPTR_MAX;  // a size that says "enough"
@@ -262,28 +261,20 @@ isonorm_status CallBuilder::CheckWorkspace(const void* workspace, size_t bytes) 
   return ISONORM_OK;
 }
 
-isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed) {
-  if (workspace == nullptr) {
+isonorm_status CheckWorkspaceSize(const Call& call, size_t needed) {
+  if (call.workspace == nullptr) {
     return Fail(ISONORM_ERROR_WORKSPACE, "workspace is null, but this call needs %zu bytes.", needed);
   }
-  if (size < needed) {
-    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", size, needed);
+  if (call.workspace_size < needed) {
+    return Fail(ISONORM_ERROR_WORKSPACE, "workspace_size is %zu, but this call needs %zu bytes.", call.workspace_size, needed);
   }
   return ISONORM_OK;
 }
 
-isonorm_status CallBuilder::SetWorkspace(void* workspace, size_t bytes, bool measure) {
-  call_->workspace = workspace;
-  if (call_->dweight == nullptr && call_->dbias == nullptr) return ISONORM_OK;
-  if (!GradientWorkspace(*call_, &call_->workspace_needed)) {
-    return Fail(ISONORM_ERROR_OVERFLOW,
-                "the workspace for dweight and dbias spans more bytes than int64_t can count; the sizes of %s must fit.",
-                shape().name);
-  }
-  const size_t needed = call_->workspace_needed;
-  if (measure || needed == 0) return ISONORM_OK;
-  const isonorm_status status = CheckWorkspaceSize(workspace, bytes, needed);
-  return status == ISONORM_OK ? CheckWorkspace(workspace, bytes) : status;
+isonorm_status CallBuilder::CheckWorkspace(size_t needed) const {
+  if (needed == 0) return ISONORM_OK;
+  const isonorm_status status = CheckWorkspaceSize(*call_, needed);
+  return status == ISONORM_OK ? CheckApartFrom(call_->workspace, call_->workspace_size) : status;
 }
 
 // Every tensor goes from one index of the outer dimension to the next as if it went on along this one.

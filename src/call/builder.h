@@ -35,14 +35,15 @@ class CallBuilder {
   // Every output against every other tensor, then strides into the call.
   isonorm_status Finish();
 
-  // After Finish: counts the bytes that the sums over rows need, and checks the workspace, unless the call only measures: its
-  // size, and against every tensor that was added.
-  isonorm_status SetWorkspace(void* workspace, size_t bytes, bool measure);
   // The outputs of this call and of one that runs at the same time, each against every tensor of the other.
   isonorm_status CheckApartFrom(const CallBuilder& other) const;
 
-  // The workspace against every tensor that was added.
-  isonorm_status CheckWorkspace(const void* workspace, size_t bytes) const;
+  // After Finish, once it is known how many bytes the call needs: the size of its workspace, if it needs one, and that it is apart
+  // from every tensor that was added.
+  isonorm_status CheckWorkspace(size_t needed) const;
+  isonorm_status CheckApartFrom(const void* workspace, size_t bytes) const;
+
+  Call& call() { return *call_; }
 
   // The tensor to read in place of x, given under another name.
   void ReadInsteadOfX(RowTensor slot) { read_x_from_ = slot; }

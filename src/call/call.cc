@@ -8,7 +8,6 @@
 #include "call/contract.h"
 #include "call/error.h"
 #include "call/parallel.h"
-#include "call/plain.h"
 #include "call/structure.h"
 
 namespace isonorm {
@@ -52,12 +51,9 @@ isonorm_status SumType(const Call& call, const char* name, Type type, const char
 
 }  // namespace
 
-isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
-  return MakePlainForward(contract, eps, args, call) ? ISONORM_OK : MakeForwardBySteps(contract, eps, args, call);
-}
-
-isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, const isonorm_forward_args* from, Call* call,
-                                  const ShardTensors* shard, CallBuilder* keep) {
+isonorm_status MakeForward(const isonorm_contract* caller, double eps, const isonorm_forward_args* from, CallBuilder& builder,
+                           const ShardTensors* shard) {
+  Call* call = &builder.call();
   isonorm_contract own = {};
   const isonorm_contract* contract = &own;
   ISONORM_TRY(TakeContract(caller, &own));
@@ -67,8 +63,6 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, co
   if (shard != nullptr && args->also != nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT, "args.also is given, but must be null where ranks share the rows.");
   }
-  CallBuilder forgotten(call);
-  CallBuilder& builder = keep != nullptr ? *keep : forgotten;
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", args->x));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
   ISONORM_TRY(builder.SetGroups(args->groups, args->window));
@@ -108,11 +102,13 @@ isonorm_status MakeForwardBySteps(const isonorm_contract* caller, double eps, co
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
   call->workspace = args->workspace;
+  call->workspace_size = args->workspace_size;
   return builder.Finish();
 }
 
-isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const isonorm_backward_args* from, bool measure,
-                            Call* call, const ShardTensors* shard, CallBuilder* keep) {
+isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const isonorm_backward_args* from, CallBuilder& builder,
+                            const ShardTensors* shard) {
+  Call* call = &builder.call();
   isonorm_contract own = {};
   const isonorm_contract* contract = &own;
   ISONORM_TRY(TakeContract(caller, &own));
@@ -136,8 +132,6 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   if (shard != nullptr && args->also != nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT, "args.also is given, but must be null where ranks share the rows.");
   }
-  CallBuilder forgotten(call);
-  CallBuilder& builder = keep != nullptr ? *keep : forgotten;
   ISONORM_TRY(args->x != nullptr ? builder.SetShapeFrom(kX, "x", args->x)
                                  : builder.SetShapeFrom(kResidualOut, "residual_out", args->residual_out));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
@@ -186,8 +180,9 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
-  ISONORM_TRY(builder.Finish());
-  return builder.SetWorkspace(args->workspace, args->workspace_size, measure);
+  call->workspace = args->workspace;
+  call->workspace_size = args->workspace_size;
+  return builder.Finish();
 }
 
 }  // namespace isonorm

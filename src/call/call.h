@@ -32,7 +32,7 @@ enum RowTensor : int {
 
 constexpr int kMaxLeading = 6;
 
-struct Shard;  // parallel_shard.h
+struct Shard;  // call/shard.h
 
 enum class Gate : uint8_t { kNone, kBefore, kAfter };
 enum class GateFunction : uint8_t { kSilu, kSigmoid };
@@ -92,45 +92,42 @@ struct Call {
   const void* bias = nullptr;
   void* dweight = nullptr;
   void* dbias = nullptr;
-  bool weight_finite = false;  // known to be; a short call does not look
   Type weight_type = Type::kNone, bias_type = Type::kNone, dweight_type = Type::kNone, dbias_type = Type::kNone;
   const void* ddweight = nullptr;  // of double backward
   Type ddweight_type = Type::kNone;
 
-  void* workspace = nullptr;
-  size_t workspace_needed = 0;     // bytes
-  int64_t bytes_beside = 0;        // that calls which run at the same time read and write
+  void* workspace = nullptr;       // as given; who runs the call says whether it needs one
+  size_t workspace_size = 0;       // bytes
   isonorm_executor executor = {};  // a copy; without parallel_for the calling thread does it all
   const Shard* shard = nullptr;    // where statistics come from, if not from the rows alone
+
+  // Found out by who runs the call.
+  bool weight_finite = false;  // known to be; a short call does not look
+  int64_t bytes_beside = 0;    // that calls which run at the same time read and write
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }
   int64_t counted() const { return window * ranks; }  // how many values the statistic sees
   int concurrency() const { return executor.parallel_for == nullptr ? 1 : executor.concurrency; }
 };
 
-struct ShardTensors;  // parallel_call.h
+struct ShardTensors;  // call/parallel.h
 
-// Fills `call`, which the caller leaves as constructed, or returns the status and message of the first fault.
-// measure: the workspace is what the caller asks about, so it is not checked. keep: the builder to use, which then knows the
-// tensors; null: one that is forgotten.
+// Fills the builder's call, which is as constructed, or returns the status and message of the first fault. The workspace is for whoever
+// knows what the call needs to check, by CallBuilder::CheckWorkspace. The rows of a call with `shard` are those of one rank: see
+// call/parallel.h. Most forward calls need no builder: see call/plain.h.
 class CallBuilder;
-isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
-isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
-                            Call* call, const ShardTensors* shard = nullptr, CallBuilder* keep = nullptr);
-
-isonorm_status CheckWorkspaceSize(const void* workspace, size_t size, size_t needed);
-
-// MakeForward without the short cut of plain_call.h. The rows of a call with `shard` are those of one rank: see parallel_call.h.
-isonorm_status MakeForwardBySteps(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call,
-                                  const ShardTensors* shard = nullptr, CallBuilder* keep = nullptr);
-
-// In double_backward_call.cc.
+isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, CallBuilder& builder,
+                           const ShardTensors* shard = nullptr);
+isonorm_status MakeBackward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
+                            CallBuilder& builder, const ShardTensors* shard = nullptr);
 isonorm_status MakeDoubleBackward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args,
-                                  bool measure, Call* call);
+                                  CallBuilder& builder);
+
+isonorm_status CheckWorkspaceSize(const Call& call, size_t needed);
 
 // The vector functions use the same Call. What they have per row (rms, drms or penalty) goes where rstd does.
-isonorm_status MakeRms(const isonorm_rms_args* args, Call* call);
-isonorm_status MakeRmsBackward(const isonorm_rms_backward_args* args, Call* call);
-isonorm_status MakeRmsPenalty(const isonorm_rms_penalty_args* args, Call* call);
+isonorm_status MakeRms(const isonorm_rms_args* args, CallBuilder& builder);
+isonorm_status MakeRmsBackward(const isonorm_rms_backward_args* args, CallBuilder& builder);
+isonorm_status MakeRmsPenalty(const isonorm_rms_penalty_args* args, CallBuilder& builder);
 
 }  // namespace isonorm

@@ -1,27 +1,33 @@
-// Several calls in one, such as q and k: checked together, then run together.
+// Several calls in one, such as q and k, checked together.
 #pragma once
 
-#include <atomic>
-
+#include "call/builder.h"
 #include "call/call.h"
-#include "table/kernels.h"
 
 namespace isonorm {
 
 constexpr int kMaxChain = 4;
 
 struct Chain {
-  struct Part {
-    Call call;
-    Kernel kernel = nullptr;       // set by who runs the chain
-    int tasks = 0;                 // with sums
-    int64_t chunk = 0;             // rows; without sums
-    std::atomic<int64_t> next{0};  // with sums
-  };
-  std::atomic<int64_t> next{0};  // chunk of all parts without sums
   int count = 0;
-  Part parts[kMaxChain];
-  size_t workspace_needed = 0;  // bytes
+  Call calls[kMaxChain];
+};
+
+// The builders of a chain's calls.
+class ChainBuilder {
+ public:
+  explicit ChainBuilder(Chain* chain) : chain_(chain) {}
+
+  // As CallBuilder::CheckWorkspace; `needed` has an entry for each call, which gets its share of the first's workspace.
+  isonorm_status CheckWorkspace(const size_t* needed, size_t total);
+
+  Chain& chain() { return *chain_; }
+  CallBuilder& of(int call) { return builders_[call]; }
+
+ private:
+  Chain* chain_;
+  CallBuilder builders_[kMaxChain] = {CallBuilder(&chain_->calls[0]), CallBuilder(&chain_->calls[1]),
+                                      CallBuilder(&chain_->calls[2]), CallBuilder(&chain_->calls[3])};
 };
 
 // Whether the structure, of any version, has another behind it.
@@ -29,11 +35,9 @@ bool HasAlso(const isonorm_forward_args* args);
 bool HasAlso(const isonorm_backward_args* args);
 
 // As MakeForward and MakeBackward, for all structures of the chain, and what holds between them. args: not null.
-isonorm_status MakeForwardChain(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Chain* chain);
-isonorm_status MakeBackwardChain(const isonorm_contract* contract, double eps, const isonorm_backward_args* args, bool measure,
-                                 Chain* chain);
-
-// All rows of all parts, with their sums, on the executor of the first.
-void RunChain(Chain* chain);
+isonorm_status MakeForwardChain(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
+                                ChainBuilder& builder);
+isonorm_status MakeBackwardChain(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
+                                 ChainBuilder& builder);
 
 }  // namespace isonorm

@@ -45,7 +45,8 @@ isonorm_status CheckGiven(const isonorm_double_backward_args& args) {
 }  // namespace
 
 isonorm_status MakeDoubleBackward(const isonorm_contract* caller, double eps, const isonorm_double_backward_args* from,
-                                  bool measure, Call* call) {
+                                  CallBuilder& builder) {
+  Call* call = &builder.call();
   isonorm_contract own = {};
   const isonorm_contract* contract = &own;
   ISONORM_TRY(TakeContract(caller, &own));
@@ -53,7 +54,6 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* caller, double eps, co
   isonorm_double_backward_args all = {};
   ISONORM_TRY(TakeStructure(from, "args", "isonorm_double_backward_args", &all));
   const isonorm_double_backward_args* args = &all;
-  CallBuilder builder(call);
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", args->x));
   ISONORM_TRY(builder.SetScalars(*contract, eps));
   ISONORM_TRY(builder.SetGroups(args->groups, 0));
@@ -77,8 +77,9 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* caller, double eps, co
   SetRoundings(*contract, call->type[kX], Type::kNone, call);
   ISONORM_TRY(CheckStream(args->stream));
   ISONORM_TRY(builder.SetExecutor(args->executor));
-  ISONORM_TRY(builder.Finish());
-  return builder.SetWorkspace(args->workspace, args->workspace_size, measure);
+  call->workspace = args->workspace;
+  call->workspace_size = args->workspace_size;
+  return builder.Finish();
 }
 
 }  // namespace isonorm

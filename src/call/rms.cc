@@ -17,8 +17,7 @@ struct PerRow {
 };
 
 template <class Args>
-isonorm_status Make(const Args& args, const PerRow& per_row, const isonorm_tensor* dx, Call* call) {
-  CallBuilder builder(call);
+isonorm_status Make(const Args& args, const PerRow& per_row, const isonorm_tensor* dx, CallBuilder& builder) {
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", args.x));
   ISONORM_TRY(builder.SetGroups(1, 0));
   ISONORM_TRY(builder.AddPerGroup(kRstd, per_row.name, per_row.tensor, per_row.output));
@@ -30,22 +29,22 @@ isonorm_status Make(const Args& args, const PerRow& per_row, const isonorm_tenso
 
 }  // namespace
 
-isonorm_status MakeRms(const isonorm_rms_args* from, Call* call) {
+isonorm_status MakeRms(const isonorm_rms_args* from, CallBuilder& builder) {
   isonorm_rms_args args = {};
   ISONORM_TRY(TakeStructure(from, "args", "isonorm_rms_args", &args));
   if (args.rms == nullptr) return Fail(ISONORM_ERROR_NULL, "rms is null, but is required.");
-  return Make(args, {"rms", args.rms, true}, nullptr, call);
+  return Make(args, {"rms", args.rms, true}, nullptr, builder);
 }
 
-isonorm_status MakeRmsBackward(const isonorm_rms_backward_args* from, Call* call) {
+isonorm_status MakeRmsBackward(const isonorm_rms_backward_args* from, CallBuilder& builder) {
   isonorm_rms_backward_args args = {};
   ISONORM_TRY(TakeStructure(from, "args", "isonorm_rms_backward_args", &args));
   if (args.drms == nullptr) return Fail(ISONORM_ERROR_NULL, "drms is null, but is required.");
   if (args.dx == nullptr) return Fail(ISONORM_ERROR_NULL, "dx is null, but is required.");
-  return Make(args, {"drms", args.drms, false}, args.dx, call);
+  return Make(args, {"drms", args.drms, false}, args.dx, builder);
 }
 
-isonorm_status MakeRmsPenalty(const isonorm_rms_penalty_args* from, Call* call) {
+isonorm_status MakeRmsPenalty(const isonorm_rms_penalty_args* from, CallBuilder& builder) {
   isonorm_rms_penalty_args args = {};
   ISONORM_TRY(TakeStructure(from, "args", "isonorm_rms_penalty_args", &args));
   if (args.penalty == nullptr && args.dx == nullptr) {
@@ -55,9 +54,9 @@ isonorm_status MakeRmsPenalty(const isonorm_rms_penalty_args* from, Call* call) 
   if (!std::isfinite(args.lambda)) {
     return Fail(ISONORM_ERROR_ARGUMENT, "lambda is %g, but must be finite.", args.lambda);
   }
-  call->lambda = args.lambda;
-  call->accumulates_rows = args.flags == ISONORM_ACCUMULATE;
-  return Make(args, {"penalty", args.penalty, true}, args.dx, call);
+  builder.call().lambda = args.lambda;
+  builder.call().accumulates_rows = args.flags == ISONORM_ACCUMULATE;
+  return Make(args, {"penalty", args.penalty, true}, args.dx, builder);
 }
 
 }  // namespace isonorm

@@ -1,10 +1,11 @@
 // Gradients of runs of rows that were computed apart, combined in the tree of docs/numerics.md §4.
 #pragma once
 
-#include "isonorm/isonorm.h"
+#include "call/call.h"
 
 namespace isonorm {
 
-isonorm_status CombineGradients(const isonorm_combine_args* args);
+// The rows of x, added up, go to dweight, or are added to it.
+void CombineRows(const Call& call);
 
 }  // namespace isonorm

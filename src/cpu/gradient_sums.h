@@ -12,6 +12,8 @@
 
 namespace isonorm {
 
+inline bool WantsSums(const Call& call) { return call.dweight != nullptr || call.dbias != nullptr; }
+
 // Bytes that RunWithSums needs in call.workspace, 0 if the call wants neither sum; false where int64_t cannot count them.
 bool GradientWorkspace(const Call& call, size_t* bytes);
 

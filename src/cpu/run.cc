@@ -51,8 +51,8 @@ void RunLines(const Call& call, Kernel kernel, int64_t begin, int64_t end, const
     }
     kernel(call, {row, count, data, call.stride[inner]}, sums);
   }
-#if defined(__SSE2__)  // kernels whose runs are short leave it to this
-  if (inner > 0) __builtin_ia32_sfence();
+#if defined(__SSE2__)  // the loops of rotated heads, whose runs are short, leave it to this
+  if (inner > 0 && call.rope.on) __builtin_ia32_sfence();
 #endif
 }
 

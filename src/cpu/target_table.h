@@ -1,4 +1,4 @@
-// How a file that Highway compiles once per target offers its kernels: a function that enters them into a backend, exported
+// How a file that Highway compiles once per target offers its kernels: a function that enters them into a target, exported
 // as a table with one entry for each target. Highway's own HWY_EXPORT would need libhwy at run time.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace isonorm {
 
-using AddKernels = void (*)(Backend& backend);
+using AddKernels = void (*)(Target& target);
 
 // In the order of HWY_CHOOSE_TARGET_LIST, the fallback target last; null for targets that were not compiled.
 constexpr size_t kTargetTableSize = HWY_MAX_DYNAMIC_TARGETS + 1;

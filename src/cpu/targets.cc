@@ -12,9 +12,9 @@ constexpr const AddKernels* kTables[] = {
     AddFusedTable,      AddBackwardF32Table, AddBackwardBf16Table, AddBackwardF16Table, AddDoubleBackwardTable,
 };
 
-class Backends {
+class Targets {
  public:
-  Backends() {
+  Targets() {
     const int64_t usable = DetectTargets();
     for (int bit = 0; bit < 63; ++bit) {  // Highway gives better targets lower bits
       const int64_t target = int64_t{1} << bit;
@@ -22,26 +22,27 @@ class Backends {
       hwy::ChosenTarget chosen;
       chosen.Update(target);
       const size_t index = chosen.GetIndex() - 1;  // Highway's own tables start with an entry for initialisation
-      for (const AddKernels* table : kTables) table[index](backends_[count_]);
+      for (const AddKernels* table : kTables) table[index](targets_[count_]);
       ++count_;
     }
   }
   size_t count() const { return count_; }
-  const Backend& operator[](size_t index) const { return backends_[index]; }
+  const Target& operator[](size_t index) const { return targets_[index]; }
 
  private:
-  Backend backends_[kTargetTableSize] = {};
+  static_assert(kTargetTableSize <= kMostCpuTargets);
+  Target targets_[kTargetTableSize] = {};
   size_t count_ = 0;
 };
 
-const Backends& All() {
-  static const Backends backends;
-  return backends;
+const Targets& All() {
+  static const Targets targets;
+  return targets;
 }
 
 }  // namespace
 
-size_t CpuBackendCount() { return All().count(); }
-const Backend& CpuBackendAt(size_t index) { return All()[index]; }
+size_t CpuTargetCount() { return All().count(); }
+const Target& CpuTargetAt(size_t index) { return All()[index]; }
 
 }  // namespace isonorm

@@ -7,7 +7,9 @@
 
 namespace isonorm {
 
-size_t CpuBackendCount();
-const Backend& CpuBackendAt(size_t index);  // best first
+constexpr size_t kMostCpuTargets = 63;
+
+size_t CpuTargetCount();
+const Target& CpuTargetAt(size_t index);  // best first
 
 }  // namespace isonorm

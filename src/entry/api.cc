@@ -1,122 +1,18 @@
-// The C entry points: make a checked call, find its kernel, run it. Nothing else happens here.
-#include <cmath>
+// The C entry points: make a call, ask the backend of its device, run it. Nothing else happens here.
 #include <cstdio>
 
-#include "entry/backends.h"
 #include "call/call.h"
 #include "call/chain.h"
-#include "entry/compute.h"
 #include "call/contract.h"
 #include "call/error.h"
+#include "call/plain.h"
 #include "cpu/fp_guard.h"
-#include "cpu/gradient_sums.h"
+#include "entry/backends.h"
+#include "entry/compute.h"
 #include "isonorm/isonorm.h"
-#include "cpu/run.h"
 
 #define ISONORM_STRING_(x) #x
 #define ISONORM_STRING(x) ISONORM_STRING_(x)
-
-namespace isonorm {
-namespace {
-
-// What the thread's last computation ran: one object, for finding it takes a call in a shared library.
-struct Last {
-  const Backend* backend = nullptr;
-  int kernel = kKernels;
-};
-thread_local Last last;
-
-// Where no weight is NaN or infinite, forward loops need not look for NaN in what they write. Looking at the weight first costs
-// less than that for 16-bit types, whose loops wait for arithmetic; f32 loops wait for memory, and one row hides it all.
-bool PaysToLook(const Call& call) {
-  if (call.wide) return false;  // no tuned loops
-  // A finite weight plus a smaller offset rounds to a finite sum.
-  if (std::fabs(call.weight_offset) > 0x1p100) return false;
-  if (SizeOf(call.weight_type) == 2 || call.rows >= 16) return true;
-  return call.rows >= 2 && call.cols <= 1024;
-}
-
-// The kernel for the call, and what it wants to know beforehand.
-inline isonorm_status Prepare(const Backend& backend, Operation operation, Call* call, int* id) {
-  *id = FindKernel(backend, operation, *call);
-  if (*id == kKernels) {
-    return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", backend.name);
-  }
-  call->weight_finite = call->weight_type == Type::kNone ||
-                        (PaysToLook(*call) && backend.all_finite(call->weight, call->weight_type, call->cols));
-  return ISONORM_OK;
-}
-
-inline isonorm_status RunChecked(const Backend& backend, Operation operation, Call& call) {
-  int id = 0;
-  const isonorm_status status = Prepare(backend, operation, &call, &id);
-  if (status != ISONORM_OK) return status;
-  if (call.dweight != nullptr || call.dbias != nullptr) {
-    RunWithSums(call, backend.kernels[id]);
-  } else if (call.rows > 0) {
-    RunAllRows(call, backend.kernels[id]);
-  }
-  last = {&backend, id};
-  return ISONORM_OK;
-}
-
-template <class Make>
-isonorm_status Compute(Make make, Operation operation) noexcept {
-  return Guarded([&] {
-    const FpGuard guard;  // also for what the call rounds before it computes
-    Call call;
-    isonorm_status status = make(&call);
-    if (status != ISONORM_OK) return status;
-    const Backend* backend = ChosenBackend(&status);
-    return backend == nullptr ? status : RunChecked(*backend, operation, call);
-  });
-}
-
-// The same for several calls in one.
-template <class Make>
-[[gnu::noinline]] isonorm_status ComputeChain(Make make, Operation operation) noexcept {
-  return Guarded([&] {
-    const FpGuard guard;
-    Chain chain;
-    isonorm_status status = make(&chain);
-    if (status != ISONORM_OK) return status;
-    const Backend* backend = ChosenBackend(&status);
-    if (backend == nullptr) return status;
-    int first = 0;
-    for (int i = 0; i < chain.count; ++i) {
-      int id = 0;
-      status = Prepare(*backend, operation, &chain.parts[i].call, &id);
-      if (status != ISONORM_OK) return status;
-      chain.parts[i].kernel = backend->kernels[id];
-      if (i == 0) first = id;
-    }
-    RunChain(&chain);
-    last = {backend, first};
-    return ISONORM_OK;
-  });
-}
-
-// How much workspace the call needs that make(call) checks.
-template <class C, class Make>
-isonorm_status MeasureOne(size_t* bytes, Make make) noexcept {
-  if (bytes == nullptr) return Fail(ISONORM_ERROR_NULL, "bytes is null, but must point to the result.");
-  const FpGuard guard;
-  C call;
-  const isonorm_status status = make(&call);
-  if (status == ISONORM_OK) *bytes = call.workspace_needed;
-  return status;
-}
-
-template <class Args, class MakeChain, class Make>
-isonorm_status Measure(const Args* args, size_t* bytes, MakeChain make_chain, Make make) noexcept {
-  return HasAlso(args) ? MeasureOne<Chain>(bytes, make_chain) : MeasureOne<Call>(bytes, make);
-}
-
-}  // namespace
-
-isonorm_status RunCall(const Backend& backend, Operation operation, Call& call) { return RunChecked(backend, operation, call); }
-
-}  // namespace isonorm
 
 extern "C" {
 
@@ -171,66 +67,91 @@ isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* cont
 
 isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args) {
   if (isonorm::HasAlso(args)) {
-    return isonorm::ComputeChain([&](isonorm::Chain* chain) { return isonorm::MakeForwardChain(contract, eps, args, chain); },
-                                 isonorm::Operation::k_forward);
+    return isonorm::Compute<isonorm::Chain>(isonorm::Operation::k_forward, [&](isonorm::ChainBuilder& builder) {
+      return isonorm::MakeForwardChain(contract, eps, args, builder);
+    });
   }
-  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeForward(contract, eps, args, call); },
-                          isonorm::Operation::k_forward);
+  return isonorm::Guarded([&] {
+    const isonorm::FpGuard guard;
+    isonorm::Call call;
+    const isonorm::Backend* backend = nullptr;
+    const isonorm_status status =
+        isonorm::MakePlainForward(contract, eps, args, &call)
+            ? isonorm::FindBackend(call, &backend)
+            : isonorm::Check(
+                  isonorm::Operation::k_forward,
+                  [&](isonorm::CallBuilder& builder) { return isonorm::MakeForward(contract, eps, args, builder); }, &call,
+                  &backend);
+    return status == ISONORM_OK ? isonorm::RunChecked(*backend, isonorm::Operation::k_forward, call) : status;
+  });
 }
 
 isonorm_status isonorm_forward_workspace(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
                                          size_t* bytes) {
+  if (isonorm::HasAlso(args)) {
+    return isonorm::Measure<isonorm::Chain>(
+        isonorm::Operation::k_forward,
+        [&](isonorm::ChainBuilder& builder) { return isonorm::MakeForwardChain(contract, eps, args, builder); }, bytes);
+  }
   return isonorm::Measure(
-      args, bytes, [&](isonorm::Chain* chain) { return isonorm::MakeForwardChain(contract, eps, args, chain); },
-      [&](isonorm::Call* call) { return isonorm::MakeForward(contract, eps, args, call); });
+      isonorm::Operation::k_forward,
+      [&](isonorm::CallBuilder& builder) { return isonorm::MakeForward(contract, eps, args, builder); }, bytes);
 }
 
 isonorm_status isonorm_backward(const isonorm_contract* contract, double eps, const isonorm_backward_args* args) {
   if (isonorm::HasAlso(args)) {
-    return isonorm::ComputeChain(
-        [&](isonorm::Chain* chain) { return isonorm::MakeBackwardChain(contract, eps, args, false, chain); },
-        isonorm::Operation::k_backward);
+    return isonorm::Compute<isonorm::Chain>(isonorm::Operation::k_backward, [&](isonorm::ChainBuilder& builder) {
+      return isonorm::MakeBackwardChain(contract, eps, args, builder);
+    });
   }
-  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeBackward(contract, eps, args, false, call); },
-                          isonorm::Operation::k_backward);
+  return isonorm::Compute(isonorm::Operation::k_backward,
+                          [&](isonorm::CallBuilder& builder) { return isonorm::MakeBackward(contract, eps, args, builder); });
 }
 
 isonorm_status isonorm_backward_workspace(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
                                           size_t* bytes) {
+  if (isonorm::HasAlso(args)) {
+    return isonorm::Measure<isonorm::Chain>(
+        isonorm::Operation::k_backward,
+        [&](isonorm::ChainBuilder& builder) { return isonorm::MakeBackwardChain(contract, eps, args, builder); }, bytes);
+  }
   return isonorm::Measure(
-      args, bytes, [&](isonorm::Chain* chain) { return isonorm::MakeBackwardChain(contract, eps, args, true, chain); },
-      [&](isonorm::Call* call) { return isonorm::MakeBackward(contract, eps, args, true, call); });
+      isonorm::Operation::k_backward,
+      [&](isonorm::CallBuilder& builder) { return isonorm::MakeBackward(contract, eps, args, builder); }, bytes);
 }
 
 isonorm_status isonorm_double_backward(const isonorm_contract* contract, double eps, const isonorm_double_backward_args* args) {
-  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeDoubleBackward(contract, eps, args, false, call); },
-                          isonorm::Operation::k_double_backward);
+  return isonorm::Compute(isonorm::Operation::k_double_backward, [&](isonorm::CallBuilder& builder) {
+    return isonorm::MakeDoubleBackward(contract, eps, args, builder);
+  });
 }
 
 isonorm_status isonorm_double_backward_workspace(const isonorm_contract* contract, double eps,
                                                  const isonorm_double_backward_args* args, size_t* bytes) {
-  return isonorm::MeasureOne<isonorm::Call>(
-      bytes, [&](isonorm::Call* call) { return isonorm::MakeDoubleBackward(contract, eps, args, true, call); });
+  return isonorm::Measure(
+      isonorm::Operation::k_double_backward,
+      [&](isonorm::CallBuilder& builder) { return isonorm::MakeDoubleBackward(contract, eps, args, builder); }, bytes);
 }
 
 isonorm_status isonorm_rms(const isonorm_rms_args* args) {
-  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRms(args, call); }, isonorm::Operation::k_rms);
+  return isonorm::Compute(isonorm::Operation::k_rms,
+                          [&](isonorm::CallBuilder& builder) { return isonorm::MakeRms(args, builder); });
 }
 
 isonorm_status isonorm_rms_backward(const isonorm_rms_backward_args* args) {
-  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRmsBackward(args, call); },
-                          isonorm::Operation::k_rms_backward);
+  return isonorm::Compute(isonorm::Operation::k_rms_backward,
+                          [&](isonorm::CallBuilder& builder) { return isonorm::MakeRmsBackward(args, builder); });
 }
 
 isonorm_status isonorm_rms_penalty(const isonorm_rms_penalty_args* args) {
-  return isonorm::Compute([&](isonorm::Call* call) { return isonorm::MakeRmsPenalty(args, call); },
-                          isonorm::Operation::k_rms_penalty);
+  return isonorm::Compute(isonorm::Operation::k_rms_penalty,
+                          [&](isonorm::CallBuilder& builder) { return isonorm::MakeRmsPenalty(args, builder); });
 }
 
 size_t isonorm_target_count(void) { return isonorm::BackendCount(); }
 
 const char* isonorm_target_name(size_t index) {
-  return index < isonorm::BackendCount() ? isonorm::BackendAt(index).name : nullptr;
+  return index < isonorm::BackendCount() ? isonorm::BackendAt(index).name() : nullptr;
 }
 
 const char* isonorm_target(void) { return isonorm::ChosenBackendName(); }
@@ -246,7 +167,7 @@ const char* isonorm_kernel_name(size_t index) {
 const char* isonorm_last_kernel(void) {
   thread_local char text[96] = "";
   if (isonorm::last.backend == nullptr) return "";
-  std::snprintf(text, sizeof(text), "%s@%s", isonorm::KernelName(isonorm::last.kernel), isonorm::last.backend->name);
+  std::snprintf(text, sizeof(text), "%s@%s", isonorm::KernelName(isonorm::last.kernel), isonorm::last.backend->name());
   return text;
 }
 

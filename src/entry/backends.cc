@@ -4,10 +4,11 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/targets.h"
 #include "call/error.h"
-#include "reference/reference.h"
+#include "cpu/backend.h"
+#include "cpu/targets.h"
 #include "entry/self_test.h"
+#include "reference/reference.h"
 
 namespace isonorm {
 namespace {
@@ -15,9 +16,23 @@ namespace {
 // Null until the first computation, or while the environment names an absent target.
 std::atomic<const Backend*> chosen{nullptr};
 
-const Backend* FindBackend(const char* name) {
+struct Backends {
+  Backends() {
+    for (; count < CpuTargetCount(); ++count) list[count] = CpuBackend(CpuTargetAt(count));
+    list[count++] = CpuBackend(ReferenceTarget());
+  }
+  size_t count = 0;
+  CpuBackend list[kMostCpuTargets + 1];
+};
+
+const Backends& All() {
+  static const Backends backends;
+  return backends;
+}
+
+const Backend* BackendNamed(const char* name) {
   for (size_t i = 0; i < BackendCount(); ++i) {
-    if (std::strcmp(BackendAt(i).name, name) == 0) return &BackendAt(i);
+    if (std::strcmp(BackendAt(i).name(), name) == 0) return &BackendAt(i);
   }
   return nullptr;
 }
@@ -35,7 +50,7 @@ bool Passes(const Backend& backend) {
 }
 
 isonorm_status Choose(const char* name, const char* named_by, const Backend** backend) {
-  *backend = FindBackend(name);
+  *backend = BackendNamed(name);
   if (*backend == nullptr) {
     return Fail(ISONORM_ERROR_TARGET, "%s is \"%s\", but must be a target of this CPU as isonorm_target_name() lists them.",
                 named_by, name);
@@ -61,22 +76,22 @@ isonorm_status ChooseByEnvironment(const Backend** backend) {
 
 }  // namespace
 
-size_t BackendCount() { return CpuBackendCount() + 1; }
-const Backend& BackendAt(size_t index) { return index < CpuBackendCount() ? CpuBackendAt(index) : ReferenceBackend(); }
+size_t BackendCount() { return All().count; }
+const Backend& BackendAt(size_t index) { return All().list[index]; }
 
-const Backend* ChosenBackend(isonorm_status* status) {
-  const Backend* backend = chosen.load(std::memory_order_acquire);
-  if (__builtin_expect(backend != nullptr, 1)) return backend;
-  *status = ChooseByEnvironment(&backend);
-  if (*status != ISONORM_OK) return nullptr;
+isonorm_status FindBackend(const Call&, const Backend** backend) {
+  *backend = chosen.load(std::memory_order_acquire);
+  if (__builtin_expect(*backend != nullptr, 1)) return ISONORM_OK;
+  const isonorm_status status = ChooseByEnvironment(backend);
+  if (status != ISONORM_OK) return status;
   const Backend* none = nullptr;
-  return chosen.compare_exchange_strong(none, backend) ? backend : none;
+  if (!chosen.compare_exchange_strong(none, *backend)) *backend = none;
+  return ISONORM_OK;
 }
 
 const char* ChosenBackendName() {
-  isonorm_status status = ISONORM_OK;
-  const Backend* backend = ChosenBackend(&status);
-  return backend == nullptr ? "" : backend->name;
+  const Backend* backend = nullptr;
+  return FindBackend(Call(), &backend) == ISONORM_OK ? backend->name() : "";
 }
 
 isonorm_status ChooseBackend(const char* name) {

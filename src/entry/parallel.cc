@@ -1,35 +1,11 @@
 // The C entry points of parallel.h.
-#include "entry/backends.h"
 #include "call/call.h"
-#include "entry/compute.h"
+#include "call/combine.h"
 #include "call/error.h"
-#include "cpu/fp_guard.h"
-#include "numbers/order.h"
 #include "call/parallel.h"
-#include "cpu/combine.h"
-#include "cpu/fold.h"
-
-namespace isonorm {
-namespace {
-
-// Checks a call by make(call), then runs it; between the two come what a round adds up, once nothing can fail any more.
-template <class Make, class Prepare>
-isonorm_status ComputeShard(Operation operation, Make make, Prepare prepare) noexcept {
-  return Guarded([&] {
-    const FpGuard guard;
-    Call call;
-    isonorm_status status = make(&call);
-    if (status != ISONORM_OK) return status;
-    const Backend* backend = ChosenBackend(&status);
-    if (backend == nullptr) return status;
-    return prepare(call) ? RunCall(*backend, operation, call) : ISONORM_OK;
-  });
-}
-
-constexpr auto kNothing = [](const Call&) { return true; };
-
-}  // namespace
-}  // namespace isonorm
+#include "cpu/fp_guard.h"
+#include "entry/compute.h"
+#include "numbers/order.h"
 
 extern "C" {
 
@@ -39,9 +15,9 @@ isonorm_status isonorm_forward_partial(const isonorm_contract* contract, double 
                                        const isonorm_shard* shard, int32_t round) {
   isonorm::Shard rows;
   const isonorm::ShardTensors tensors = {shard, false, round, &rows};
-  return isonorm::ComputeShard(
-      isonorm::Operation::k_forward_partial,
-      [&](isonorm::Call* call) { return isonorm::MakeForwardBySteps(contract, eps, args, call, &tensors); }, isonorm::kNothing);
+  return isonorm::Compute(isonorm::Operation::k_forward_partial, [&](isonorm::CallBuilder& builder) {
+    return isonorm::MakeForward(contract, eps, args, builder, &tensors);
+  });
 }
 
 isonorm_status isonorm_forward_finish(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
@@ -49,45 +25,55 @@ isonorm_status isonorm_forward_finish(const isonorm_contract* contract, double e
   if (round == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "round is null, but must point to the number of this round.");
   isonorm::Shard rows;
   const isonorm::ShardTensors tensors = {shard, true, *round, &rows};
-  return isonorm::ComputeShard(
-      isonorm::Operation::k_forward,
-      [&](isonorm::Call* call) { return isonorm::MakeForwardBySteps(contract, eps, args, call, &tensors); },
-      [&](const isonorm::Call& call) {
-        isonorm::Round next = isonorm::Round::kMean;
-        const bool complete = isonorm::FoldGathered(call, &next);
-        *round = complete ? 0 : isonorm::NumberOf(next, call.layer);
-        return complete;
-      });
+  return isonorm::Guarded([&] {
+    const isonorm::FpGuard guard;
+    isonorm::Call call;
+    const isonorm::Backend* backend = nullptr;
+    isonorm_status status = isonorm::Check(
+        isonorm::Operation::k_forward,
+        [&](isonorm::CallBuilder& builder) { return isonorm::MakeForward(contract, eps, args, builder, &tensors); }, &call,
+        &backend);
+    if (status != ISONORM_OK) return status;
+    isonorm::Round next = isonorm::Round::kMean;
+    bool complete = false;
+    int kernel = isonorm::kKernels;
+    status = backend->FinishForward(call, &next, &complete, &kernel);
+    if (status != ISONORM_OK) return status;
+    *round = complete ? 0 : isonorm::NumberOf(next, call.layer);
+    if (complete) isonorm::last = {backend, kernel};
+    return status;
+  });
 }
 
 isonorm_status isonorm_backward_partial(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
                                         const isonorm_shard* shard) {
   isonorm::Shard rows;
   const isonorm::ShardTensors tensors = {shard, false, 0, &rows};
-  return isonorm::ComputeShard(
-      isonorm::Operation::k_backward_partial,
-      [&](isonorm::Call* call) {
-        const isonorm_status status = isonorm::MakeBackward(contract, eps, args, true, call, &tensors);
-        call->dweight = call->dbias = nullptr;  // sums of finish
-        return status;
-      },
-      isonorm::kNothing);
+  return isonorm::Compute(isonorm::Operation::k_backward_partial, [&](isonorm::CallBuilder& builder) {
+    const isonorm_status status = isonorm::MakeBackward(contract, eps, args, builder, &tensors);
+    builder.call().dweight = builder.call().dbias = nullptr;  // sums of finish
+    return status;
+  });
 }
 
 isonorm_status isonorm_backward_finish(const isonorm_contract* contract, double eps, const isonorm_backward_args* args,
                                        const isonorm_shard* shard) {
   isonorm::Shard rows;
   const isonorm::ShardTensors tensors = {shard, true, 0, &rows};
-  return isonorm::ComputeShard(
-      isonorm::Operation::k_backward,
-      [&](isonorm::Call* call) { return isonorm::MakeBackward(contract, eps, args, false, call, &tensors); },
-      isonorm::kNothing);
+  return isonorm::Compute(isonorm::Operation::k_backward, [&](isonorm::CallBuilder& builder) {
+    return isonorm::MakeBackward(contract, eps, args, builder, &tensors);
+  });
 }
 
 isonorm_status isonorm_combine_gradients(const isonorm_combine_args* args) {
   return isonorm::Guarded([&] {
     const isonorm::FpGuard guard;
-    return isonorm::CombineGradients(args);
+    isonorm::Call call;
+    isonorm::CallBuilder builder(&call);
+    const isonorm::Backend* backend = nullptr;
+    isonorm_status status = isonorm::MakeCombine(args, builder);
+    if (status == ISONORM_OK) status = isonorm::FindBackend(call, &backend);
+    return status == ISONORM_OK ? backend->Combine(call) : status;
   });
 }
 

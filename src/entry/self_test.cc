@@ -4,7 +4,6 @@
 
 #include "cpu/fp_guard.h"
 #include "entry/golden_data.h"
-#include "cpu/run.h"
 
 namespace isonorm {
 namespace {
@@ -47,9 +46,8 @@ bool Passes(const Backend& backend, const Golden& golden) {
   set(kX, x, golden.type, kCols * size);
   set(kY, y, golden.type, kCols * size);
   set(kRstd, rstd, Type::kF32, sizeof(float));
-  const int id = FindKernel(backend, Operation::k_forward, call);
-  if (id == kKernels) return false;
-  RunRows(call, backend.kernels[id], 0, kRows, ColumnSums{});
+  int kernel = 0;
+  if (backend.Run(Operation::k_forward, call, &kernel) != ISONORM_OK) return false;
   return Digest(y, static_cast<size_t>(kRows * kCols * size)) == golden.y && Digest(rstd, sizeof(rstd)) == golden.rstd;
 }
 

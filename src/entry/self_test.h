@@ -1,8 +1,8 @@
-// The start-up self-test: golden rows through a backend's kernels. A backend that computes other bits, because a compiler or
+// The start-up self-test: golden rows through the backend of a target. A backend that computes other bits, because a compiler or
 // a CPU deviates, is refused.
 #pragma once
 
-#include "table/kernels.h"
+#include "table/backend.h"
 
 namespace isonorm {
 

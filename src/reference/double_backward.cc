@@ -55,9 +55,9 @@ void DoubleBackward(const Call& call, const Run& run, const ColumnSums& sums) {
 
 }  // namespace
 
-void AddDoubleBackward(Backend& backend) {
-  backend.kernels[k_double_backward_plain_cast_any_any_any] = DoubleBackward<float>;
-  backend.kernels[k_double_backward_plain_cast_f64_f64_f64] = DoubleBackward<double>;
+void AddDoubleBackward(Target& target) {
+  target.kernels[k_double_backward_plain_cast_any_any_any] = DoubleBackward<float>;
+  target.kernels[k_double_backward_plain_cast_f64_f64_f64] = DoubleBackward<double>;
 }
 
 }  // namespace isonorm::reference

@@ -204,29 +204,29 @@ bool AllFinite(const void* data, Type type, int64_t count) {
 
 }  // namespace
 
-const Backend& ReferenceBackend() {
-  static const Backend backend = [] {
-    Backend b{};
-    b.name = "reference";
-    b.kernels[k_forward_any_any_any_any_any] = Forward<float>;
-    b.kernels[k_forward_any_any_f64_f64_f64] = Forward<double>;
-    b.kernels[k_backward_any_any_any_any_any] = Backward<float>;
-    b.kernels[k_backward_any_any_f64_f64_f64] = Backward<double>;
-    b.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial<float>;
-    b.kernels[k_forward_partial_any_sum_f64_none_f64] = ForwardPartial<double>;
-    b.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial<float>;
-    b.kernels[k_backward_partial_any_sum_f64_f64_f64] = BackwardPartial<double>;
-    b.kernels[k_rms_plain_rms_any_none_f32] = Rms<float>;
-    b.kernels[k_rms_plain_rms_f64_none_f64] = Rms<double>;
-    b.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward<float>;
-    b.kernels[k_rms_backward_plain_cast_f64_none_f64] = RmsBackward<double>;
-    b.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty<float>;
-    b.kernels[k_rms_penalty_plain_cast_f64_none_f64] = RmsPenalty<double>;
-    reference::AddDoubleBackward(b);
-    b.all_finite = AllFinite;
-    return b;
+const Target& ReferenceTarget() {
+  static const Target target = [] {
+    Target t{};
+    t.name = "reference";
+    t.kernels[k_forward_any_any_any_any_any] = Forward<float>;
+    t.kernels[k_forward_any_any_f64_f64_f64] = Forward<double>;
+    t.kernels[k_backward_any_any_any_any_any] = Backward<float>;
+    t.kernels[k_backward_any_any_f64_f64_f64] = Backward<double>;
+    t.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial<float>;
+    t.kernels[k_forward_partial_any_sum_f64_none_f64] = ForwardPartial<double>;
+    t.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial<float>;
+    t.kernels[k_backward_partial_any_sum_f64_f64_f64] = BackwardPartial<double>;
+    t.kernels[k_rms_plain_rms_any_none_f32] = Rms<float>;
+    t.kernels[k_rms_plain_rms_f64_none_f64] = Rms<double>;
+    t.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward<float>;
+    t.kernels[k_rms_backward_plain_cast_f64_none_f64] = RmsBackward<double>;
+    t.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty<float>;
+    t.kernels[k_rms_penalty_plain_cast_f64_none_f64] = RmsPenalty<double>;
+    reference::AddDoubleBackward(t);
+    t.all_finite = AllFinite;
+    return t;
   }();
-  return backend;
+  return target;
 }
 
 }  // namespace isonorm

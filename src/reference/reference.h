@@ -5,10 +5,10 @@
 
 namespace isonorm {
 
-const Backend& ReferenceBackend();
+const Target& ReferenceTarget();
 
 namespace reference {
-void AddDoubleBackward(Backend& backend);  // in reference_double_backward.cc
+void AddDoubleBackward(Target& target);  // in double_backward.cc
 }
 
 }  // namespace isonorm

@@ -1,4 +1,4 @@
-// What a kernel is and what a backend offers: one function for each row of kernels.inc, or none.
+// What a kernel is, the rows of kernels.inc as data, and what a target offers: one function for each row, or none.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,19 @@ enum KernelId : int {
   kKernels
 };
 
+// "forward.plain.cast.f32.f32.f32"
+const char* KernelName(int id);
+
+// The parts that a row has loops for; general ones take every part.
+enum class Parts : uint8_t { kPlain, kRope, kResidual, kQuantize, kGate, kGeneral };
+
+// The row of loops for exactly these parts and types, the weight's kNone where there is none or it may be any; kKernels if the table
+// has none. Types up to f64, but for `out`, which may be one of 8 bits.
+int FindRow(Parts parts, Operation operation, Type x, Type weight, Type out);
+
+// The row that takes every part and type.
+int FindGeneralRow(Operation operation, bool wide);
+
 // Neighbouring rows at constant strides: where a Call's leading dimensions collapse, all of them are one run. Both arrays have
 // an entry for each RowTensor and outlive the run.
 struct Run {
@@ -50,19 +63,11 @@ struct ColumnSums {
 
 using Kernel = void (*)(const Call& call, const Run& run, const ColumnSums& sums);
 
-// The longest row of which a fused loop keeps a copy, in bytes of its own type; and in columns where that is f32, as the weight often is.
-constexpr int64_t kMostBuffered = 64 << 10, kMostColumns = 8 << 10;
-
-struct Backend {
+// An instruction set, or the reference: functions for rows in host memory.
+struct Target {
   const char* name;  // given by the code of the target itself
   Kernel kernels[kKernels];
   bool (*all_finite)(const void* data, Type type, int64_t count);
 };
-
-// The first row of kernels.inc that fits the call and that the backend has; kKernels if none does.
-int FindKernel(const Backend& backend, Operation operation, const Call& call);
-
-// "forward.plain.cast.f32.f32.f32"
-const char* KernelName(int id);
 
 }  // namespace isonorm

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "call/builder.h"
 #include "call/call.h"
 #include "call/plain.h"
 
@@ -105,8 +106,9 @@ void ExpectSameStrides(const Call& a, const Call& b) {
 // Whether the short cut took the call; if it did, the long way must agree.
 bool Takes(const Scene& scene) {
   Call plain, by_steps;
+  CallBuilder builder(&by_steps);
   const bool taken = MakePlainForward(&scene.contract, scene.eps, &scene.args, &plain);
-  const isonorm_status status = MakeForwardBySteps(&scene.contract, scene.eps, &scene.args, &by_steps);
+  const isonorm_status status = MakeForward(&scene.contract, scene.eps, &scene.args, builder);
   if (taken) {
     EXPECT_EQ(status, ISONORM_OK) << isonorm_last_error();
     if (status == ISONORM_OK) {

@@ -10,9 +10,9 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddDoubleBackward(Backend& backend) {
-  backend.kernels[k_double_backward_plain_cast_any_any_any] = DoubleBackwardRows<float>;
-  backend.kernels[k_double_backward_plain_cast_f64_f64_f64] = DoubleBackwardRows<double>;
+void AddDoubleBackward(Target& target) {
+  target.kernels[k_double_backward_plain_cast_any_any_any] = DoubleBackwardRows<float>;
+  target.kernels[k_double_backward_plain_cast_f64_f64_f64] = DoubleBackwardRows<double>;
 }
 
 }  // namespace HWY_NAMESPACE

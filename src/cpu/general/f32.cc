@@ -61,16 +61,16 @@ bool AllFinite(const void* data, Type type, int64_t count) {
 
 }  // namespace
 
-void AddGeneralF32(Backend& backend) {
-  backend.name = hwy::TargetName(HWY_TARGET);
-  backend.all_finite = AllFinite;
-  backend.kernels[k_forward_any_any_any_any_any] = GeneralForward;
-  backend.kernels[k_backward_any_any_any_any_any] = GeneralBackward;
-  backend.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial;
-  backend.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial;
-  backend.kernels[k_rms_plain_rms_any_none_f32] = Rms;
-  backend.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward;
-  backend.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty;
+void AddGeneralF32(Target& target) {
+  target.name = hwy::TargetName(HWY_TARGET);
+  target.all_finite = AllFinite;
+  target.kernels[k_forward_any_any_any_any_any] = GeneralForward;
+  target.kernels[k_backward_any_any_any_any_any] = GeneralBackward;
+  target.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial;
+  target.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial;
+  target.kernels[k_rms_plain_rms_any_none_f32] = Rms;
+  target.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward;
+  target.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty;
 }
 
 }  // namespace HWY_NAMESPACE

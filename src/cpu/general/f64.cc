@@ -23,14 +23,14 @@ void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) { RmsPenalt
 
 }  // namespace
 
-void AddGeneralF64(Backend& backend) {
-  backend.kernels[k_forward_any_any_f64_f64_f64] = Forward;
-  backend.kernels[k_backward_any_any_f64_f64_f64] = Backward;
-  backend.kernels[k_forward_partial_any_sum_f64_none_f64] = ForwardPartial;
-  backend.kernels[k_backward_partial_any_sum_f64_f64_f64] = BackwardPartial;
-  backend.kernels[k_rms_plain_rms_f64_none_f64] = Rms;
-  backend.kernels[k_rms_backward_plain_cast_f64_none_f64] = RmsBackward;
-  backend.kernels[k_rms_penalty_plain_cast_f64_none_f64] = RmsPenalty;
+void AddGeneralF64(Target& target) {
+  target.kernels[k_forward_any_any_f64_f64_f64] = Forward;
+  target.kernels[k_backward_any_any_f64_f64_f64] = Backward;
+  target.kernels[k_forward_partial_any_sum_f64_none_f64] = ForwardPartial;
+  target.kernels[k_backward_partial_any_sum_f64_f64_f64] = BackwardPartial;
+  target.kernels[k_rms_plain_rms_f64_none_f64] = Rms;
+  target.kernels[k_rms_backward_plain_cast_f64_none_f64] = RmsBackward;
+  target.kernels[k_rms_penalty_plain_cast_f64_none_f64] = RmsPenalty;
 }
 
 }  // namespace HWY_NAMESPACE

@@ -342,12 +342,12 @@ void TunedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
 
 // Enters the tuned backward rows of the table whose x is of type Tx.
 template <class Tx>
-void AddTunedBackward([[maybe_unused]] Backend& backend) {
+void AddTunedBackward([[maybe_unused]] Target& target) {
 #if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_TUNED(operation, x, weight, out)                                                       \
   if constexpr (Operation::k_##operation == Operation::k_backward && std::is_same_v<storage::x, Tx>) { \
-    backend.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                               \
+    target.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                                \
         TunedBackward<storage::x, storage::weight, storage::out>;                                      \
   }
 #include "table/kernels.inc"

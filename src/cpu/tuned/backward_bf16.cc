@@ -10,7 +10,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddBackwardBf16(Backend& backend) { AddTunedBackward<Bf16>(backend); }
+void AddBackwardBf16(Target& target) { AddTunedBackward<Bf16>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

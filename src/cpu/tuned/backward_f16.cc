@@ -10,7 +10,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddBackwardF16(Backend& backend) { AddTunedBackward<F16>(backend); }
+void AddBackwardF16(Target& target) { AddTunedBackward<F16>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

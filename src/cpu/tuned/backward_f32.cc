@@ -10,7 +10,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddBackwardF32(Backend& backend) { AddTunedBackward<float>(backend); }
+void AddBackwardF32(Target& target) { AddTunedBackward<float>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

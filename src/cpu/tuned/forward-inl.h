@@ -149,12 +149,12 @@ void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
 
 // Enters the tuned forward rows of the table whose x is of type Tx.
 template <class Tx>
-void AddTunedForward([[maybe_unused]] Backend& backend) {
+void AddTunedForward([[maybe_unused]] Target& target) {
 #if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_TUNED(operation, x, weight, out)                                                      \
   if constexpr (Operation::k_##operation == Operation::k_forward && std::is_same_v<storage::x, Tx>) { \
-    backend.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                              \
+    target.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                               \
         TunedForward<storage::x, storage::weight, storage::out>;                                      \
   }
 #include "table/kernels.inc"

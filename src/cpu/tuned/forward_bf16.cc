@@ -11,9 +11,9 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddForwardBf16(Backend& backend) {
-  AddTunedForward<Bf16>(backend);
-  AddTunedRope<Bf16>(backend);
+void AddForwardBf16(Target& target) {
+  AddTunedForward<Bf16>(target);
+  AddTunedRope<Bf16>(target);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -11,9 +11,9 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddForwardF16(Backend& backend) {
-  AddTunedForward<F16>(backend);
-  AddTunedRope<F16>(backend);
+void AddForwardF16(Target& target) {
+  AddTunedForward<F16>(target);
+  AddTunedRope<F16>(target);
 }
 
 }  // namespace HWY_NAMESPACE

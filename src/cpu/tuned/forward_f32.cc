@@ -11,9 +11,9 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddForwardF32(Backend& backend) {
-  AddTunedForward<float>(backend);
-  AddTunedRope<float>(backend);
+void AddForwardF32(Target& target) {
+  AddTunedForward<float>(target);
+  AddTunedRope<float>(target);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -32,7 +32,7 @@ void Add([[maybe_unused]] Kernel& kernel) {
 }  // namespace
 #endif
 
-void AddFused([[maybe_unused]] Backend& backend) {
+void AddFused([[maybe_unused]] Target& target) {
 #if ISONORM_TUNED_LOOPS
   using any = None;
   using namespace storage;  // NOLINT(build/namespaces)
@@ -40,7 +40,7 @@ void AddFused([[maybe_unused]] Backend& backend) {
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_FUSED(operation, source, sink, x, weight, out)          \
   Add<Operation::k_##operation, Parts::k_##source##_##sink, x, weight>( \
-      backend.kernels[k_##operation##_##source##_##sink##_##x##_##weight##_##out]);
+      target.kernels[k_##operation##_##source##_##sink##_##x##_##weight##_##out]);
 #include "table/kernels.inc"
 #endif
 }

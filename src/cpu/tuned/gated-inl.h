@@ -7,6 +7,7 @@
 #define ISONORM_CPU_TUNED_GATED_INL_H_
 #endif
 
+#include "cpu/choose.h"
 #include "cpu/tuned/pieces-inl.h"
 #include "cpu/tuned/forward-inl.h"
 

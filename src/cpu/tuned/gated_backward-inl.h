@@ -8,6 +8,7 @@
 #define ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
 #endif
 
+#include "cpu/choose.h"
 #include "cpu/tuned/gated-inl.h"
 #include "cpu/tuned/gradient_dot-inl.h"
 

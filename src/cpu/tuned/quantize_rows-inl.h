@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "cpu/choose.h"
 #include "cpu/tuned/pieces-inl.h"
 #include "cpu/general/quantize-inl.h"
 #include "cpu/tuned/forward-inl.h"

@@ -273,12 +273,12 @@ void TunedRope(const Call& call, const Run& run, const ColumnSums&) {
 
 // Enters the tuned rows of the table that rotate x of type Tx.
 template <class Tx>
-void AddTunedRope([[maybe_unused]] Backend& backend) {
+void AddTunedRope([[maybe_unused]] Target& target) {
 #if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
 #define ISONORM_TUNED_ROPE(operation, x, weight, out) \
   if constexpr (std::is_same_v<storage::x, Tx>)       \
-    backend.kernels[k_##operation##_plain_rope_##x##_##weight##_##out] = TunedRope<Tx>;
+    target.kernels[k_##operation##_plain_rope_##x##_##weight##_##out] = TunedRope<Tx>;
 #include "table/kernels.inc"
 #endif
 }

@@ -1,0 +1,12 @@
+// Several calls that run together, such as q and k.
+#pragma once
+
+#include "call/chain.h"
+#include "table/kernels.h"
+
+namespace isonorm {
+
+// All rows of all calls, with their sums, on the executor of the first; kernels[i] is that of calls[i].
+void RunTogether(Chain& chain, const Kernel* kernels);
+
+}  // namespace isonorm

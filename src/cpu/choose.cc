@@ -1,0 +1,80 @@
+#include "cpu/choose.h"
+
+#include <cmath>
+#include <limits>
+
+namespace isonorm {
+namespace {
+
+// No tuned loop has any of these.
+bool HasMore(const Call& call) {
+  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone || call.has(kDresidual) ||
+         call.dbias != nullptr;
+}
+
+// And at most one rounding of x * rstd.
+bool FitsTuned(const Call& call) {
+  if (!call.plain && HasMore(call)) return false;
+  // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
+  if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
+  return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
+}
+
+// All of a head of a multiple of 64 columns is rotated, and x * rstd is rounded only where what leaves the norm is.
+bool FitsTunedRope(const Call& call) {
+  if (HasMore(call) || call.quantizer.on || call.has(kResidual) || call.gate != Gate::kNone) return false;
+  if (call.cols % 64 != 0 || 2 * call.rope.half != call.cols) return false;
+  return call.scaled_type == Type::kNone || call.scaled_type == call.rope.rounded_to;
+}
+
+// The row for a call that has one more part than x, weight and y; kKernels where no loop has it.
+int FindFused(Operation operation, const Call& call, Type out) {
+  const Type x = call.type[kX];
+  const bool residual = call.has(kResidual), quantizes = call.quantizer.on, gated = call.gate != Gate::kNone;
+  if (residual + quantizes + gated != 1 || call.cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
+  if (residual && (call.type[kResidual] != x || (SizeOf(x) == 2 && call.sum_type != x))) return kKernels;
+  const bool in_f32 = !residual || call.weight_type != x || call.weight_offset != 0;
+  if (in_f32 && call.cols > kMostColumns) return kKernels;
+  if (gated && call.type[kGate] != x) return kKernels;
+  // Least scales have a finite reciprocal; a static one that has none makes NaN of 0, for which the loops do not look.
+  const Quantizer& quantizer = call.quantizer;
+  if (quantizer.rounded_to != Type::kNone || !(quantizer.multiplier <= std::numeric_limits<float>::max())) return kKernels;
+  if (!residual && call.scaled_type != Type::kNone && call.scaled_type != x) return kKernels;
+  if (residual) return FindRow(Parts::kResidual, operation, x, call.weight_type, out);
+  return FindRow(quantizes ? Parts::kQuantize : Parts::kGate, operation, x, Type::kNone, out);
+}
+
+// The tuned row; kKernels where the table has none.
+int FindTuned(Operation operation, const Call& call) {
+  const bool forward = operation == Operation::k_forward;
+  if (forward ? !call.has(kY) : operation != Operation::k_backward) return kKernels;
+  const Type x = call.type[kX], out = call.type[forward ? kY : kDy];
+  if (!forward && call.has(kDx) && call.type[kDx] != out) return kKernels;
+  if (call.rope.on) {
+    return forward && FitsTunedRope(call) ? FindRow(Parts::kRope, operation, x, call.weight_type, out) : kKernels;
+  }
+  if (!FitsTuned(call)) return kKernels;
+  const bool fused = !call.plain && (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone);
+  return fused ? FindFused(operation, call, out) : FindRow(Parts::kPlain, operation, x, call.weight_type, out);
+}
+
+}  // namespace
+
+int ChooseKernel(const Target& target, Operation operation, const Call& call) {
+  const int tuned = FindTuned(operation, call);
+  if (tuned != kKernels && target.kernels[tuned] != nullptr) return tuned;
+  const int general = FindGeneralRow(operation, call.wide);
+  return target.kernels[general] != nullptr ? general : kKernels;
+}
+
+// To look costs less than the loops' own search for 16-bit types, which are compute-bound; f32 loops wait for memory, and one row hides
+// it all.
+bool PaysToLookAtWeight(const Call& call) {
+  if (call.wide) return false;  // no tuned loops
+  // A finite weight plus a smaller offset rounds to a finite sum.
+  if (std::fabs(call.weight_offset) > 0x1p100) return false;
+  if (SizeOf(call.weight_type) == 2 || call.rows >= 16) return true;
+  return call.rows >= 2 && call.cols <= 1024;
+}
+
+}  // namespace isonorm
