@@ -22,6 +22,7 @@ isonorm_status CallBuilder::SetShapeFrom(RowTensor slot, const char* name, const
   entry.output = false;
   count_ = 1;
   const int last = view.ndim() - 1;
+  call_->device = x->device;
   call_->type[slot] = view.type;
   call_->wide = view.type == Type::kF64;
   call_->cols = view.size(last);
@@ -49,12 +50,26 @@ isonorm_status CallBuilder::CheckType(const View& view, int slot) const {
               wide ? "f64 (y may be f32)" : "f32, bf16 or f16");
 }
 
+// Nobody asks which number host memory has.
+isonorm_status CallBuilder::CheckDevice(const View& view) const {
+  const isonorm_device device = view.tensor->device, first = call_->device;
+  if (device.device_type == first.device_type &&
+      (device.device_id == first.device_id || device.device_type == ISONORM_DEVICE_CPU)) {
+    return ISONORM_OK;
+  }
+  return Fail(ISONORM_ERROR_DEVICE,
+              "%s.device is {%d, %d}, but must be {%d, %d} as %s.device: the tensors of a call lie on one device.", view.name,
+              static_cast<int>(device.device_type), static_cast<int>(device.device_id), static_cast<int>(first.device_type),
+              static_cast<int>(first.device_id), shape().name);
+}
+
 isonorm_status CallBuilder::Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** out) {
   Entry& entry = entries_[count_];
   View& view = entry.view;
   isonorm_status status = CheckTensor(name, tensor, &view);
   if (status != ISONORM_OK) return status;
-  status = slot == kScale || slot == kTable ? ISONORM_OK : CheckType(view, slot);
+  status = CheckDevice(view);
+  if (status == ISONORM_OK && slot != kScale && slot != kTable) status = CheckType(view, slot);
   if (status == ISONORM_OK && output && view.data != nullptr) status = CheckOutput(view);
   if (status != ISONORM_OK) return status;
   entry.slot = slot;

@@ -35,6 +35,8 @@ class CallBuilder {
   // Every output against every other tensor, then strides into the call.
   isonorm_status Finish();
 
+  // The tensors of this call and of another.
+  isonorm_status CheckSameDevice(const CallBuilder& other) const { return other.CheckDevice(shape()); }
   // The outputs of this call and of one that runs at the same time, each against every tensor of the other.
   isonorm_status CheckApartFrom(const CallBuilder& other) const;
 
@@ -44,6 +46,9 @@ class CallBuilder {
   isonorm_status CheckApartFrom(const void* workspace, size_t bytes) const;
 
   Call& call() { return *call_; }
+  // Of the first tensor.
+  const char* name() const { return shape().name; }
+  isonorm_device device() const { return shape().tensor->device; }
 
   // The tensor to read in place of x, given under another name.
   void ReadInsteadOfX(RowTensor slot) { read_x_from_ = slot; }
@@ -61,10 +66,11 @@ class CallBuilder {
   // [leading..., per_row], or [leading...] where that is 1. extent: what the last size is, for the message.
   isonorm_status CheckPerRow(const View& view, int64_t per_row, const char* extent) const;
   isonorm_status CheckType(const View& view, int slot) const;
+  isonorm_status CheckDevice(const View& view) const;
   isonorm_status CheckComputeType(const View& view) const;
   isonorm_status AddTable(const char* name, const isonorm_tensor* tensor, Type x, View** view);
-  isonorm_status AddPositions(const isonorm_tensor* tensor, int64_t table_rows);
-  isonorm_status SetPositionsFrom(int64_t offset, int32_t dimension, int64_t table_rows);
+  isonorm_status AddPositions(const isonorm_tensor* tensor);
+  isonorm_status SetPositionsFrom(int64_t offset, int32_t dimension);
   bool Merges(int dimension, int outer) const;
   void Collapse();
 

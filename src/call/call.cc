@@ -98,7 +98,7 @@ isonorm_status MakeForward(const isonorm_contract* caller, double eps, const iso
   }
   SetRoundings(*contract, call->type[kX], call->type[kResidual], call);
   ISONORM_TRY(builder.SetRope(*contract, args->rope, call->type[kX]));
-  ISONORM_TRY(CheckStream(args->stream));
+  ISONORM_TRY(SetStream(args->stream, call));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));
   call->workspace = args->workspace;
@@ -176,7 +176,7 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   if (args->dgate != nullptr) ISONORM_TRY(SameType("dgate", call->type[kDgate], "gate", call->type[kGate]));
   SetRoundings(*contract, x, call->type[kResidual], call);
   ISONORM_TRY(builder.SetRope(*contract, args->rope, x));
-  ISONORM_TRY(CheckStream(args->stream));
+  ISONORM_TRY(SetStream(args->stream, call));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   if (from_sum) builder.ReadInsteadOfX(kResidualOut);
   if (shard != nullptr) ISONORM_TRY(AddShard(*shard, args->window, builder, call));

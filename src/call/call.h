@@ -45,7 +45,8 @@ struct Quantizer {
   bool per_row = false;           // one dynamic scale for all columns
   Type rounded_to = Type::kNone;  // of 16 bits
   int64_t scale_cols = 0;         // columns of one dynamic scale
-  float multiplier = 1;           // static: 1 / scale
+  const void* scale = nullptr;    // static: where it lies, in f32
+  float multiplier = 1;           // static: 1 / scale, found out by who runs the call
   float min_scale = 0;            // least scale; a power of two where scales are
   float scale_ub = 0;             // amax is cut to it; infinity: it is not
 };
@@ -96,10 +97,12 @@ struct Call {
   const void* ddweight = nullptr;  // of double backward
   Type ddweight_type = Type::kNone;
 
-  void* workspace = nullptr;       // as given; who runs the call says whether it needs one
-  size_t workspace_size = 0;       // bytes
-  isonorm_executor executor = {};  // a copy; without parallel_for the calling thread does it all
-  const Shard* shard = nullptr;    // where statistics come from, if not from the rows alone
+  void* workspace = nullptr;                        // as given; who runs the call says whether it needs one
+  size_t workspace_size = 0;                        // bytes
+  isonorm_device device = {ISONORM_DEVICE_CPU, 0};  // on which all tensors lie
+  void* stream = nullptr;                           // of a device: in whose order the call is queued
+  isonorm_executor executor = {};                   // a copy; without parallel_for the calling thread does it all
+  const Shard* shard = nullptr;                     // where statistics come from, if not from the rows alone
 
   // Found out by who runs the call.
   bool weight_finite = false;  // known to be; a short call does not look

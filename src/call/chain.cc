@@ -26,6 +26,7 @@ isonorm_status FailAt(const char* place, isonorm_status status) {
 template <class Args>
 isonorm_status CheckServed(const Args& args) {
   const char* given = args.executor != nullptr                                ? "executor"
+                      : args.stream != nullptr                                ? "stream"
                       : args.workspace != nullptr || args.workspace_size != 0 ? "workspace"
                                                                               : nullptr;
   if (given == nullptr) return ISONORM_OK;
@@ -44,23 +45,27 @@ isonorm_status MakeChain(const Args& args, ChainBuilder& builder, Make make) {
     }
     isonorm_status status = make(at, builder.of(i));
     if (status == ISONORM_OK && i > 0) status = CheckServed(*at);
-    if (status != ISONORM_OK) return FailAt(kPlaces[i], status);
+    if (status != ISONORM_OK) return FailInChain(i, status);
     ++chain.count;
   }
   for (int i = 0; i < chain.count; ++i) {
     for (int j = 0; j < i; ++j) {
-      const isonorm_status status = builder.of(i).CheckApartFrom(builder.of(j));
+      isonorm_status status = builder.of(i).CheckSameDevice(builder.of(j));
+      if (status == ISONORM_OK) status = builder.of(i).CheckApartFrom(builder.of(j));
       if (status == ISONORM_OK) continue;
       char places[64];
       std::snprintf(places, sizeof(places), "%s and %s", kPlaces[j], kPlaces[i]);
       return FailAt(places, status);
     }
     chain.calls[i].executor = chain.calls[0].executor;
+    chain.calls[i].stream = chain.calls[0].stream;
   }
   return ISONORM_OK;
 }
 
 }  // namespace
+
+isonorm_status FailInChain(int call, isonorm_status status) { return FailAt(kPlaces[call], status); }
 
 bool HasAlso(const isonorm_forward_args* args) { return Next(args) != nullptr; }
 bool HasAlso(const isonorm_backward_args* args) { return Next(args) != nullptr; }
@@ -85,7 +90,7 @@ isonorm_status ChainBuilder::CheckWorkspace(const size_t* needed, size_t total) 
   if (enough != ISONORM_OK) return enough;
   for (int i = 0; i < chain_->count; ++i) {
     const isonorm_status apart = builders_[i].CheckApartFrom(first.workspace, first.workspace_size);
-    if (apart != ISONORM_OK) return FailAt(kPlaces[i], apart);
+    if (apart != ISONORM_OK) return FailInChain(i, apart);
   }
   auto* workspace = static_cast<char*>(first.workspace);
   for (int i = 0; i < chain_->count; ++i) {

@@ -22,6 +22,8 @@ class ChainBuilder {
   isonorm_status CheckWorkspace(const size_t* needed, size_t total);
 
   Chain& chain() { return *chain_; }
+  const char* name() const { return builders_[0].name(); }
+  isonorm_device device() const { return builders_[0].device(); }
   CallBuilder& of(int call) { return builders_[call]; }
 
  private:
@@ -29,6 +31,9 @@ class ChainBuilder {
   CallBuilder builders_[kMaxChain] = {CallBuilder(&chain_->calls[0]), CallBuilder(&chain_->calls[1]),
                                       CallBuilder(&chain_->calls[2]), CallBuilder(&chain_->calls[3])};
 };
+
+// The message of a fault of one of the calls, with its place in the chain.
+isonorm_status FailInChain(int call, isonorm_status status);
 
 // Whether the structure, of any version, has another behind it.
 bool HasAlso(const isonorm_forward_args* args);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "call/call.h"
 #include "call/error.h"
 #include "isonorm/isonorm.h"
 #include "call/tensor.h"
@@ -17,8 +18,9 @@
 namespace isonorm {
 
 // On the CPU a call has returned only when all of it is done.
-inline isonorm_status CheckStream(const void* stream) {
-  if (stream == nullptr) return ISONORM_OK;
+inline isonorm_status SetStream(void* stream, Call* call) {
+  call->stream = stream;
+  if (stream == nullptr || call->device.device_type != ISONORM_DEVICE_CPU) return ISONORM_OK;
   return Fail(ISONORM_ERROR_ARGUMENT, "stream is given, but must be null where the tensors are in memory of the CPU.");
 }
 

@@ -14,7 +14,6 @@ isonorm_status CheckScalars(const isonorm_combine_args& args) {
   if (args.parts == nullptr) return Fail(ISONORM_ERROR_NULL, "parts is null, but is required.");
   if (args.gradient == nullptr) return Fail(ISONORM_ERROR_NULL, "gradient is null, but is required.");
   ISONORM_TRY(CheckFlags(args.flags, args.reserved));
-  ISONORM_TRY(CheckStream(args.stream));
   if (args.rows < 0) return Fail(ISONORM_ERROR_SHAPE, "rows is %" PRId64 ", but must not be negative.", args.rows);
   if (args.part_rows < kRowBlock || (args.part_rows & (args.part_rows - 1)) != 0) {
     return Fail(ISONORM_ERROR_SPLIT, "part_rows is %" PRId64 ", but must be 32 times a power of two, as 32, 64 or 128.",
@@ -48,6 +47,7 @@ isonorm_status MakeCombine(const isonorm_combine_args* from, CallBuilder& builde
   ISONORM_TRY(builder.SetShapeFrom(kX, "parts", args.parts));
   ISONORM_TRY(CheckParts(args, call));
   ISONORM_TRY(builder.AddVector("gradient", args.gradient, true, &call.dweight, &call.dweight_type));
+  ISONORM_TRY(SetStream(args.stream, &call));
   ISONORM_TRY(builder.SetExecutor(args.executor));
   call.accumulate = (args.flags & ISONORM_ACCUMULATE) != 0;
   return builder.Finish();

@@ -75,7 +75,7 @@ isonorm_status MakeDoubleBackward(const isonorm_contract* caller, double eps, co
   if (args->ddy != nullptr) ISONORM_TRY(SameType("ddy", call->type[kDdy], "dy", call->type[kDy]));
   if (args->dweight != nullptr) ISONORM_TRY(SameType("dweight", call->dweight_type, "weight", call->weight_type));
   SetRoundings(*contract, call->type[kX], Type::kNone, call);
-  ISONORM_TRY(CheckStream(args->stream));
+  ISONORM_TRY(SetStream(args->stream, call));
   ISONORM_TRY(builder.SetExecutor(args->executor));
   call->workspace = args->workspace;
   call->workspace_size = args->workspace_size;

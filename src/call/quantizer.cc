@@ -6,13 +6,10 @@
 #include "call/builder.h"
 #include "call/error.h"
 #include "call/structure.h"
+#include "numbers/quantize.h"
 
 namespace isonorm {
 namespace {
-
-constexpr double kLeast = 0x1p-126, kMost = 0x1p126;
-
-bool InRange(double scale) { return scale >= kLeast && scale <= kMost; }
 
 isonorm_status CheckFields(const isonorm_quantization& q) {
   if (q.scale_kind < ISONORM_SCALE_STATIC || q.scale_kind > ISONORM_SCALE_POWER_OF_TWO) {
@@ -36,7 +33,7 @@ isonorm_status CheckFields(const isonorm_quantization& q) {
   }
   int exponent = 0;
   const bool power = q.scale_kind == ISONORM_SCALE_POWER_OF_TWO;
-  if (q.min_scale != 0 && (!InRange(q.min_scale) || (power && std::frexp(q.min_scale, &exponent) != 0.5))) {
+  if (q.min_scale != 0 && (!IsScale(q.min_scale) || (power && std::frexp(q.min_scale, &exponent) != 0.5))) {
     return Fail(ISONORM_ERROR_QUANTIZATION, "quantization.min_scale is %g, but must be %sfrom 2^-126 to 2^126, or 0.",
                 q.min_scale, power ? "a power of two " : "");
   }
@@ -75,7 +72,7 @@ isonorm_status CallBuilder::SetQuantizer(const isonorm_quantization* quantizatio
   quantizer.per_row = quantizer.dynamic && q.group_cols == 0;
   quantizer.rounded_to = TypeOf(q.rounded_to);
   quantizer.scale_cols = q.group_cols == 0 ? call_->cols : q.group_cols;
-  const double least = quantizer.power_of_two ? 0x1p-127 : kLeast;
+  const double least = quantizer.power_of_two ? 0x1p-127 : kLeastScale;
   quantizer.min_scale = static_cast<float>(RoundedToF32(q.min_scale == 0 ? least : q.min_scale));
   quantizer.scale_ub = q.scale_ub == 0 ? std::numeric_limits<float>::infinity() : static_cast<float>(RoundedToF32(q.scale_ub));
   return ISONORM_OK;
@@ -109,12 +106,7 @@ isonorm_status CallBuilder::AddScale(const isonorm_tensor* tensor) {
     return Fail(ISONORM_ERROR_SHAPE, "scale has %d dimensions, the first of size %" PRId64 ", but a static scale must be [1].",
                 view->ndim(), view->size(0));
   }
-  const float scale = *reinterpret_cast<const float*>(view->data);
-  if (!InRange(static_cast<double>(scale))) {
-    return Fail(ISONORM_ERROR_QUANTIZATION, "scale holds %g, but a static scale must be from 2^-126 to 2^126.",
-                static_cast<double>(scale));
-  }
-  quantizer.multiplier = 1.0f / scale;
+  quantizer.scale = view->data;
   entries_[count_ - 1].slot = kVector;  // it does not move from row to row
   return ISONORM_OK;
 }

@@ -22,7 +22,7 @@ isonorm_status Make(const Args& args, const PerRow& per_row, const isonorm_tenso
   ISONORM_TRY(builder.SetGroups(1, 0));
   ISONORM_TRY(builder.AddPerGroup(kRstd, per_row.name, per_row.tensor, per_row.output));
   ISONORM_TRY(builder.AddRows(kDx, "dx", dx, true));
-  ISONORM_TRY(CheckStream(args.stream));
+  ISONORM_TRY(SetStream(args.stream, &builder.call()));
   ISONORM_TRY(builder.SetExecutor(args.executor));
   return builder.Finish();
 }

@@ -52,7 +52,7 @@ isonorm_status CallBuilder::AddTable(const char* name, const isonorm_tensor* ten
 }
 
 // The sizes of the first leading dimensions of x.
-isonorm_status CallBuilder::AddPositions(const isonorm_tensor* tensor, int64_t table_rows) {
+isonorm_status CallBuilder::AddPositions(const isonorm_tensor* tensor) {
   View* view = nullptr;
   const isonorm_status status = Check("rope.positions", tensor, false, kTable, &view);
   if (status != ISONORM_OK) return status;
@@ -67,7 +67,6 @@ isonorm_status CallBuilder::AddPositions(const isonorm_tensor* tensor, int64_t t
   Rope& rope = call_->rope;
   rope.positions = view->data;
   rope.wide_positions = view->type == Type::kI64;
-  int64_t count = 1;
   for (int i = 0; i < leading; ++i) {
     const int64_t size = shape().size(i);
     if (i >= view->ndim()) {
@@ -78,25 +77,16 @@ isonorm_status CallBuilder::AddPositions(const isonorm_tensor* tensor, int64_t t
       return Fail(ISONORM_ERROR_SHAPE, "rope.positions.shape[%d] is %" PRId64 ", but must be %" PRId64 " as that of %s.", i,
                   view->size(i), size, shape().name);
     }
-    count *= size;
     if (size == 1) continue;
     const bool joins = rope.dims > 0 && rope.stride[rope.dims - 1] == size * view->strides[i];
     const int at = joins ? rope.dims - 1 : rope.dims++;
     rope.size[at] = joins ? rope.size[at] * size : size;
     rope.stride[at] = view->strides[i];
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t position = rope.PositionAt(i);
-    if (position >= 0 && position < table_rows) continue;
-    return Fail(ISONORM_ERROR_ROPE,
-                "rope.positions holds %" PRId64 " as number %" PRId64 ", but must be from 0 to %" PRId64
-                ", the last of the %" PRId64 " rows of rope.cos and rope.sin.",
-                position, i, table_rows - 1, table_rows);
-  }
   return ISONORM_OK;
 }
 
-isonorm_status CallBuilder::SetPositionsFrom(int64_t offset, int32_t dimension, int64_t table_rows) {
+isonorm_status CallBuilder::SetPositionsFrom(int64_t offset, int32_t dimension) {
   const int leading = shape().ndim() - 1;
   if (dimension < 0 || dimension >= std::max(leading, 1)) {
     return Fail(ISONORM_ERROR_ROPE, "rope.position_dim is %d, but must be one of the %d leading dimensions of %s.",
@@ -106,11 +96,11 @@ isonorm_status CallBuilder::SetPositionsFrom(int64_t offset, int32_t dimension, 
   rope.offset = offset;
   if (leading > 0) rope.period = shape().size(dimension);
   for (int i = dimension + 1; i < leading; ++i) rope.rows_each *= shape().size(i);
-  if (rope.period == 0 || (offset >= 0 && offset <= table_rows - rope.period)) return ISONORM_OK;
+  if (rope.period == 0 || (offset >= 0 && offset <= rope.table_rows - rope.period)) return ISONORM_OK;
   return Fail(ISONORM_ERROR_ROPE,
               "rope.position_offset is %" PRId64 " for %" PRId64 " tokens, but their positions must be from 0 to %" PRId64
               ", the last of the %" PRId64 " rows of rope.cos and rope.sin.",
-              offset, rope.period, table_rows - 1, table_rows);
+              offset, rope.period, rope.table_rows - 1, rope.table_rows);
 }
 
 isonorm_status CallBuilder::SetRope(const isonorm_contract& contract, const isonorm_rope* given, Type x) {
@@ -148,9 +138,8 @@ isonorm_status CallBuilder::SetRope(const isonorm_contract& contract, const ison
   rope.rows_each = rope.period = 1;
   rope.offset = rope.dims = 0;
   rope.positions = nullptr;
-  const int64_t table_rows = cos->size(0);
-  return from.positions != nullptr ? AddPositions(from.positions, table_rows)
-                                   : SetPositionsFrom(from.position_offset, from.position_dim, table_rows);
+  rope.table_rows = cos->size(0);
+  return from.positions != nullptr ? AddPositions(from.positions) : SetPositionsFrom(from.position_offset, from.position_dim);
 }
 
 }  // namespace isonorm

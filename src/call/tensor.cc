@@ -144,12 +144,8 @@ isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type 
                 static_cast<int>(tensor.ndim));
   }
   if (tensor.shape == nullptr) return Fail(ISONORM_ERROR_NULL, "%s.shape is null, but must hold ndim sizes.", name);
-  if (TypeOf(tensor.dtype) == Type::kNone) {
-    return Fail(ISONORM_ERROR_DTYPE, "%s.dtype is {code %d, bits %d, lanes %d}, but must be f32, bf16, f16 or f64.", name,
-                tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
-  }
-  return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
-              static_cast<int>(tensor.device.device_type));
+  return Fail(ISONORM_ERROR_DTYPE, "%s.dtype is {code %d, bits %d, lanes %d}, but must be f32, bf16, f16 or f64.", name,
+              tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
 }
 
 }  // namespace
@@ -213,10 +209,7 @@ const char* NameOf(Type type) {
 
 isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View* view) {
   const Type type = TypeOf(tensor->dtype);
-  if (tensor->ndim < 1 || tensor->ndim > 7 || tensor->shape == nullptr || type == Type::kNone ||
-      tensor->device.device_type != ISONORM_DEVICE_CPU) {
-    return BadTensor(name, *tensor);
-  }
+  if (tensor->ndim < 1 || tensor->ndim > 7 || tensor->shape == nullptr || type == Type::kNone) return BadTensor(name, *tensor);
   view->name = name;
   view->tensor = tensor;
   view->type = type;

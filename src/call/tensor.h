@@ -26,7 +26,7 @@ struct View {
   int64_t size(int dimension) const { return tensor->shape[dimension]; }
 };
 
-// Rank, dtype, sizes, strides, overflow, device and null data of one tensor. The last stride must be 1 (or its size <= 1).
+// Rank, dtype, sizes, strides, overflow and null data of one tensor. The last stride must be 1 (or its size <= 1).
 isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View* view);
 
 // An output must not have two elements in one place.

@@ -1,5 +1,7 @@
 #include "cpu/backend.h"
 
+#include <cinttypes>
+
 #include "call/error.h"
 #include "cpu/chain.h"
 #include "cpu/choose.h"
@@ -7,14 +9,45 @@
 #include "cpu/fold.h"
 #include "cpu/gradient_sums.h"
 #include "cpu/run.h"
+#include "numbers/quantize.h"
 
 namespace isonorm {
+
+namespace {
+
+// What no argument tells; nothing has been written yet.
+[[gnu::noinline]] isonorm_status ReadData(Call& call) {
+  Quantizer& quantizer = call.quantizer;
+  if (quantizer.on && !quantizer.dynamic) {
+    const auto scale = LoadScalar<float>(quantizer.scale, Type::kF32, 0);
+    if (!IsScale(static_cast<double>(scale))) {
+      return Fail(ISONORM_ERROR_QUANTIZATION, "scale holds %g, but a static scale must be from 2^-126 to 2^126.",
+                  static_cast<double>(scale));
+    }
+    quantizer.multiplier = StaticMultiplier(scale);
+  }
+  const Rope& rope = call.rope;
+  if (!rope.on || rope.positions == nullptr) return ISONORM_OK;
+  for (int64_t i = 0, count = rope.PositionCount(); i < count; ++i) {
+    const int64_t position = rope.PositionAt(i);
+    if (rope.Holds(position)) continue;
+    return Fail(ISONORM_ERROR_ROPE,
+                "rope.positions holds %" PRId64 " as number %" PRId64 ", but must be from 0 to %" PRId64
+                ", the last of the %" PRId64 " rows of rope.cos and rope.sin.",
+                position, i, rope.table_rows - 1, rope.table_rows);
+  }
+  return ISONORM_OK;
+}
+
+}  // namespace
 
 int CpuBackend::Choose(Operation operation, const Call& call) const { return ChooseKernel(*target_, operation, call); }
 
 bool CpuBackend::Workspace(Operation, const Call& call, size_t* bytes) const { return GradientWorkspace(call, bytes); }
 
 inline isonorm_status CpuBackend::Prepare(Operation operation, Call& call, int* kernel) const {
+  const isonorm_status status = call.plain ? ISONORM_OK : ReadData(call);
+  if (status != ISONORM_OK) return status;
   *kernel = ChooseKernel(*target_, operation, call);
   if (*kernel == kKernels) {
     return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", target_->name);
@@ -40,10 +73,12 @@ isonorm_status CpuBackend::Run(Operation operation, Call& call, int* kernel) con
 
 isonorm_status CpuBackend::RunChain(Operation operation, Chain& chain, int* kernel) const {
   Kernel kernels[kMaxChain];
-  for (int i = chain.count - 1; i >= 0; --i) {
-    const isonorm_status status = Prepare(operation, chain.calls[i], kernel);
-    if (status != ISONORM_OK) return status;
-    kernels[i] = target_->kernels[*kernel];
+  for (int i = 0; i < chain.count; ++i) {
+    int id = kKernels;
+    const isonorm_status status = Prepare(operation, chain.calls[i], &id);
+    if (status != ISONORM_OK) return FailInChain(i, status);
+    kernels[i] = target_->kernels[id];
+    if (i == 0) *kernel = id;
   }
   RunTogether(chain, kernels);
   return ISONORM_OK;

@@ -77,7 +77,7 @@ isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, con
     const isonorm::Backend* backend = nullptr;
     const isonorm_status status =
         isonorm::MakePlainForward(contract, eps, args, &call)
-            ? isonorm::FindBackend(call, &backend)
+            ? isonorm::FindBackend(call.device, "x", &backend)
             : isonorm::Check(
                   isonorm::Operation::k_forward,
                   [&](isonorm::CallBuilder& builder) { return isonorm::MakeForward(contract, eps, args, builder); }, &call,

@@ -15,6 +15,15 @@ namespace {
 
 // Null until the first computation, or while the environment names an absent target.
 std::atomic<const Backend*> chosen{nullptr};
+// Those of other devices than host memory.
+std::atomic<const Backend*> of_device[kDeviceTypes] = {};
+
+isonorm_status FindDevice(int32_t type, const char* name, const Backend** backend) {
+  *backend = type >= 0 && type < kDeviceTypes ? of_device[static_cast<size_t>(type)].load(std::memory_order_acquire) : nullptr;
+  if (*backend != nullptr) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_DEVICE, "%s.device.device_type is %d, but must be ISONORM_DEVICE_CPU (1).", name,
+              static_cast<int>(type));
+}
 
 struct Backends {
   Backends() {
@@ -79,7 +88,12 @@ isonorm_status ChooseByEnvironment(const Backend** backend) {
 size_t BackendCount() { return All().count; }
 const Backend& BackendAt(size_t index) { return All().list[index]; }
 
-isonorm_status FindBackend(const Call&, const Backend** backend) {
+void SetBackendOf(int32_t device_type, const Backend* backend) {
+  of_device[static_cast<size_t>(device_type)].store(backend, std::memory_order_release);
+}
+
+isonorm_status FindBackend(isonorm_device device, const char* name, const Backend** backend) {
+  if (__builtin_expect(device.device_type != ISONORM_DEVICE_CPU, 0)) return FindDevice(device.device_type, name, backend);
   *backend = chosen.load(std::memory_order_acquire);
   if (__builtin_expect(*backend != nullptr, 1)) return ISONORM_OK;
   const isonorm_status status = ChooseByEnvironment(backend);
@@ -91,7 +105,7 @@ isonorm_status FindBackend(const Call&, const Backend** backend) {
 
 const char* ChosenBackendName() {
   const Backend* backend = nullptr;
-  return FindBackend(Call(), &backend) == ISONORM_OK ? backend->name() : "";
+  return FindBackend({ISONORM_DEVICE_CPU, 0}, "", &backend) == ISONORM_OK ? backend->name() : "";
 }
 
 isonorm_status ChooseBackend(const char* name) {

@@ -12,10 +12,13 @@ namespace isonorm {
 size_t BackendCount();
 const Backend& BackendAt(size_t index);
 
-// The backend for the tensors of a call: that of the chosen target, after its self-test. A status and message if the target was asked
-// for by a name that is absent, or if it computed other bits than the specification.
-isonorm_status FindBackend(const Call& call, const Backend** backend);
-inline isonorm_status FindBackend(const Chain& chain, const Backend** backend) { return FindBackend(chain.calls[0], backend); }
+// The backend for tensors on a device, of which one is called `name`. For host memory that of the chosen target, after its self-test;
+// a status and message if the target was asked for by a name that is absent, or if it computed other bits than the specification.
+isonorm_status FindBackend(isonorm_device device, const char* name, const Backend** backend);
+
+// Every device of this type has the backend from now on, which outlives every call; null: none. Not for host memory.
+constexpr int32_t kDeviceTypes = 32;
+void SetBackendOf(int32_t device_type, const Backend* backend);
 
 const char* ChosenBackendName();
 isonorm_status ChooseBackend(const char* name);

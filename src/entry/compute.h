@@ -40,7 +40,7 @@ template <class Made, class Make>
                                        size_t* measured = nullptr) {
   std::conditional_t<std::is_same_v<Made, Chain>, ChainBuilder, CallBuilder> builder(made);
   isonorm_status status = make(builder);
-  if (status == ISONORM_OK) status = FindBackend(*made, backend);
+  if (status == ISONORM_OK) status = FindBackend(builder.device(), builder.name(), backend);
   return status == ISONORM_OK ? CheckWorkspace(**backend, operation, builder, measured) : status;
 }
 

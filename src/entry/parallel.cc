@@ -72,7 +72,7 @@ isonorm_status isonorm_combine_gradients(const isonorm_combine_args* args) {
     isonorm::CallBuilder builder(&call);
     const isonorm::Backend* backend = nullptr;
     isonorm_status status = isonorm::MakeCombine(args, builder);
-    if (status == ISONORM_OK) status = isonorm::FindBackend(call, &backend);
+    if (status == ISONORM_OK) status = isonorm::FindBackend(builder.device(), builder.name(), &backend);
     return status == ISONORM_OK ? backend->Combine(call) : status;
   });
 }

@@ -32,6 +32,14 @@ constexpr const QuantFormat& QuantFormatOf(Type type) {
   return type == Type::kE4M3 ? kE4M3Format : type == Type::kE5M2 ? kE5M2Format : kI8Format;
 }
 
+constexpr double kLeastScale = 0x1p-126, kMostScale = 0x1p126;
+constexpr bool IsScale(double scale) { return scale >= kLeastScale && scale <= kMostScale; }
+
+// What values are multiplied by for a static scale. One that is none makes NaN of all of them.
+inline float StaticMultiplier(float scale) {
+  return IsScale(static_cast<double>(scale)) ? 1.0f / scale : CanonicalNaN<float>();
+}
+
 constexpr uint8_t kNaNBitsFloat8 = 0x7F;  // of both formats
 
 // One rounding, saturating, infinities too.

@@ -29,6 +29,7 @@ struct Rope {
   int dims;
   int64_t size[6], stride[6];  // strides in elements
   int64_t offset, period;
+  int64_t table_rows;  // of cos and sin; only a tensor can hold a position that is none of them
 
   // Of entry `index` of the positions, which rows [index * rows_each, (index + 1) * rows_each) share.
   int64_t PositionAt(int64_t index) const {
@@ -42,6 +43,12 @@ struct Rope {
     return wide_positions ? reinterpret_cast<const int64_t*>(positions)[element]
                           : int64_t{reinterpret_cast<const int32_t*>(positions)[element]};
   }
+  int64_t PositionCount() const {
+    int64_t count = 1;
+    for (int d = 0; d < dims; ++d) count *= size[d];
+    return count;
+  }
+  bool Holds(int64_t position) const { return position >= 0 && position < table_rows; }
   // The place in the tables of a row of the call.
   struct Angles {
     const char *cos, *sin;
