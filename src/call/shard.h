@@ -52,12 +52,13 @@ struct Shard {
     for (int64_t rank = 0; rank < call.ranks; ++rank) tree.Push(Gathered<F>(rank, row, value));
     return tree.Total();
   }
-  // LayerNorm has two values for each row, RMS one. NaN is stored in one form only, so that all ranks see the same bytes.
+  // LayerNorm has two values for each row, RMS one. NaN is stored in one form only, and zero is always +0: a masked lane that
+  // computes fma(0, 0, -0) makes it that, others would send -0.
   template <class F>
   void StorePartial(const Call& call, int64_t row, F first, F second) const {
     F* const out = reinterpret_cast<F*>(partial + row * partial_stride);
-    out[0] = CanonicalOrSame(first);
-    if (call.layer) out[1] = CanonicalOrSame(second);
+    out[0] = CanonicalOrSame(first + F(0));
+    if (call.layer) out[1] = CanonicalOrSame(second + F(0));
   }
 };
 

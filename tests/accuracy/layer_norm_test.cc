@@ -44,6 +44,61 @@ TEST(LayerNorm, F64) {
   }
 }
 
+// What docs/numerics.md 2 says of any size: c is off by no more than 4.4e-7 times the larger of itself and the row's rms; and below
+// the normal numbers by half the least number for its own rounding, and, in a row that is not scaled, r times that for delta's.
+// The worst error in units of that bound.
+long double WorstInBounds(const Problem& problem, bool with_least = true) {
+  const bool f64 = problem.x.type() == Type::kF64, outside = problem.contract.eps_place == ISONORM_EPS_OUTSIDE;
+  const Answer answer = Solve(problem);
+  const Outputs out = RunForward(problem, problem.x.type());
+  EXPECT_EQ(out.error, "");
+  const long double share = f64 ? 4.4e-7L * 0x1p-29L : 4.4e-7L, half_least = Ulp(problem.x.type(), 0) / 2;
+  const bool tiny_eps = f64 ? problem.eps == 0 : problem.eps < (outside ? 0x1p-48 : 0x1p-120);
+  const int64_t rows = problem.rows(), cols = problem.cols();
+  Errors errors;
+  for (int64_t row = 0; row < rows; ++row) {
+    Sum squares;
+    for (int64_t i = row * cols; i < (row + 1) * cols; ++i) {
+      squares.Add(answer.y[static_cast<size_t>(i)] * answer.y[static_cast<size_t>(i)]);
+    }
+    const long double rms = std::sqrt(squares.value() / static_cast<long double>(cols));
+    const long double r = answer.rstd[static_cast<size_t>(row)], least = half_least * (tiny_eps ? 1 : 1 + r);
+    for (int64_t i = row * cols; i < (row + 1) * cols; ++i) {
+      const long double want = answer.y[static_cast<size_t>(i)];
+      errors.Add(Distance(out.y[i], want, share * std::fmax(std::fabs(want), rms) + (with_least ? least : 0)));
+    }
+  }
+  return errors.worst();
+}
+
+TEST(LayerNorm, RowsOfAnySizeStayWithinTheBound) {
+  for (const Type type : {Type::kF32, Type::kF64}) {
+    const int most = type == Type::kF64 ? 1000 : 105, least = type == Type::kF64 ? -1070 : -145;
+    for (int exponent = least; exponent <= most; exponent += (most - least) / 25) {
+      for (const double ratio : {0.0, 10.0, 9e4}) {
+        for (const int32_t place : {ISONORM_EPS_INSIDE, ISONORM_EPS_OUTSIDE}) {
+          for (const double eps : {0.0, 1e-42, 1e-30, 1e-12, 1e-5, 1.0}) {
+            Problem problem = MakeFar(ratio, 777, type);
+            const Tensor x = problem.x;
+            problem.x.Fill([&](int64_t i) { return std::ldexp(x[i], exponent); });
+            problem.contract.eps_place = place;
+            problem.eps = eps;
+            EXPECT_TRUE(WorstInBounds(problem) <= 1) << FormatOf(type).name << " 2^" << exponent << " " << ratio << " " << eps;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(LayerNorm, RowsOfSubnormalValuesNeedBothTerms) {
+  Problem problem = MakeFar(0, 100, Type::kF32);
+  problem.x.Fill([](int64_t i) { return i * 1e-44; });
+  problem.eps = 1e-5;
+  EXPECT_TRUE(WorstInBounds(problem) <= 1);
+  EXPECT_GT(WorstInBounds(problem, false), 100) << "4.4e-7 alone says nothing of them";
+}
+
 TEST(LayerNorm, ConstantRowsGiveTheBias) {
   for (const double value : {0.0, 1.0, -3.5, 0.1, 1e30, 3e38, 1e-40}) {
     for (const int64_t cols : {int64_t{1}, int64_t{7}, int64_t{768}}) {

@@ -142,7 +142,7 @@ TEST(DoubleBackwardSweep, Types) {
 TEST(DoubleBackwardSweep, KindsOfData) {
   Sweep sweep;
   uint64_t seed = 1;
-  for (int kind = 0; kind < 13; ++kind) {
+  for (int kind = 0; kind < isonorm_cli::kDataKinds; ++kind) {
     for (const double eps : {0.0, 1e-42, 1e-37, 1e-12, 1e-6, 1.0}) {
       for (const Type type : {Type::kF32, Type::kBf16, Type::kF16, Type::kF64}) {
         for (const int64_t cols : {7, 129, 600}) {

@@ -112,9 +112,11 @@ class World {
   }
 
   // What an all-gather does; with gather_in_place partial sums are where they belong.
-  void Gather() {
+  void Gather(Bytes* exchanged) {
     const size_t all = static_cast<size_t>(how_.ranks) * partial_bytes_;
     if (!how_.gather_in_place) std::memcpy(exchange_.data() + all, exchange_.data(), all);
+    const auto gathered = exchange_.begin() + static_cast<std::ptrdiff_t>(all);
+    exchanged->insert(exchanged->end(), gathered, gathered + static_cast<std::ptrdiff_t>(all));
   }
 
   Bytes& statistic(int64_t rank) { return ranks_[static_cast<size_t>(rank)]->statistic_bytes; }
@@ -237,7 +239,7 @@ ParallelResult ComputeParallel(const Problem& problem, const Values& inputs, con
           backward ? world.Backward(rank, false) : world.Forward(rank, false, &rounds[static_cast<size_t>(rank)]);
       if (!Ran(backward ? "backward_partial" : "forward_partial", status, problem)) return {};
     }
-    world.Gather();
+    world.Gather(&result.exchanged);
     for (int64_t rank = 0; rank < how.ranks; ++rank) {
       const ScopedTarget target(TargetOf(how, rank));
       int32_t& round = rounds[static_cast<size_t>(rank)];

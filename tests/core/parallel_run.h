@@ -24,6 +24,7 @@ struct ParallelHow {
 struct ParallelResult {
   Values outputs;   // whole rows again
   Bytes statistic;  // of forward; backward needs it
+  Bytes exchanged;  // what all ranks sent, in every round
   int rounds = 0;
 };
 

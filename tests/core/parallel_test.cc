@@ -87,7 +87,7 @@ TEST_P(ParallelTest, Rows) {
 // Every kind of data, so that rows overflow and vanish: the rounds of the scaled path, in both norms.
 TEST_P(ParallelTest, KindsOfData) {
   uint64_t seed = 1;
-  for (int kind = 0; kind < 13; ++kind) {
+  for (int kind = 0; kind < isonorm_cli::kDataKinds; ++kind) {
     for (const double eps : {0.0, 1e-42, 1e-6}) {
       for (const int32_t statistic : {ISONORM_STATISTIC_RMS, ISONORM_STATISTIC_LAYER}) {
         for (const int32_t place : {ISONORM_EPS_INSIDE, ISONORM_EPS_OUTSIDE}) {
@@ -266,6 +266,42 @@ TEST_P(ParallelTest, TargetsMixed) {
     const Problem p = Shareable(Random(seed, 3, 1024));
     if (!CanShare(p, 8)) continue;
     ASSERT_TRUE(Check(p, Reference(p), {.ranks = 8, .targets = targets}));
+  }
+}
+
+// What ranks send is specified too, and a cluster may mix targets: the bytes of every round are those of the reference.
+TEST_P(ParallelTest, WhatRanksSend) {
+  const auto sent = [](const Problem& p, const Values& inputs, int64_t ranks, const std::string& target) {
+    const ParallelHow how = {.ranks = ranks, .targets = {target}};
+    const ParallelResult there = ComputeParallel(ForwardOf(p), inputs, how);
+    const ParallelResult back = ComputeParallel(BackwardOf(p, Rstd::kRecomputed), inputs, how, there.statistic);
+    return std::pair(there.exchanged, back.exchanged);
+  };
+  for (const int64_t cols : {7, 24, 37, 72, 80, 104, 144, 160, 208, 240, 272, 336, 640, 1024}) {
+    for (uint64_t seed = 1; seed <= 8; ++seed) {
+      Problem p = Shareable(Random(static_cast<uint64_t>(cols) * 10 + seed, 9, cols));
+      const bool vanishes = seed <= 2;  // every product is negative, and rounds to -0
+      if (vanishes) {
+        p = Simple(seed == 1 ? Type::kF32 : Type::kF64, 9, cols);
+        p.type[kDy] = p.type[kX];
+        p.type[kWeight] = Type::kNone;
+        p.kind = DataKind::kLeast;
+        p.eps = 1;
+      }
+      Values inputs = MakeInputs(p);
+      if (vanishes && p.type[kX] == Type::kF64) {
+        const double least = std::numeric_limits<double>::denorm_min();
+        for (size_t i = 0; i < inputs[kX].size(); i += sizeof(least)) std::memcpy(&inputs[kX][i], &least, sizeof(least));
+      }
+      inputs[kResidualOut] = Reference(p, inputs).forward[kResidualOut];
+      for (const int64_t ranks : RankCounts(p)) {
+        const auto expected = sent(p, inputs, ranks, "reference"), got = sent(p, inputs, ranks, GetParam());
+        ASSERT_TRUE(got == expected) << ranks << " ranks: " << ToString(p);
+        count_.elements += expected.first.size() + expected.second.size();
+        ++count_.outputs;
+        if (vanishes) EXPECT_EQ(expected.second, Bytes(expected.second.size(), 0)) << ranks << " ranks: " << ToString(p);
+      }
+    }
   }
 }
 

@@ -163,7 +163,7 @@ Problem Random(uint64_t seed, int64_t rows, int64_t cols) {
   if (c.statistic == ISONORM_STATISTIC_RMS && dice.OneIn(4)) {
     p.window = 1 + static_cast<int64_t>(dice.Below(static_cast<uint64_t>(cols / p.groups)));
   }
-  p.kind = dice.OneIn(2) ? DataKind::kPlain : static_cast<DataKind>(dice.Below(13));
+  p.kind = dice.OneIn(2) ? DataKind::kPlain : static_cast<DataKind>(dice.Below(isonorm_cli::kDataKinds));
   if (!wide && p.kind == DataKind::kFar) p.kind = DataKind::kRows;
   p.seed = seed;
   p.odd = dice.OneIn(5) ? static_cast<unsigned>(dice.Below(1u << kResidualOut)) : 0;

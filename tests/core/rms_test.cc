@@ -96,7 +96,7 @@ TEST_P(RmsTest, WidthsAndTypes) {
 }
 
 TEST_P(RmsTest, KindsOfData) {
-  for (int kind = 0; kind < 13; ++kind) {
+  for (int kind = 0; kind < isonorm_cli::kDataKinds; ++kind) {
     for (const Type type : {Type::kF32, Type::kBf16, Type::kF16, Type::kF64}) {
       if (static_cast<DataKind>(kind) == DataKind::kFar && type != Type::kF64) continue;
       for (const int64_t cols : {1, 40, 129, 600})

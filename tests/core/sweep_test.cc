@@ -139,7 +139,7 @@ TEST(SweepTest, NamedContracts) {
 TEST(SweepTest, KindsOfData) {
   Sweep sweep;
   uint64_t seed = 1;
-  for (int kind = 0; kind < 13; ++kind) {
+  for (int kind = 0; kind < isonorm_cli::kDataKinds; ++kind) {
     for (const double eps : {0.0, 1e-42, 1e-37, 1e-12, 1e-6, 1.0}) {
       for (const int32_t statistic : {ISONORM_STATISTIC_RMS, ISONORM_STATISTIC_LAYER}) {
         for (const int32_t place : {ISONORM_EPS_INSIDE, ISONORM_EPS_OUTSIDE}) {

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::array<const char*, 11> kTypeNames = {"-",    "f32",  "bf16", "f16", "f64", "i8",
                                                     "e4m3", "e5m2", "e8m0", "i32", "i64"};
-constexpr std::array<const char*, 13> kKindNames = {"plain", "wide", "tiny", "huge",  "faint", "flat",   "far",
-                                                    "edge",  "over", "rows", "spike", "mean",  "special"};
+constexpr std::array<const char*, kDataKinds> kKindNames = {"plain", "wide", "tiny", "huge",  "faint", "flat",    "far",
+                                                            "edge",  "over", "rows", "spike", "mean",  "special", "least"};
 
 template <class Enum, size_t kCount>
 std::optional<Enum> Find(const std::array<const char*, kCount>& names, std::string_view name) {
@@ -72,6 +72,7 @@ double XAt(DataKind kind, uint64_t seed, uint64_t index, int64_t row) {
     case DataKind::kSpike: return index % 97 == 0 ? plain * 1000.0f : plain;
     case DataKind::kMean: return plain + 64.0f;
     case DataKind::kSpecial: return SpecialAt(plain, index, row);
+    case DataKind::kLeast: return 0x1p-149;
   }
   return 0.0;
 }
@@ -131,6 +132,7 @@ isonorm_dtype DtypeOf(Type type) {
 double ValueAt(Role role, DataKind kind, uint64_t seed, uint64_t index, int64_t row) {
   const uint64_t own_seed = seed + static_cast<uint64_t>(role);
   if (role == Role::kX || role == Role::kDdx) return XAt(kind, own_seed, index, row);
+  if (role == Role::kDy && kind == DataKind::kLeast) return index % 9 == 0 ? -0.0f : -std::fabs(PlainAt(own_seed, index)) / 8;
   if (role != Role::kGate) return PlainAt(own_seed, index);
   if (kind == DataKind::kSpecial) return XAt(kind, own_seed, index, row);
   constexpr std::array<float, 3> kReach = {1.0f, 4.0f, 40.0f};  // the last one takes silu beyond every limit it has

@@ -21,7 +21,7 @@ const char* NameOf(Type type);
 std::optional<Type> TypeOf(std::string_view name);
 isonorm_dtype DtypeOf(Type type);
 
-// How x and ddx are distributed. All other tensors are kPlain, but for the gate, see ValueAt().
+// How x and ddx are distributed. All other tensors are kPlain, but for the gate, and dy of kLeast, see ValueAt().
 enum class DataKind {
   kPlain,    // sums of four uniform values, in (-4, 4)
   kWide,     // exponents spread over 2^-30 to 2^30
@@ -36,7 +36,9 @@ enum class DataKind {
   kSpike,    // outliers
   kMean,     // a large mean
   kSpecial,  // zeros, negative zeros, infinities, NaN
+  kLeast,    // f32 only: products of x and dy round to -0
 };
+inline constexpr int kDataKinds = 14;
 std::optional<DataKind> DataKindOf(std::string_view name);
 
 // The tensors that a case reads. The number is what the tensor adds to the case's seed.
