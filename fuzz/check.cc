@@ -86,6 +86,7 @@ void CheckHeader(const isonorm_cli::Source& source) {
       Require(t.bytes == count * width, "a tensor's bytes are those of its shape");
     }
     Require(isonorm_cli::Printable(t.name).size() <= 103, "a name that is printed is short");
+    Require(file.Find(t.name) == &t, "a tensor is found by its name");
   }
   CheckRoundTrip(file);
 }

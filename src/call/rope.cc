@@ -36,6 +36,7 @@ isonorm_status CallBuilder::AddTable(const char* name, const isonorm_tensor* ten
   if (status != ISONORM_OK) return status;
   const View& table = **view;
   if (table.type != Type::kF32 && table.type != x) {
+    if (x == Type::kF32) return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be f32.", name, NameOf(table.type));
     return Fail(ISONORM_ERROR_DTYPE, "%s is %s, but must be f32 or %s, the type of x.", name, NameOf(table.type), NameOf(x));
   }
   if (table.ndim() != 2) {

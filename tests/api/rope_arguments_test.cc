@@ -66,7 +66,7 @@ TEST(Rope, Tables) {
        [](S& s) { s.cos.Set(kInputByte, ISONORM_F32, {kCols / 2}); }},
       {"cos with f64",
        ISONORM_ERROR_DTYPE,
-       {"rope.cos", "f64"},
+       {"rope.cos is f64", "must be f32."},
        [](S& s) {
          s.cos.Set(0, ISONORM_F64, {kTable, kCols / 2});
        }},

@@ -31,14 +31,18 @@ class Atomic : public testing::Test {
  protected:
   Atomic() { WriteAll(folder_ / "in.npy", NpyFile(NpyDictionary("<f4", "(2, 4)"), Bytes(Values(8, 1)))); }
 
-  // Starts work on a large file and returns once its temporary file is there.
-  std::unique_ptr<Program> StartLarge() {
-    WriteSparse(folder_ / "large.npy", 1 << 17);  // 2 GiB
-    auto program = std::make_unique<Program>(CliCommand(Apply(folder_ / "large.npy", folder_ / "out.npy")));
-    while (program->Running() && folder_.Names().front().front() != '.')
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  // Starts work on a large file and returns once its output is there: a file without a name, "/folder/#123 (deleted)" to the
+  // kernel, or where the file system has none, a hidden one.
+  std::unique_ptr<Program> StartLarge(std::int64_t rows = 1 << 17, const RunOptions& options = {}, bool force = false) {
+    WriteSparse(folder_ / "large.npy", rows);
+    auto program = std::make_unique<Program>(CliCommand(Apply(folder_ / "large.npy", folder_ / "out.npy", force)), options);
+    const std::string output = options.environment.empty() ? "/#" : "/.out.npy.isonorm-";
+    while (program->Running() && !program->Opened(output)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     return program;
   }
+
+  const RunOptions without_tmpfile_ = {
+      .environment = {"LD_PRELOAD=" ISONORM_NO_TMPFILE_PATH, "ASAN_OPTIONS=verify_asan_link_order=0"}};
 
   const Folder folder_;
 };
@@ -100,21 +104,66 @@ TEST_F(Atomic, RespectsTheUmask) {
 }
 
 TEST_F(Atomic, SignalsLeaveNothingBehind) {
-  for (const int signal : {SIGINT, SIGTERM}) {
-    const auto program = StartLarge();
-    program->Signal(signal);
-    const Outcome run = program->Wait();
-    EXPECT_EQ(run.exit_code, 130) << run.err;
+  for (const RunOptions& options : {RunOptions{}, without_tmpfile_}) {
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGALRM, SIGXCPU}) {
+      const auto program = StartLarge(1 << 17, options);
+      program->Signal(signal);
+      const Outcome run = program->Wait();
+      EXPECT_EQ(run.exit_code, 130) << signal << run.err;
+      EXPECT_EQ(folder_.Names(), (Names{"in.npy", "large.npy"})) << signal;
+    }
+    const auto program = StartLarge(1 << 17, options);
+    program->Signal(SIGABRT);  // and what dumps core takes its course
+    program->Wait();
     EXPECT_EQ(folder_.Names(), (Names{"in.npy", "large.npy"}));
   }
 }
 
-TEST_F(Atomic, AFileThatAppearsMeanwhileStays) {
-  WriteSparse(folder_ / "large.npy", 1 << 13);  // 128 MiB
-  Program program(CliCommand(Apply(folder_ / "large.npy", folder_ / "out.npy")));
-  while (program.Running() && folder_.Names().front().front() != '.') std::this_thread::sleep_for(std::chrono::milliseconds(1));
+TEST_F(Atomic, KilledItLeavesNothingBehindEither) {
   WriteAll(folder_ / "out.npy", "precious");
-  const Outcome run = program.Wait();
+  const auto program = StartLarge(1 << 17, {}, true);
+  program->Signal(SIGKILL);
+  EXPECT_EQ(program->Wait().signal, SIGKILL);
+  EXPECT_EQ(folder_.Names(), (Names{"in.npy", "large.npy", "out.npy"}));
+  EXPECT_EQ(ReadAll(folder_ / "out.npy"), "precious");
+}
+
+// Where files have a name from the beginning, the next run removes what a killed one left, and nothing else.
+TEST_F(Atomic, TheNextRunRemovesWhatAKilledOneLeft) {
+  WriteAll(folder_ / ".mine.isonorm-notes", "precious");
+  const auto killed = StartLarge(1 << 17, without_tmpfile_);
+  killed->Signal(SIGKILL);
+  killed->Wait();
+  ASSERT_EQ(folder_.Names().size(), 4u) << "nothing was left: is there a name at all?";
+  const auto working = StartLarge(1 << 17, without_tmpfile_);
+  ASSERT_EQ(folder_.Names().size(), 4u);
+  EXPECT_EQ(RunCli(Apply(folder_ / "in.npy", folder_ / "other.npy")).exit_code, 0);
+  EXPECT_EQ(folder_.Names().size(), 5u) << "the file of a run that is at work was removed";
+  working->Signal(SIGTERM);
+  EXPECT_EQ(working->Wait().exit_code, 130);
+  EXPECT_EQ(folder_.Names(), (Names{".mine.isonorm-notes", "in.npy", "large.npy", "other.npy"}));
+}
+
+TEST_F(Atomic, WorksWithoutFilesThatHaveNoName) {
+  ASSERT_EQ(RunCli(Apply(folder_ / "in.npy", folder_ / "out.npy")).exit_code, 0);
+  EXPECT_EQ(RunCli(Apply(folder_ / "in.npy", folder_ / "named.npy"), without_tmpfile_).exit_code, 0);
+  EXPECT_EQ(RunCli(Apply(folder_ / "in.npy", folder_ / "named.npy"), without_tmpfile_).exit_code, 4);
+  EXPECT_EQ(RunCli(Apply(folder_ / "in.npy", folder_ / "named.npy", true), without_tmpfile_).exit_code, 0);
+  EXPECT_EQ(ReadAll(folder_ / "named.npy"), ReadAll(folder_ / "out.npy"));
+  EXPECT_EQ(folder_.Names(), (Names{"in.npy", "named.npy", "out.npy"}));
+}
+
+TEST_F(Atomic, ASignalThatIsIgnoredStaysSo) {  // as nohup has it
+  const Outcome run = Program({"sh", "-c", "trap '' HUP; \"$0\" apply \"$1\" -o \"$2\" --contract torch --eps 1 & kill -HUP $!; wait $!",
+                               ISONORM_CLI_PATH, folder_ / "in.npy", folder_ / "out.npy"})
+                          .Wait();
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+}
+
+TEST_F(Atomic, AFileThatAppearsMeanwhileStays) {
+  const auto program = StartLarge(1 << 13);  // 128 MiB
+  WriteAll(folder_ / "out.npy", "precious");
+  const Outcome run = program->Wait();
   EXPECT_EQ(run.exit_code, 4);
   EXPECT_NE(run.err.find("appeared meanwhile"), std::string::npos) << run.err;
   EXPECT_EQ(ReadAll(folder_ / "out.npy"), "precious");

@@ -22,8 +22,10 @@ TEST(BadInput, DamagedFiles) {
     std::string bytes;
     const char* words;
   } cases[] = {
-      {"empty", "", "0 bytes are neither"},
-      {"text", "just some words in a file", "neither a .npy file nor a .safetensors file"},
+      {"empty", "", "it is empty"},
+      {"text", "just some words in a file", "neither a .npy file nor a .safetensors file: it is text"},
+      {"pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", "run `git lfs pull`"},
+      {"nul", SafetensorsFile("{" + Entry("t", "F32", "[2,4]", 0, 32) + "}" + std::string("\0anything", 9), data), "is not JSON at byte"},
       {"truncated.npy", NpyFile(npy, data.substr(1)), "needs 32 bytes and the file has 31"},
       {"longer.npy", NpyFile(npy, data + "x"), "needs 32 bytes and the file has 33"},
       {"big.npy", NpyFile(NpyDictionary(">f4", "(2, 4)"), data), "big-endian"},

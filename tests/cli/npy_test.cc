@@ -108,6 +108,9 @@ TEST(Npy, RefusesHeadersThatAreNoDictionary) {
         "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}"}) {
     EXPECT_EQ(DefectOf(NpyFile(text, data)), Defect::kHeader) << text;
   }
+  const std::string good = "{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}";
+  EXPECT_EQ(DefectOf(NpyFile(good, data)), std::nullopt);
+  EXPECT_EQ(DefectOf(NpyFile(good + std::string("\0anything", 9), data)), Defect::kHeader);
   EXPECT_EQ(DefectOf(NpyFile("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", data)),
             Defect::kDuplicate);
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <filesystem>
 #include <stdexcept>
 
 namespace isonorm_test {
@@ -29,6 +30,8 @@ Program::Program(const std::vector<std::string>& argv, const RunOptions& options
     const rlimit limit = {size, size};
     setrlimit(RLIMIT_FSIZE, &limit);
   }
+  // A shell without job control has its background jobs ignore these, and so would the program.
+  for (const int signal : {SIGHUP, SIGINT, SIGQUIT}) std::signal(signal, SIG_DFL);
   unsetenv("ISONORM_TARGET");
   for (const std::string& variable : options.environment) putenv(const_cast<char*>(variable.c_str()));
   execvp(pointers[0], pointers.data());
@@ -42,6 +45,15 @@ Program::~Program() {
 }
 
 void Program::Signal(int signal) const { kill(pid_, signal); }
+
+bool Program::Opened(const std::string& part) const {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/fd", error)) {
+    const std::string target = std::filesystem::read_symlink(entry.path(), error).string();
+    if (!error && target.find(part) != std::string::npos) return true;
+  }
+  return false;
+}
 
 bool Program::Running() {
   siginfo_t info = {};

@@ -33,6 +33,7 @@ class Program {
   Program& operator=(const Program&) = delete;
   void Signal(int signal) const;
   bool Running();
+  bool Opened(const std::string& part) const;  // whether one of its files has this in its name
   Outcome Wait();
 
  private:

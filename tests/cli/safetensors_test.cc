@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <optional>
+#include <span>
 
 #include "files.h"
 
@@ -96,9 +98,51 @@ TEST(Safetensors, RefusesHeaderLengthsThatLie) {
   EXPECT_EQ(DefectOf(std::string("\x03\0\0\0\0\0\0\0{}", 10)), Defect::kHeaderLength);
   EXPECT_EQ(DefectOf(std::string("\xff\xff\xff\xff\xff\xff\xff\xff{}", 10)), Defect::kHeaderLength);
   EXPECT_EQ(DefectOf(std::string("\0\0\0\0\0\0\0\x80{}", 10)), Defect::kHeaderLength);
-  EXPECT_EQ(DefectOf(SafetensorsFile("{}" + std::string(8 << 20, ' '), "")), Defect::kHeaderLength);
   EXPECT_EQ(DefectOf(SafetensorsFile("", "")), Defect::kMagic);
   EXPECT_EQ(DefectOf("a text file that is neither of the two"), Defect::kHeaderLength);
+}
+
+// A header and then spaces, of any size.
+class Spaces : public isonorm_cli::Source {
+ public:
+  explicit Spaces(std::uint64_t length) : start_(SafetensorsFile("{}", "")), size_(static_cast<std::int64_t>(length) + 8) {
+    std::memcpy(start_.data(), &length, sizeof length);
+  }
+  std::int64_t size() const override { return size_; }
+  void Read(std::int64_t offset, std::span<std::byte> out) const override {
+    for (std::byte& b : out) {
+      b = static_cast<std::byte>(offset < std::ssize(start_) ? start_[static_cast<std::size_t>(offset)] : ' ');
+      ++offset;
+    }
+  }
+
+ private:
+  std::string start_;
+  std::int64_t size_;
+};
+
+TEST(Safetensors, ReadsHeadersAsLargeAsTheFormatAllows) {
+  EXPECT_TRUE(isonorm_cli::ReadHeader(Spaces(100'000'000)).tensors.empty());
+  try {
+    isonorm_cli::ReadHeader(Spaces(100'000'001));
+    ADD_FAILURE() << "one byte too many was read";
+  } catch (const isonorm_cli::FormatError& e) {
+    EXPECT_EQ(e.defect(), Defect::kHeaderLength);
+  }
+}
+
+// The JSON parser takes a NUL for the end of the text.
+TEST(Safetensors, RefusesANulWhereverItStands) {
+  const std::string nul(1, '\0');
+  for (const std::string& header : {"{}" + nul + "anything", "{}" + nul, "{" + nul + "}", "{\"a" + nul + "\":1}",
+                                    "{" + Entry("t", "F32", "[1]", 0, 4) + "}" + nul + "anything"}) {
+    EXPECT_EQ(DefectOf(header, header.size() > 20 ? 4 : 0), Defect::kHeader) << header;
+  }
+  // In a name it is a character like others.
+  const auto file = Read(SafetensorsFile("{" + Entry("a\\u0000b", "F32", "[1]", 0, 4) + "}", "1234"));
+  EXPECT_EQ(file.tensors[0].name, std::string("a\0b", 3));
+  EXPECT_EQ(file.Find("a"), nullptr);
+  EXPECT_EQ(file.Find(std::string("a\0b", 3)), &file.tensors[0]);
 }
 
 TEST(Safetensors, RefusesHeadersOfOtherForm) {

@@ -131,6 +131,11 @@ TEST(Verify, AnAbsentTargetFails) {
   EXPECT_EQ(json["passed"], false);
   ASSERT_EQ(json["targets"].size(), 1u);
   EXPECT_EQ(json["targets"][0]["target"], "NO_SUCH");
+  const Outcome misspelt = RunCli({"verify", "--quick", "--case", "p000", "--target", "Reference"});
+  EXPECT_EQ(misspelt.exit_code, 2);
+  EXPECT_NE(misspelt.err.find("--target is 'Reference', which this machine does not have: reference is meant"),
+            std::string::npos)
+      << misspelt.err;
 }
 
 TEST(Verify, NothingToCheckIsNoPass) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "interrupt.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
@@ -31,11 +32,9 @@ InputFile::~InputFile() { close(fd_); }
 
 void InputFile::Read(std::int64_t offset, std::span<std::byte> out) const {
   while (!out.empty()) {
+    StopIfInterrupted();
     const ssize_t n = pread(fd_, out.data(), out.size(), offset);
-    if (n < 0 && errno == EINTR) {
-      if (Interrupted()) throw Failure(kInterrupted, "interrupted");
-      continue;
-    }
+    if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw FormatError(Defect::kRead, fmt::format("cannot be read: {}", std::strerror(errno)));
     if (n == 0) throw FormatError(Defect::kTruncated, "the file ends too early");
     out = out.subspan(static_cast<std::size_t>(n));

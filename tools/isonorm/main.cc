@@ -4,32 +4,16 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
 #include <string>
 
+#include "interrupt.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
 namespace {
-
-volatile std::sig_atomic_t g_interrupted = 0;
-
-void OnSignal(int) { g_interrupted = 1; }
-
-// No SA_RESTART: a read or write that waits ends with EINTR, so that the flag is seen at once.
-void CatchSignals() {
-  struct sigaction action = {};
-  action.sa_handler = OnSignal;
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  // A write beyond a limit or into a closed pipe then fails with an error code, which we report.
-  std::signal(SIGXFSZ, SIG_IGN);
-  std::signal(SIGPIPE, SIG_IGN);
-}
 
 constexpr const char* kFooter =
     "Exit codes:\n"
@@ -39,7 +23,7 @@ constexpr const char* kFooter =
     "  3    an input file is missing, damaged, or of a kind that isonorm does not read\n"
     "  4    the output exists already, or cannot be written in full\n"
     "  5    the library refused the call\n"
-    "  130  interrupted; nothing was left behind\n"
+    "  130  interrupted by a signal; no file is left in part\n"
     "\n"
     "The environment variable ISONORM_TARGET chooses the target, see `isonorm list`.";
 
@@ -61,7 +45,7 @@ int Finish(const Context& context) {
 }
 
 int Main(int argc, char** argv) {
-  Context context;
+  static Context context;  // signal handlers look at it to the very end
   CLI::App app("RMSNorm and LayerNorm with the same bits on every path", "isonorm");
   app.footer(kFooter);
   app.set_version_flag("--version", isonorm_version());
@@ -74,7 +58,7 @@ int Main(int argc, char** argv) {
   AddVerify(app, context);
   AddBench(app, context);
   AddList(app, context);
-  CatchSignals();
+  CatchSignals(context.json);
   try {
     app.parse(argc, argv);
     return Finish(context);
@@ -93,8 +77,6 @@ int Main(int argc, char** argv) {
 }
 
 }  // namespace
-
-bool Interrupted() { return g_interrupted != 0; }
 
 }  // namespace isonorm_cli
 

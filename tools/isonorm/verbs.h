@@ -16,7 +16,7 @@ enum ExitCode : int {
   kBadInput = 3,      // an input file is missing, damaged, or of a kind that isonorm does not read
   kCannotWrite = 4,   // the output exists already, or cannot be written in full
   kLibrary = 5,       // the library refused the call
-  kInterrupted = 130  // Ctrl-C or SIGTERM; nothing was left behind
+  kInterrupted = 130  // Ctrl-C or another signal; no file is left in part
 };
 
 // Thrown by a verb to end the program: main prints the message to stderr and exits with the code.
@@ -43,9 +43,5 @@ void AddVerify(CLI::App& app, Context& context);
 void AddList(CLI::App& app, Context& context);
 void AddBench(CLI::App& app, Context& context);
 void AddStats(CLI::App& app, Context& context);
-
-// True once SIGINT or SIGTERM arrived: a verb that takes long asks between pieces of work, cleans up and throws Failure
-// with kInterrupted.
-bool Interrupted();
 
 }  // namespace isonorm_cli

@@ -1,6 +1,5 @@
 // isonorm verify: the golden digests on every target of this machine.
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -12,9 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "glob.h"
 #include "golden/golden.h"
 #include "golden/run.h"
+#include "interrupt.h"
 #include "progress.h"
+#include "target_option.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
@@ -65,11 +67,15 @@ std::vector<GoldenCase> LoadCases(const Options& options) {
   std::vector<GoldenFile> files;
   for (const std::string& path : options.files) files.push_back(ReadGolden(path));
   if (files.empty()) files.push_back(ParseGolden("the shipped golden file", ShippedGolden()));
+  Glob wanted(options.pattern);
+  for (const GoldenFile& file : files) {
+    if (!file.error.empty()) throw Failure(kBadInput, file.error);
+    for (const GoldenCase& golden : file.cases) wanted.Meet(golden.id);
+  }
   std::vector<GoldenCase> cases;
   for (GoldenFile& file : files) {
-    if (!file.error.empty()) throw Failure(kBadInput, file.error);
     for (GoldenCase& golden : file.cases) {
-      if (fnmatch(options.pattern.c_str(), golden.id.c_str(), 0) == 0) cases.push_back(std::move(golden));
+      if (wanted.Matches(golden.id)) cases.push_back(std::move(golden));
     }
   }
   if (cases.empty()) {
@@ -91,6 +97,9 @@ void Verify(const Options& options, Context& context) {
   setenv("ISONORM_TASK_BYTES", "1", 0);  // golden cases are small: without this none would be cut for the pool
   const std::vector<GoldenCase> cases = LoadCases(options);
   const std::vector<std::string> targets = options.targets.empty() ? AllTargets() : options.targets;
+  for (const std::string& target : targets) {  // one that is absent is a failed check, one that is misspelt is not even that
+    if (!RightSpelling(target).empty()) ChooseTarget(target);
+  }
   const std::unique_ptr<isonorm::thread_pool> pool = MakePool(options.threads);
   const isonorm_executor* executor = pool ? pool->executor() : nullptr;
   const std::vector<Setup> setups = options.quick ? QuickSetups(executor) : AllSetups(executor);
@@ -102,7 +111,7 @@ void Verify(const Options& options, Context& context) {
       Progress progress(context, target, static_cast<int64_t>(cases.size()));
       result.tally = CheckTarget(cases, target, setups, [&progress] {
         progress.Add(1);
-        if (Interrupted()) throw Failure(kInterrupted, "interrupted");
+        StopIfInterrupted();
       });
     }
     passed = passed && result.tally.passed();

@@ -13,13 +13,14 @@
 #include "apply/report.h"
 #include "apply/run.h"
 #include "contract_words.h"
+#include "target_option.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
 namespace {
 
 void Apply(const ApplyOptions& options, const Context& context) {
-  if (!options.target.empty()) isonorm::set_target(options.target);
+  if (!options.target.empty()) ChooseTarget(options.target);
   const Plan plan = MakePlan(options);
   const std::vector<TensorResult> results = RunPlan(plan, options, context);
   if (context.json) {

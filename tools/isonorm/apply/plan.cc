@@ -1,18 +1,17 @@
 #include "apply/plan.h"
 
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
 #include <span>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
 
 #include "formats/npy.h"
 #include "formats/safetensors.h"
+#include "glob.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
@@ -21,34 +20,45 @@ namespace {
 // Marks what the globs match; a glob that matches nothing, or what cannot be normalised, is an error.
 std::vector<bool> SelectByGlob(const OpenFile& input, const std::vector<std::string>& globs) {
   std::vector<bool> selected(input.header.tensors.size());
-  for (const std::string& glob : globs) {
+  for (const std::string& text : globs) {
+    Glob glob(text);
+    if (const TensorInfo* const exact = input.header.Find(text)) glob.Meet(exact->name);
     bool any = false;
     for (std::size_t i = 0; i < selected.size(); ++i) {
       const TensorInfo& t = input.header.tensors[i];
-      if (fnmatch(glob.c_str(), t.name.c_str(), 0) != 0) continue;
-      if (!CanNormalise(t)) {
-        throw Failure(kBadInput,
-                      fmt::format("{}: {}, which --tensor '{}' selects, is of type {} and shape [{}]; isonorm "
-                                  "normalises vectors of F32, BF16, F16 and F64",
-                                  input.file.path(), Printable(t.name), glob, t.type_name, fmt::join(t.shape, ", ")));
+      if (!glob.Matches(t.name)) continue;
+      if (const std::string why = WhyNot(t); !why.empty()) {
+        throw Failure(kBadInput, fmt::format("{}: {}, which --tensor '{}' selects, {}; {}", input.file.path(),
+                                             Printable(t.name), text, why, kNormalised));
       }
       selected[i] = any = true;
     }
-    if (!any) throw Failure(kBadInput, fmt::format("{}: no tensor matches --tensor '{}'", input.file.path(), glob));
+    if (!any) throw Failure(kBadInput, fmt::format("{}: no tensor matches --tensor '{}'", input.file.path(), text));
   }
   return selected;
 }
 
 // Everything that can be normalised, but for the tensors that serve the others, such as weights.
-std::vector<bool> SelectAll(const OpenFile& input, const std::vector<const Companion*>& companions) {
-  std::unordered_set<std::string> serving;
-  for (const TensorInfo& t : input.header.tensors) {
-    for (const Companion* c : companions) serving.insert(c->NameInInput(t.name));
+std::vector<bool> SelectAll(const OpenFile& input, const std::vector<const Companion*>& companions,
+                            std::vector<const TensorInfo*>& left_out) {
+  const std::vector<TensorInfo>& tensors = input.header.tensors;
+  std::vector<const Companion*> serving(tensors.size());
+  for (const TensorInfo& t : tensors) {
+    for (const Companion* c : companions) {
+      if (const TensorInfo* const found = c->FindInInput(t.name)) serving[static_cast<std::size_t>(found - tensors.data())] = c;
+    }
   }
-  std::vector<bool> selected;
-  for (const TensorInfo& t : input.header.tensors) selected.push_back(CanNormalise(t) && !serving.contains(t.name));
+  std::vector<bool> selected(tensors.size());
+  FirstFew reasons;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::string why = WhyNot(tensors[i]);
+    if (!why.empty()) left_out.push_back(&tensors[i]);
+    selected[i] = why.empty() && serving[i] == nullptr;
+    if (!selected[i]) reasons.Add(tensors[i], why.empty() ? fmt::format("is what --{} names", serving[i]->option()) : why);
+  }
   if (std::find(selected.begin(), selected.end(), true) == selected.end()) {
-    throw Failure(kBadInput, fmt::format("{}: holds no tensor that can be normalised", input.file.path()));
+    throw Failure(kBadInput, fmt::format("{}: holds no tensor that can be normalised{}{}; {}", input.file.path(),
+                                         reasons.empty() ? "" : ": ", reasons.text(), kNormalised));
   }
   return selected;
 }
@@ -185,7 +195,7 @@ void MakeHeader(Plan& plan, const std::map<std::string, std::string>& metadata, 
 Plan MakePlan(const ApplyOptions& options) {
   KindByEnding(options.output);  // refuses other endings before anything is read
   Plan plan = {
-      .contract = MakeContract(options), .quantization = MakeQuantization(options), .files = {}, .jobs = {}, .out_header = {}};
+      .contract = MakeContract(options), .quantization = MakeQuantization(options), .files = {}, .jobs = {}, .left_out = {}, .out_header = {}};
   plan.files.push_back(std::make_unique<const OpenFile>(options.input));
   const OpenFile& input = *plan.files.back();
   const Companion weight("weight", "weight", options.weight, options.weight_file, input, plan.files);
@@ -193,8 +203,9 @@ Plan MakePlan(const ApplyOptions& options) {
   const Companion residual("residual", "residual", options.residual, options.residual_file, input, plan.files);
   const Companion gate("gate", "gate", options.gate, options.gate_file, input, plan.files);
   const Companion scale("scale-tensor", "scale", options.scale_tensor, options.scale_tensor_file, input, plan.files);
-  const std::vector<bool> selected =
-      options.globs.empty() ? SelectAll(input, {&weight, &bias, &residual, &gate, &scale}) : SelectByGlob(input, options.globs);
+  const std::vector<bool> selected = options.globs.empty()
+                                         ? SelectAll(input, {&weight, &bias, &residual, &gate, &scale}, plan.left_out)
+                                         : SelectByGlob(input, options.globs);
   for (std::size_t i = 0; i < selected.size(); ++i) {
     const TensorInfo& t = input.header.tensors[i];
     if (selected[i]) {

@@ -121,6 +121,13 @@ void PrintJson(const std::vector<TensorResult>& results, const Plan& plan, const
     fmt::print("{}{}", separator, text(ResultJson(r, plan, options), -1));
     separator = ",\n    ";
   }
+  fmt::print("\n  ],\n  \"left_out\": [");
+  separator = "\n    ";
+  for (const TensorInfo* t : plan.left_out) {
+    const Json left = {{"name", t->name}, {"shape", t->shape}, {"type", t->type_name}, {"why", WhyNot(*t)}};
+    fmt::print("{}{}", separator, text(left, -1));
+    separator = ",\n    ";
+  }
   fmt::print("\n  ]\n}}\n");
 }
 
@@ -142,6 +149,11 @@ void PrintTable(const std::vector<TensorResult>& results, const Plan& plan, cons
     bytes += x.bytes;
   }
   PrintBeside(results, plan, options);
+  FirstFew left_out;
+  for (const TensorInfo* t : plan.left_out) left_out.Add(*t, WhyNot(*t));
+  if (!left_out.empty()) {
+    fmt::print("{}: {}\n", options.keep_others ? "copied as it is" : "left out", left_out.text());
+  }
   fmt::print("{} tensor{}, {:.1f} MB in {:.3f} s, contract {}, eps {}, target {}: {}\n", results.size(),
              results.size() == 1 ? "" : "s", static_cast<double>(bytes) * 1e-6, seconds, options.contract, options.eps,
              isonorm::target(), options.output);

@@ -34,7 +34,6 @@ const OpenFile& Open(Companion::Files& files, const std::string& path) {
 
 OpenFile::OpenFile(const std::string& path) : file(path), header(LoadHeader(file)) {
   if (header.kind == FileKind::kNpy) header.tensors[0].name = Stem(path);
-  for (const TensorInfo& t : header.tensors) by_name.emplace(t.name, &t);
 }
 
 isonorm::dtype Stored::type() const {
@@ -60,7 +59,21 @@ void SetType(TensorInfo& info, isonorm::dtype type) {
   }
 }
 
-bool CanNormalise(const TensorInfo& t) { return t.type != ElementType::kOther && !t.shape.empty() && t.shape.back() > 0; }
+std::string WhyNot(const TensorInfo& t) {
+  if (t.type == ElementType::kOther) return fmt::format("is of type {}", t.type_name);
+  if (t.shape.empty()) return "is a single number of shape [] and no vector";
+  if (t.shape.back() == 0) return fmt::format("has the shape [{}] and so vectors of no values", fmt::join(t.shape, ", "));
+  return "";
+}
+
+void FirstFew::Add(const TensorInfo& t, const std::string& what) {
+  if (++count_ > kNamed) return;
+  text_ += fmt::format("{}{} {}", text_.empty() ? "" : ", ", Printable(t.name), what);
+}
+
+std::string FirstFew::text() const {
+  return count_ > kNamed ? fmt::format("{}, and {} more", text_, count_ - kNamed) : text_;
+}
 
 std::string Expand(const std::string& pattern, const std::string& name) {
   const std::size_t dot = name.rfind('.');
@@ -98,12 +111,12 @@ Companion::Companion(const char* option, const char* noun, const std::string& pa
 Stored Companion::Find(const std::string& name) const {
   if (!own_file_ && pattern_.empty()) return {};
   const std::string wanted = pattern_.empty() ? source_.header.tensors[0].name : Expand(pattern_, name);
-  const auto found = source_.by_name.find(wanted);
-  if (found == source_.by_name.end()) {
+  const TensorInfo* const found = source_.header.Find(wanted);
+  if (found == nullptr) {
     throw Failure(kBadInput, fmt::format("{}: holds no tensor {}, which --{} asks for as the {} of {}", source_.file.path(),
                                          Printable(wanted), option_, noun_, Printable(name)));
   }
-  const TensorInfo& info = *found->second;
+  const TensorInfo& info = *found;
   if (info.type == ElementType::kOther) {
     throw Failure(kBadInput, fmt::format("{}: {} is of type {}; a {} is one of F32, BF16, F16, F64", source_.file.path(),
                                          Printable(info.name), info.type_name, noun_));

@@ -9,7 +9,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "formats/format.h"
@@ -22,7 +21,6 @@ struct OpenFile {
   explicit OpenFile(const std::string& path);
   const InputFile file;
   TensorFile header;
-  std::unordered_map<std::string_view, const TensorInfo*> by_name;
 };
 
 // A tensor and the file that holds it; null: absent. A file may hold very many tensors, so that little is kept for each.
@@ -37,7 +35,22 @@ struct Stored {
 // How a file holds values of this type: an element type, or its name in .safetensors.
 void SetType(TensorInfo& info, isonorm::dtype type);
 
-bool CanNormalise(const TensorInfo& t);
+// What keeps this tensor from being normalised, to be read after its name; "" if nothing does.
+std::string WhyNot(const TensorInfo& t);
+inline constexpr const char* kNormalised = "isonorm normalises vectors of F32, BF16, F16 and F64";
+
+// A sentence about tensors of which there may be very many: the first few by name, then how many more.
+class FirstFew {
+ public:
+  void Add(const TensorInfo& t, const std::string& what);
+  bool empty() const { return count_ == 0; }
+  std::string text() const;
+
+ private:
+  static constexpr std::int64_t kNamed = 5;
+  std::string text_;
+  std::int64_t count_ = 0;
+};
 
 // Puts the tensor's name for {name}, and its name up to the last dot for {prefix}.
 std::string Expand(const std::string& pattern, const std::string& name);
@@ -52,8 +65,12 @@ class Companion {
   Companion(const Companion&) = delete;
   Companion& operator=(const Companion&) = delete;
 
-  // The name in the input's own file that belongs to this tensor; "" if there is none.
-  std::string NameInInput(const std::string& name) const { return own_file_ || pattern_.empty() ? "" : Expand(pattern_, name); }
+  const char* option() const { return option_; }
+
+  // The tensor of the input's own file that belongs to this one; null if there is none.
+  const TensorInfo* FindInInput(const std::string& name) const {
+    return own_file_ || pattern_.empty() ? nullptr : source_.header.Find(Expand(pattern_, name));
+  }
 
   // Of floating-point numbers. Absent if the option was not given; throws Failure if there is no such tensor.
   Stored Find(const std::string& name) const;

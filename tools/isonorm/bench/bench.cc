@@ -2,7 +2,6 @@
 #include "bench/bench.h"
 
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <cmath>
 #include <cstdio>
@@ -13,6 +12,8 @@
 
 #include "bench/call.h"
 #include "bench/report.h"
+#include "glob.h"
+#include "interrupt.h"
 #include "progress.h"
 #include "verbs.h"
 
@@ -29,7 +30,7 @@ struct Options {
 bool Selected(const std::string& name, const std::vector<std::string>& filters) {
   if (filters.empty()) return true;
   for (const std::string& filter : filters) {
-    if (fnmatch(filter.c_str(), name.c_str(), 0) == 0) return true;
+    if (Glob(filter).Matches(name)) return true;  // no row has a bracket in its name
   }
   return false;
 }
@@ -68,7 +69,7 @@ std::vector<bench::Result> RunAll(const Options& options, const Context& context
   bench::Arena arena;
   Progress progress(context, "bench", static_cast<int64_t>(rows.size()));
   for (const bench::Row& row : rows) {
-    if (Interrupted()) throw Failure(kInterrupted, "interrupted");
+    StopIfInterrupted();
     {
       const bench::Pin pin(TwoThreads(row.kind) ? -1 : options.settings.cpu);
       results.push_back(bench::RunRow(row, options.settings, arena));

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -21,13 +22,15 @@ void MemorySource::Read(std::int64_t offset, std::span<std::byte> out) const {
   if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
 }
 
+const TensorInfo* TensorFile::Find(std::string_view name) const {
+  const auto less = [&](std::uint32_t i, std::string_view text) { return tensors[i].name < text; };
+  const auto found = std::lower_bound(by_name.begin(), by_name.end(), name, less);
+  return found != by_name.end() && tensors[*found].name == name ? &tensors[*found] : nullptr;
+}
+
 TensorFile ReadHeader(const Source& source) {
-  if (IsNpy(source)) return ReadNpy(source);
   // A .safetensors file has no magic number: eight bytes of length, then a JSON object.
-  if (source.size() < 8) {
-    throw FormatError(Defect::kMagic, fmt::format("{} bytes are neither a .npy nor a .safetensors file", source.size()));
-  }
-  return ReadSafetensors(source);
+  return IsNpy(source) ? ReadNpy(source) : ReadSafetensors(source);
 }
 
 std::int64_t CheckedBytes(std::string_view tensor, const std::vector<std::int64_t>& shape, int bits) {

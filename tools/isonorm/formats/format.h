@@ -78,6 +78,9 @@ struct TensorFile {
   FileKind kind = FileKind::kNpy;
   std::vector<TensorInfo> tensors;              // in the order of their data
   std::map<std::string, std::string> metadata;  // __metadata__ of .safetensors
+  std::vector<std::uint32_t> by_name;           // the order of their names, which differ
+
+  const TensorInfo* Find(std::string_view name) const;  // null: there is none
 };
 
 // Reads the header, whichever of the two formats it is. Throws FormatError.

@@ -210,7 +210,7 @@ TensorFile ReadNpy(const Source& source) {
     Refuse(tensor.bytes > rest ? Defect::kTruncated : Defect::kSize,
            fmt::format("the array needs {} bytes and the file has {} after its header", tensor.bytes, rest));
   }
-  return {FileKind::kNpy, {std::move(tensor)}, {}};
+  return {FileKind::kNpy, {std::move(tensor)}, {}, {0}};
 }
 
 std::string NpyHeader(ElementType type, const std::vector<std::int64_t>& shape) {

@@ -5,19 +5,21 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
+
+#include "formats/foreign.h"
 
 namespace isonorm_cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The format allows 100 MB. A header of this size names 100,000 tensors, and what we keep of it has to fit in the memory
-// that `apply` promises to stay in.
-constexpr std::int64_t kMaxHeader = 8 << 20;
+constexpr std::int64_t kMaxHeader = 100'000'000;  // what the format allows
 
 struct TypeName {
   std::string_view name;
@@ -36,6 +38,61 @@ constexpr TypeName kTypes[] = {
     {"F6_E3M2", 6, ElementType::kOther}};
 
 [[noreturn]] void Refuse(Defect defect, const std::string& message) { throw FormatError(defect, message); }
+
+[[noreturn]] void Twice(std::string_view name) {
+  Refuse(Defect::kDuplicate, fmt::format("the .safetensors header holds the key \"{}\" twice", Printable(name)));
+}
+
+// The header's text, piece by piece: it may have 100 MB. Wide enough an iterator for the JSON parser, which reads it once.
+class HeaderText {
+ public:
+  HeaderText(const Source& source, std::int64_t bytes) : source_(source), bytes_(bytes) {}
+
+  class Iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = char;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const char*;
+    using reference = const char&;
+    Iterator(HeaderText* text, std::int64_t at) : text_(text), at_(at) {}
+    reference operator*() const { return text_->At(at_); }
+    Iterator& operator++() {
+      ++at_;
+      return *this;
+    }
+    bool operator==(const Iterator& other) const { return at_ == other.at_; }
+
+   private:
+    HeaderText* text_;
+    std::int64_t at_;
+  };
+  Iterator begin() { return {this, 0}; }
+  Iterator end() { return {this, bytes_}; }
+
+ private:
+  static constexpr std::int64_t kPiece = 1 << 16;
+
+  const char& At(std::int64_t at) {
+    if (at >= first_ + std::ssize(piece_)) Load(at);
+    return piece_[static_cast<std::size_t>(at - first_)];
+  }
+
+  void Load(std::int64_t at) {
+    first_ = at;
+    piece_.resize(static_cast<std::size_t>(std::min(kPiece, bytes_ - at)));
+    source_.Read(8 + at, std::as_writable_bytes(std::span(piece_)));
+    // The parser takes a NUL for the end of the text, and would leave the rest unread.
+    const std::size_t nul = piece_.find('\0');
+    if (nul != std::string::npos) {
+      Refuse(Defect::kHeader, fmt::format("the .safetensors header is not JSON at byte {}", at + static_cast<std::int64_t>(nul) + 1));
+    }
+  }
+
+  const Source& source_;
+  std::int64_t bytes_, first_ = 0;
+  std::string piece_;
+};
 
 // Reads the header as a stream of events, and so without a tree in memory, without recursion, and seeing every key: a tree
 // would silently keep one of two equal keys.
@@ -66,7 +123,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 
   bool key(std::string& name) override {
     if (place_ == Place::kTop) {
-      if (!names_.insert(name).second) Twice(name);
+      if (name == "__metadata__" && std::exchange(seen_metadata_, true)) Twice(name);
     } else if (place_ == Place::kMetadata) {
       if (file_.metadata.contains(name)) Twice(name);
     } else if (place_ == Place::kTensor) {
@@ -150,9 +207,6 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     Refuse(Defect::kHeader,
            fmt::format("the .safetensors header holds a value of the wrong kind near \"{}\"", Printable(key_)));
   }
-  [[noreturn]] static void Twice(std::string_view name) {
-    Refuse(Defect::kDuplicate, fmt::format("the .safetensors header holds the key \"{}\" twice", Printable(name)));
-  }
   [[noreturn]] void TooLarge() const {
     Refuse(Defect::kOverflow, fmt::format("a size or offset of {} does not fit in 64 bits", Name()));
   }
@@ -182,17 +236,35 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   TensorFile& file_;
   Place place_ = Place::kStart;
   std::string key_;
-  std::unordered_set<std::string> names_;
   TensorInfo tensor_;
   std::vector<std::int64_t> offsets_;
-  bool seen_type_ = false, seen_shape_ = false, seen_offsets_ = false;
+  bool seen_metadata_ = false, seen_type_ = false, seen_shape_ = false, seen_offsets_ = false;
 };
 
-// Offsets count from the end of the header; the tensors must fill [0, size) one after the other.
-void CheckLayout(std::vector<TensorInfo>& tensors, std::int64_t size) {
-  std::stable_sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
+[[noreturn]] void RefuseForeign(const Source& source, Defect defect, const std::string& otherwise) {
+  const std::string seems = WhatItSeems(source);
+  Refuse(defect, fmt::format("neither a .npy file nor a .safetensors file: {}", seems.empty() ? otherwise : "it " + seems));
+}
+
+// By place and by name; two of one name are refused.
+void Sort(TensorFile& file) {
+  std::vector<TensorInfo>& tensors = file.tensors;
+  const auto before = [](const TensorInfo& a, const TensorInfo& b) {
     return std::pair(a.offset, a.bytes) < std::pair(b.offset, b.bytes);
-  });
+  };
+  // Mostly they are in order already, and a sort of very many needs memory.
+  if (!std::is_sorted(tensors.begin(), tensors.end(), before)) std::stable_sort(tensors.begin(), tensors.end(), before);
+  file.by_name.resize(tensors.size());
+  std::iota(file.by_name.begin(), file.by_name.end(), 0u);
+  const auto name = [&](std::uint32_t i) -> std::string_view { return tensors[i].name; };
+  std::sort(file.by_name.begin(), file.by_name.end(), [&](auto a, auto b) { return name(a) < name(b); });
+  const auto twice =
+      std::adjacent_find(file.by_name.begin(), file.by_name.end(), [&](auto a, auto b) { return name(a) == name(b); });
+  if (twice != file.by_name.end()) Twice(name(*twice));
+}
+
+// Offsets count from the end of the header; the tensors must fill [0, size) one after the other.
+void CheckLayout(const std::vector<TensorInfo>& tensors, std::int64_t size) {
   std::int64_t end = 0;
   for (const TensorInfo& t : tensors) {
     if (t.bytes > size || t.offset > size - t.bytes) {
@@ -210,12 +282,11 @@ void CheckLayout(std::vector<TensorInfo>& tensors, std::int64_t size) {
   }
 }
 
-std::string Quoted(const std::string& name) {
-  if (name == "__metadata__") Refuse(Defect::kHeader, "a tensor cannot be called __metadata__ in a .safetensors file");
+std::string Quoted(const std::string& text) {
   try {
-    return Json(name).dump();
+    return Json(text).dump();
   } catch (const Json::type_error&) {
-    Refuse(Defect::kUtf8, fmt::format("the name {} is not UTF-8, which a .safetensors file needs", Printable(name)));
+    Refuse(Defect::kUtf8, fmt::format("the name {} is not UTF-8, which a .safetensors file needs", Printable(text)));
   }
 }
 
@@ -223,44 +294,54 @@ std::string Quoted(const std::string& name) {
 
 TensorFile ReadSafetensors(const Source& source) {
   std::array<std::byte, 8> word{};
+  if (source.size() < std::ssize(word)) {
+    RefuseForeign(source, Defect::kMagic, fmt::format("it has {} bytes", source.size()));
+  }
   source.Read(0, word);
   std::uint64_t length = 0;
   for (std::size_t i = word.size(); i-- > 0;) length = length * 256 + std::to_integer<std::uint64_t>(word[i]);
   if (length > static_cast<std::uint64_t>(source.size() - 8)) {
-    Refuse(Defect::kHeaderLength,
-           fmt::format("neither a .npy file nor a .safetensors file: a header of {} bytes does not fit in {}", length,
-                       source.size()));
+    RefuseForeign(source, Defect::kHeaderLength, fmt::format("a header of {} bytes does not fit in {}", length, source.size()));
   }
+  std::array<std::byte, 1> first{};
+  if (length > 0) source.Read(8, first);
+  if (first[0] != std::byte{'{'}) RefuseForeign(source, Defect::kMagic, "the header is no JSON object");
   if (length > static_cast<std::uint64_t>(kMaxHeader)) {
-    Refuse(Defect::kHeaderLength, fmt::format("the .safetensors header has {} bytes; at most {} are read", length, kMaxHeader));
+    Refuse(Defect::kHeaderLength,
+           fmt::format("the .safetensors header has {} bytes; the format allows {}", length, kMaxHeader));
   }
-  std::string text(static_cast<std::size_t>(length), '\0');
-  source.Read(8, std::as_writable_bytes(std::span(text)));
-  if (!text.starts_with('{'))
-    Refuse(Defect::kMagic, "neither a .npy file nor a .safetensors file: the header is no JSON object");
-
+  HeaderText text(source, static_cast<std::int64_t>(length));
   TensorFile file;
   file.kind = FileKind::kSafetensors;
   HeaderReader reader(file);
-  Json::sax_parse(text, &reader);
+  Json::sax_parse(text.begin(), text.end(), &reader);
+  Sort(file);
   CheckLayout(file.tensors, source.size() - 8 - static_cast<std::int64_t>(length));
   for (TensorInfo& t : file.tensors) t.offset += 8 + static_cast<std::int64_t>(length);
   return file;
 }
 
 std::string SafetensorsHeader(std::vector<TensorInfo>& tensors, const std::map<std::string, std::string>& metadata) {
-  // Piece by piece: a JSON object in memory would search all keys for each new one.
-  std::string text = "{";
-  if (!metadata.empty()) text += fmt::format("\"__metadata__\":{},", Json(metadata).dump());
-  std::vector<int> bits;
+  // Piece by piece: a JSON object in memory would need more of it, and search all keys for each new one.
+  std::string text(8, '\0');  // the place of the length
+  const auto out = std::back_inserter(text);
+  text += '{';
+  const char* separator = "\"__metadata__\":{";
+  for (const auto& [key, value] : metadata) {
+    fmt::format_to(out, "{}{}:{}", separator, Quoted(key), Quoted(value));
+    separator = ",";
+  }
+  if (!metadata.empty()) text += "},";
+  std::vector<std::uint8_t> bits;
   bits.reserve(tensors.size());
   for (TensorInfo& t : tensors) {
+    if (t.name == "__metadata__") Refuse(Defect::kHeader, "a tensor cannot be called __metadata__ in a .safetensors file");
     const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeName& known) {
       return t.type == ElementType::kOther ? known.name == t.type_name : known.type == t.type;
     });
     if (type == std::end(kTypes)) Refuse(Defect::kType, fmt::format("the format has no type {}", Printable(t.type_name)));
     t.type_name = type->name;
-    bits.push_back(type->bits);
+    bits.push_back(static_cast<std::uint8_t>(type->bits));
   }
   // The widest types first, as the format's own library writes them: then every value is aligned to its size.
   std::int64_t offset = 0;
@@ -268,8 +349,8 @@ std::string SafetensorsHeader(std::vector<TensorInfo>& tensors, const std::map<s
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       if (bits[i] != width) continue;
       TensorInfo& t = tensors[i];
-      text += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},", Quoted(t.name), t.type_name,
-                          fmt::join(t.shape, ","), offset, offset + t.bytes);
+      fmt::format_to(out, "{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},", Quoted(t.name), t.type_name,
+                     fmt::join(t.shape, ","), offset, offset + t.bytes);
       t.offset = offset;
       offset += t.bytes;
     }
@@ -277,11 +358,13 @@ std::string SafetensorsHeader(std::vector<TensorInfo>& tensors, const std::map<s
   if (text.back() == ',') text.pop_back();
   text += '}';
   text.append((8 - text.size() % 8) % 8, ' ');  // the data starts aligned to its largest type
-  std::string result(8, '\0');
-  for (std::size_t i = 0; i < 8; ++i) result[i] = static_cast<char>(text.size() >> (8 * i) & 0xff);
-  result += text;
-  for (TensorInfo& t : tensors) t.offset += static_cast<std::int64_t>(result.size());
-  return result;
+  const std::size_t length = text.size() - 8;
+  if (length > static_cast<std::size_t>(kMaxHeader)) {
+    Refuse(Defect::kHeaderLength, fmt::format("the header would have {} bytes; the format allows {}", length, kMaxHeader));
+  }
+  for (std::size_t i = 0; i < 8; ++i) text[i] = static_cast<char>(length >> (8 * i) & 0xff);
+  for (TensorInfo& t : tensors) t.offset += static_cast<std::int64_t>(text.size());
+  return text;
 }
 
 }  // namespace isonorm_cli

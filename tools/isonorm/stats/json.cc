@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
 
-#include <map>
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -39,10 +41,11 @@ Json NormsJson(const TensorReport& r) {
 
 Json TensorJson(const TensorReport& r) {
   const StatsTensor& t = *r.tensor;
+  const Layer layer = LayerOf(t.x.info->name);
   Json json = {{"name", t.x.info->name},
                {"file", t.file},
-               {"layer", t.layer ? Json(*t.layer) : Json(nullptr)},
-               {"series", t.series},
+               {"layer", layer.number ? Json(*layer.number) : Json(nullptr)},
+               {"series", layer.series},
                {"shape", t.x.info->shape},
                {"dtype", DtypeName(t.x.type())},
                {"rows", t.rows},
@@ -67,61 +70,78 @@ Json TensorJson(const TensorReport& r) {
                {"channels", ChannelsJson(r)},
                {"norms", NormsJson(r)},
                {"remarks", Remarks(r)}};
-  if (r.detailed) {
+  if (const ChartData* const c = r.charts.get()) {
     Json profile = Json::array();
-    for (const double factor : r.profile) profile.push_back(FourDigits(factor));
+    for (const double factor : c->profile) profile.push_back(FourDigits(factor));
     json["profile"] = profile;
     json["histogram"] = {
-        {"first_half_octave", r.first_bin}, {"before", r.before}, {"rms_norm", r.rms_norm}, {"layer_norm", r.layer_norm}};
+        {"first_half_octave", c->first_bin}, {"before", c->before}, {"rms_norm", c->rms_norm}, {"layer_norm", c->layer_norm}};
   }
   return json;
 }
 
-// The tensors that several files have by the same name, on the scale that no width changes.
-Json SameNames(const std::vector<TensorReport>& reports) {
-  std::map<std::string_view, std::vector<const TensorReport*>> by_name;
-  std::vector<std::string_view> order;
-  for (const TensorReport& r : reports) {
-    auto& same = by_name[r.tensor->x.info->name];
-    if (same.empty()) order.push_back(r.tensor->x.info->name);
-    same.push_back(&r);
+// The tensors that several files have by the same name: the index of each, one name after the other.
+std::vector<std::vector<std::uint32_t>> SameNames(const std::vector<TensorReport>& reports) {
+  const auto name = [&](std::uint32_t i) -> const std::string& { return reports[i].tensor->x.info->name; };
+  std::vector<std::uint32_t> order(reports.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    const int compared = name(a).compare(name(b));
+    return compared != 0 ? compared < 0 : a < b;
+  });
+  std::vector<std::vector<std::uint32_t>> same;
+  for (auto begin = order.begin(); begin != order.end();) {
+    const auto end = std::find_if(begin, order.end(), [&](std::uint32_t i) { return name(i) != name(*begin); });
+    if (end - begin > 1) same.emplace_back(begin, end);
+    begin = end;
   }
-  Json result = Json::array();
-  for (const std::string_view name : order) {
-    const auto& same = by_name[name];
-    if (same.size() < 2) continue;
-    Json entries = Json::array();
-    for (const TensorReport* r : same) {
-      entries.push_back({{"file", r->tensor->file},
-                         {"cols", r->tensor->cols},
-                         {"rms", r->rms},
-                         {"rms_over_first", r->rms / same.front()->rms}});
-    }
-    result.push_back({{"name", name}, {"entries", entries}});
+  std::sort(same.begin(), same.end());  // in the order of the reports
+  return same;
+}
+
+// On the scale that no width changes.
+Json SameNameJson(const std::vector<TensorReport>& reports, const std::vector<std::uint32_t>& same) {
+  Json entries = Json::array();
+  for (const std::uint32_t i : same) {
+    const TensorReport& r = reports[i];
+    entries.push_back({{"file", r.tensor->file},
+                       {"cols", r.tensor->cols},
+                       {"rms", r.rms},
+                       {"rms_over_first", r.rms / reports[same.front()].rms}});
   }
-  return result;
+  return {{"name", reports[same.front()].tensor->x.info->name}, {"entries", entries}};
 }
 
 }  // namespace
 
-nlohmann::ordered_json StatsJson(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options) {
-  Json files = Json::array();
-  const std::vector<FileSummary> summaries = SummariseFiles(plan, reports);
-  for (const FileSummary& f : summaries) {
-    files.push_back({{"path", f.path},
-                     {"tensors", f.tensors},
-                     {"values", f.values},
-                     {"rms", f.rms},
-                     {"rms_over_first", f.rms / summaries.front().rms}});
-  }
-  Json tensors = Json::array();
-  for (const TensorReport& r : reports) tensors.push_back(TensorJson(r));
-  return {{"version", isonorm::version()},
-          {"eps", options.eps},
-          {"outlier_factor", options.outlier},
-          {"files", files},
-          {"same_names", plan.files.size() > 1 ? SameNames(reports) : Json::array()},
-          {"tensors", tensors}};
+void WriteStatsJson(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options,
+                    std::string (*dump)(const Json&), const Sink& write) {
+  const auto array = [&](const char* key, const auto& items, const auto& to_json) {
+    write(fmt::format(",\n  \"{}\": [", key));
+    const char* separator = "\n    ";
+    for (const auto& item : items) {
+      write(std::exchange(separator, ",\n    "));
+      write(dump(to_json(item)));
+    }
+    write("]");
+  };
+  write(fmt::format("{{\n  \"version\": {},\n  \"eps\": {},\n  \"outlier_factor\": {}", dump(isonorm::version()),
+                    dump(options.eps), dump(options.outlier)));
+  const std::vector<FileSummary> files = SummariseFiles(plan, reports);
+  array("files", files, [&](const FileSummary& f) -> Json {
+    return {{"path", f.path},
+            {"tensors", f.tensors},
+            {"values", f.values},
+            {"rms", f.rms},
+            {"rms_over_first", f.rms / files.front().rms}};
+  });
+  array("same_names", files.size() > 1 ? SameNames(reports) : std::vector<std::vector<std::uint32_t>>{},
+        [&](const std::vector<std::uint32_t>& same) { return SameNameJson(reports, same); });
+  array("tensors", reports, TensorJson);
+  array("left_out", plan.left_out, [](const StatsTensor& t) -> Json {
+    return {{"name", t.x.info->name}, {"file", t.file}, {"shape", t.x.info->shape}, {"type", t.x.info->type_name}};
+  });
+  write("\n}");
 }
 
 }  // namespace isonorm_cli

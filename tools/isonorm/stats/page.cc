@@ -1,5 +1,5 @@
 // The result of `stats` as one HTML page: a template with the names, the table and the JSON put in. Charts are drawn by the
-// page's own script. Names come from files and are hostile until escaped: as HTML by Escaped(), as JSON by ScriptJson(); the
+// page's own script. Names come from files and are hostile until escaped: as HTML by Escaped(), as JSON by ScriptText(); the
 // script itself makes text nodes only, and the page's policy lets no other script run.
 #include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
@@ -8,6 +8,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <utility>
 
 #include "report/shipped.h"
 #include "stats/stats.h"
@@ -36,7 +37,7 @@ std::string Escaped(const std::string& text) {
 }
 
 // Within a script element nothing may look like the end of it, or like a comment. In JSON these stand in strings only.
-std::string ScriptJson(const Json& json) {
+std::string ScriptText(const Json& json) {
   std::string out;
   for (const char c : json.dump(-1, ' ', true, Json::error_handler_t::replace)) {
     if (c == '<' || c == '>' || c == '&') {
@@ -106,11 +107,12 @@ std::string HeadHtml() {
   return html;
 }
 
-std::string RowsHtml(const StatsPlan& plan, const std::vector<TensorReport>& reports) {
+void WriteRows(const StatsPlan& plan, const std::vector<TensorReport>& reports, const Sink& write) {
   std::string html;
   const auto out = std::back_inserter(html);
   std::size_t file = plan.files.size();
   for (const TensorReport& r : reports) {
+    html.clear();
     if (plan.files.size() > 1 && r.tensor->file != file) {
       file = r.tensor->file;
       fmt::format_to(out, "<tr><td class=\"file\" colspan=\"{}\">{}</td></tr>\n", Columns().size() + 1,
@@ -126,47 +128,49 @@ std::string RowsHtml(const StatsPlan& plan, const std::vector<TensorReport>& rep
       fmt::format_to(out, "<td data-label=\"{}\">{}</td>", Escaped(c.label), Escaped(c.text(r)));
     }
     html += "</tr>\n";
+    write(html);
   }
-  return html;
 }
 
 // Replaces @WORD@ once, in the template alone: what is put in is not looked at again.
-std::string Fill(std::string_view page, const std::map<std::string_view, std::string>& values) {
-  std::string out;
+void Fill(std::string_view page, const std::map<std::string_view, std::function<void()>>& values, const Sink& write) {
   while (!page.empty()) {
     const std::size_t at = page.find('@');
-    out += page.substr(0, at);
+    write(page.substr(0, at));
     if (at == std::string_view::npos) break;
     const std::size_t end = page.find('@', at + 1);
     const auto value = end == std::string_view::npos ? values.end() : values.find(page.substr(at + 1, end - at - 1));
     if (value == values.end()) {
-      out += '@';
+      write("@");
       page.remove_prefix(at + 1);
     } else {
-      out += value->second;
+      value->second();
       page.remove_prefix(end + 1);
     }
   }
-  return out;
 }
 
 }  // namespace
 
-std::string StatsPage(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options) {
+void WriteStatsPage(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options,
+                    const Sink& write) {
   const ReportParts parts = ShippedReport();
   const std::vector<FileSummary> files = SummariseFiles(plan, reports);
   std::string title = "isonorm stats: " + Escaped(FileName(files[0].path));
   if (files.size() > 1) title += fmt::format(" and {} more", files.size() - 1);
-  return Fill(parts.html, {{"TITLE", title},
-                           {"CSS", std::string(parts.css)},
-                           {"FILES", FilesHtml(files)},
-                           {"HEAD", HeadHtml()},
-                           {"ROWS", RowsHtml(plan, reports)},
-                           {"OUTLIER", fmt::format("{:g}", options.outlier)},
-                           {"EPS", fmt::format("{:g}", options.eps)},
-                           {"VERSION", isonorm::version()},
-                           {"DATA", ScriptJson(StatsJson(plan, reports, options))},
-                           {"SCRIPT", fmt::format("{}{}", parts.charts, parts.script)}});
+  const auto text = [&](std::string value) { return [&write, value = std::move(value)] { write(value); }; };
+  Fill(parts.html,
+       {{"TITLE", text(title)},
+        {"CSS", text(std::string(parts.css))},
+        {"FILES", text(FilesHtml(files))},
+        {"HEAD", text(HeadHtml())},
+        {"ROWS", [&] { WriteRows(plan, reports, write); }},
+        {"OUTLIER", text(fmt::format("{:g}", options.outlier))},
+        {"EPS", text(fmt::format("{:g}", options.eps))},
+        {"VERSION", text(isonorm::version())},
+        {"DATA", [&] { WriteStatsJson(plan, reports, options, ScriptText, write); }},
+        {"SCRIPT", text(fmt::format("{}{}", parts.charts, parts.script))}},
+       write);
 }
 
 }  // namespace isonorm_cli

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <span>
 
+#include "interrupt.h"
 #include "progress.h"
 #include "stats/stats.h"
 #include "stats/tensor.h"
@@ -80,7 +81,7 @@ class Runner {
     if (t.rows == 0 || t.cols == 0) {
       TensorReport empty;
       empty.tensor = &t;
-      empty.detailed = detailed;
+      if (detailed) empty.charts = std::make_unique<ChartData>();
       return empty;
     }
     TensorScan scan(t, options_, executor_);
@@ -88,7 +89,7 @@ class Runner {
     const std::int64_t x_row = t.cols * ElementBytes(t), y_row = t.cols * isonorm::size_of(CompareType(type));
     const std::int64_t step = std::clamp<std::int64_t>(kChunkBytes / (x_row + 2 * y_row), 1, std::min(kMaxRows, t.rows));
     for (std::int64_t row = 0; row < t.rows; row += step) {
-      if (Interrupted()) throw Failure(kInterrupted, "interrupted");
+      StopIfInterrupted();
       const std::int64_t rows = std::min(step, t.rows - row);
       const std::span<std::byte> x = Grown(x_, rows * x_row), y = Grown(y_, rows * y_row), z = Grown(z_, rows * y_row);
       try {

@@ -12,20 +12,38 @@
 namespace isonorm_cli {
 namespace {
 
+// Into the file in pieces that are worth a call to the system.
+void WritePage(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options, OutputFile& page) {
+  constexpr std::size_t kPiece = 1 << 18;
+  std::string buffer;
+  std::int64_t offset = 0;
+  const auto flush = [&] {
+    page.Write(offset, std::as_bytes(std::span(buffer)));
+    offset += std::ssize(buffer);
+    buffer.clear();
+  };
+  WriteStatsPage(plan, reports, options, [&](std::string_view text) {
+    buffer += text;
+    if (buffer.size() >= kPiece) flush();
+  });
+  flush();
+}
+
 void Stats(const StatsOptions& options, const Context& context) {
   const StatsPlan plan = PlanStats(options);
   std::optional<OutputFile> page;  // an existing one is refused before the work
   if (!options.html.empty()) page.emplace(options.html, options.force);
   const std::vector<TensorReport> reports = RunStats(plan, options, context);
   if (page) {
-    const std::string html = StatsPage(plan, reports, options);
-    page->Write(0, std::as_bytes(std::span(html)));
+    WritePage(plan, reports, options, *page);
     page->Commit();
   }
   if (context.json) {
     using Json = nlohmann::ordered_json;
     // A path need not be UTF-8.
-    fmt::print("{}\n", StatsJson(plan, reports, options).dump(2, ' ', false, Json::error_handler_t::replace));
+    const auto dump = [](const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); };
+    WriteStatsJson(plan, reports, options, dump, [](std::string_view text) { fmt::print("{}", text); });
+    fmt::print("\n");
     return;
   }
   PrintStats(plan, reports, options);

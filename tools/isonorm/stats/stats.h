@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -32,13 +33,18 @@ struct StatsTensor {
   Stored x;
   std::size_t file = 0;
   std::int64_t rows = 0, cols = 0;
-  std::string series;                      // the name, with * for the number of the layer
-  std::optional<std::int64_t> layer = {};  // that number
 };
+
+struct Layer {
+  std::string series;                      // the name, with * for the number of the layer
+  std::optional<std::int64_t> number = {};  // that number
+};
+Layer LayerOf(const std::string& name);
 
 struct StatsPlan {
   std::vector<std::unique_ptr<const OpenFile>> files;
   std::vector<StatsTensor> tensors;  // file by file, in natural order of their names
+  std::vector<StatsTensor> left_out;  // nobody chose by name, and these hold no floating-point values
 };
 
 // Throws Failure. Reads headers only.
@@ -58,6 +64,14 @@ struct Channel {
   double factor = kNone;  // times the median channel
 };
 
+// For the charts.
+struct ChartData {
+  std::int64_t first_bin = 0;  // value 2^(first_bin / 2) and more, in steps of half a power of two
+  std::vector<std::int64_t> before, rms_norm, layer_norm;
+  std::vector<double> profile;  // channel factors, the largest of each of at most kProfile slices
+};
+
+// There may be very many: a header of 100 MB names a million tensors.
 struct TensorReport {
   const StatsTensor* tensor = nullptr;
   // Values. Everything below but the counts is about the finite ones.
@@ -79,11 +93,7 @@ struct TensorReport {
   std::int64_t compared = 0, constant = 0;
   double rms_norm_mean = kNone, rms_norm_std = kNone, layer_norm_mean = kNone, layer_norm_std = kNone, cosine_mean = kNone;
   AtRow cosine_min;
-  // For the charts; left out after kDetailedTensors tensors.
-  bool detailed = false;
-  std::int64_t first_bin = 0;  // value 2^(first_bin / 2) and more, in steps of half a power of two
-  std::vector<std::int64_t> before, rms_norm, layer_norm;
-  std::vector<double> profile;  // channel factors, the largest of each of at most kProfile slices
+  std::unique_ptr<ChartData> charts;  // null after kDetailedTensors tensors
 };
 
 inline constexpr std::size_t kNamedChannels = 8;
@@ -101,7 +111,12 @@ struct FileSummary {
 };
 std::vector<FileSummary> SummariseFiles(const StatsPlan& plan, const std::vector<TensorReport>& reports);
 
-nlohmann::ordered_json StatsJson(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options);
+// Takes the text of a result piece by piece: the whole would take many times the memory of the reports.
+using Sink = std::function<void(std::string_view)>;
+
+// `dump` makes text of a part.
+void WriteStatsJson(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options,
+                    std::string (*dump)(const nlohmann::ordered_json&), const Sink& write);
 void PrintStats(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options);
 
 // The words that table and page have for what is wrong with a tensor, "" if nothing is.
@@ -109,7 +124,7 @@ std::string Remarks(const TensorReport& report);
 // A number with four digits, and a dash for none.
 std::string NumberText(double value);
 
-// The whole page.
-std::string StatsPage(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options);
+void WriteStatsPage(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options,
+                    const Sink& write);
 
 }  // namespace isonorm_cli

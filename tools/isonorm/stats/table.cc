@@ -76,6 +76,9 @@ void PrintStats(const StatsPlan& plan, const std::vector<TensorReport>& reports,
     const std::string remarks = Remarks(r);
     if (!remarks.empty()) fmt::print("  ! {}\n", remarks);
   }
+  FirstFew left_out;
+  for (const StatsTensor& t : plan.left_out) left_out.Add(*t.x.info, fmt::format("is of type {}", t.x.info->type_name));
+  if (!left_out.empty()) fmt::print("left out: {}\n", left_out.text());
   if (plan.files.size() > 1) PrintFiles(plan, reports);
   fmt::print(
       "\ndrift: mean / RMS of a row, root mean square over the rows. min cosine: between RMSNorm and LayerNorm of the same "

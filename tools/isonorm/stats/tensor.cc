@@ -53,9 +53,9 @@ TensorReport TensorScan::Finish(bool detailed) {
     r.layer_norm_std = std::sqrt(std::max(zz_ / n - r.layer_norm_mean * r.layer_norm_mean, 0.0));
   }
   if (cosines_ > 0) r.cosine_mean = cosine_sum_ / static_cast<double>(cosines_);
-  FinishChannels(detailed);
+  if (detailed) r.charts = std::make_unique<ChartData>();
+  FinishChannels();
   if (detailed) FinishBins();
-  r.detailed = detailed;
   return std::move(report_);
 }
 
@@ -154,7 +154,7 @@ void TensorScan::AddRow(std::int64_t index, const RowFacts& row) {
   }
 }
 
-void TensorScan::FinishChannels(bool detailed) {
+void TensorScan::FinishChannels() {
   std::vector<double>& rms = squares_;
   for (std::size_t c = 0; c < rms.size(); ++c) {
     const std::int64_t count = tensor_.rows - (missing_.empty() ? 0 : missing_[c]);
@@ -182,11 +182,12 @@ void TensorScan::FinishChannels(bool detailed) {
     worst.insert(std::upper_bound(worst.begin(), worst.end(), channel, worse), channel);
     if (worst.size() > kNamedChannels) worst.pop_back();
   }
-  if (!detailed) return;
+  worst.shrink_to_fit();
+  if (!report_.charts) return;
   const std::int64_t slices = std::min(tensor_.cols, kProfile);
   for (std::int64_t s = 0; s < slices; ++s) {
     const auto begin = rms.begin() + tensor_.cols * s / slices, end = rms.begin() + tensor_.cols * (s + 1) / slices;
-    report_.profile.push_back(*std::max_element(begin, end) / median);
+    report_.charts->profile.push_back(*std::max_element(begin, end) / median);
   }
 }
 
@@ -203,10 +204,11 @@ void TensorScan::FinishBins() {
     const std::span<const std::int64_t> part = std::span(bins).subspan(begin, end - begin);
     return std::vector<std::int64_t>(part.begin(), part.end());
   };
-  report_.first_bin = static_cast<std::int64_t>(begin) + kFirstBin;
-  report_.before = cut(counts_.before);
-  report_.rms_norm = cut(counts_.rms_norm);
-  report_.layer_norm = cut(counts_.layer_norm);
+  ChartData& charts = *report_.charts;
+  charts.first_bin = static_cast<std::int64_t>(begin) + kFirstBin;
+  charts.before = cut(counts_.before);
+  charts.rms_norm = cut(counts_.rms_norm);
+  charts.layer_norm = cut(counts_.layer_norm);
 }
 
 }  // namespace isonorm_cli

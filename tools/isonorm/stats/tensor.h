@@ -69,7 +69,7 @@ class TensorScan {
   void AddRow(std::int64_t index, const RowFacts& row);
 
   // Turns the sums into the RMS of each channel, relative to the median of those that are not all zero.
-  void FinishChannels(bool detailed);
+  void FinishChannels();
 
   // Keeps the bins between the first and the last that holds anything.
   void FinishBins();
