@@ -154,9 +154,10 @@ TEST_F(Atomic, WorksWithoutFilesThatHaveNoName) {
 }
 
 TEST_F(Atomic, ASignalThatIsIgnoredStaysSo) {  // as nohup has it
-  const Outcome run = Program({"sh", "-c", "trap '' HUP; \"$0\" apply \"$1\" -o \"$2\" --contract torch --eps 1 & kill -HUP $!; wait $!",
-                               ISONORM_CLI_PATH, folder_ / "in.npy", folder_ / "out.npy"})
-                          .Wait();
+  const Outcome run =
+      Program({"sh", "-c", "trap '' HUP; \"$0\" apply \"$1\" -o \"$2\" --contract torch --eps 1 & kill -HUP $!; wait $!",
+               ISONORM_CLI_PATH, folder_ / "in.npy", folder_ / "out.npy"})
+          .Wait();
   EXPECT_EQ(run.exit_code, 0) << run.err;
 }
 

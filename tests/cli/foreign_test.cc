@@ -38,16 +38,16 @@ TEST(Foreign, IsNamedWithWhatToDo) {
       {Zip("model/version"), "PyTorch checkpoint", "safetensors.torch.save_file"},
       {Zip("word/document.xml"), "zip archive", "unpack"},
       {"PK\x05\x06"s + std::string(18, '\0'), "empty zip archive", ""},
-      {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03."s, "PyTorch checkpoint of the format before 1.6",
-       "safetensors.torch.save_file"},
+      {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03."s,
+       "PyTorch checkpoint of the format before version 1.6", "safetensors.torch.save_file"},
       {"\x80\x04\x95\x10\0\0\0\0\0\0\0}\x94."s, "Python pickle", "torch.save"},
       {"GGUF\x03\0\0\0\x10\0\0\0\0\0\0\0"s, "GGUF", ".safetensors files that it was made from"},
       {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", "Git LFS pointer", "git lfs pull"},
       {"\n<!DOCTYPE html>\n<html><head><title>Sign in</title>", "HTML page", "login"},
       {"<html><body>Not found</body></html>", "HTML page", "login"},
       {"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>", "XML", "refuses"},
-      {"{\"metadata\": {\"total_size\": 1}, \"weight_map\": {\"a\": \"model-00001-of-00002.safetensors\"}}", "index of a checkpoint",
-       "one of the .safetensors files"},
+      {"{\"metadata\": {\"total_size\": 1}, \"weight_map\": {\"a\": \"model-00001-of-00002.safetensors\"}}",
+       "index of a checkpoint", "one of the .safetensors files"},
       {"{\"architectures\": [\"LlamaForCausalLM\"], \"rms_norm_eps\": 1e-06}", "JSON", "another file"},
       {"\x1f\x8b\x08\0\0\0\0\0\0\x03 and more"s, "gzip", "unpack"},
       {"\x28\xb5\x2f\xfd and more of it", "zstd", "unpack"},
@@ -56,7 +56,9 @@ TEST(Foreign, IsNamedWithWhatToDo) {
       {"just some words in a file", "is text", ""},
       {std::string(4096, '\0') + "x", "begins with 4096 zeros", "downloaded to its end"},
       {"\x80\x01\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\""s, "ends inside its header", "downloaded to its end"},
-      {"\x7f" "ELF\x02\x01\x01\0\0\0\0\0"s, "does not fit in 12", ""},
+      {"\x7f"
+       "ELF\x02\x01\x01\0\0\0\0\0"s,
+       "does not fit in 12", ""},
   };
   for (const auto& c : cases) {
     const std::string words = Refusal(c.bytes);

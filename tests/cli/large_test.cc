@@ -104,9 +104,9 @@ TEST(Large, MemoryIsBoundedByTheHeader) {
   EXPECT_GT(header, 30'000'000);
   const Outcome stats = RunCli({"stats", folder / "in.safetensors", "--json"}, {.stdout_path = "/dev/null"});
   ASSERT_EQ(stats.exit_code, 0) << stats.err;
-  const Outcome apply = RunCli({"apply", folder / "in.safetensors", "-o", folder / "out.safetensors", "--contract", "torch",
-                                "--eps", "1e-6", "--json"},
-                               {.stdout_path = "/dev/null"});
+  const Outcome apply = RunCli(
+      {"apply", folder / "in.safetensors", "-o", folder / "out.safetensors", "--contract", "torch", "--eps", "1e-6", "--json"},
+      {.stdout_path = "/dev/null"});
   ASSERT_EQ(apply.exit_code, 0) << apply.err;
   for (const Outcome& run : {stats, apply}) {
     EXPECT_LE(run.max_resident, kMemoryPerHeaderByte * header);

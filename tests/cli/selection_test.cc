@@ -92,8 +92,8 @@ TEST_F(Selection, WhatIsLeftOutIsNamed) {
 }
 
 TEST_F(Selection, WhyThereIsNothingToNormalise) {
-  std::string header = "{" + Entry("w", "F32", "[2]", 0, 8) + "," + Entry("none", "F32", "[3,0]", 8, 8) + "," +
-                       Entry("one", "F32", "[]", 8, 12);
+  std::string header =
+      "{" + Entry("w", "F32", "[2]", 0, 8) + "," + Entry("none", "F32", "[3,0]", 8, 8) + "," + Entry("one", "F32", "[]", 8, 12);
   std::int64_t end = 12;
   for (int i = 0; i < 6; ++i) {
     header += "," + Entry("q" + std::to_string(i), "F8_E4M3", "[1]", end, end + 1);
@@ -116,11 +116,12 @@ TEST_F(Selection, AnExactNameWinsOverThePattern) {
     EXPECT_EQ(run.exit_code, 0) << run.err;
     return run.exit_code == 0 ? Normalised(run) : Names{};
   };
-  WriteAll(folder_ / "in.safetensors",
-           SafetensorsFile("{" + Entry("layers0.x", "F32", "[2]", 0, 8) + "," + Entry("layers[0].x", "F32", "[2]", 8, 16) + "," +
-                               Entry("layers[1].x", "F32", "[2]", 16, 24) + "," + Entry("a*", "F32", "[1]", 24, 28) + "," +
-                               Entry("ab", "F32", "[1]", 28, 32) + "," + Entry("nul\\u0000tail", "F32", "[1]", 32, 36) + "}",
-                           Bytes(Values(9, 1))));
+  WriteAll(
+      folder_ / "in.safetensors",
+      SafetensorsFile("{" + Entry("layers0.x", "F32", "[2]", 0, 8) + "," + Entry("layers[0].x", "F32", "[2]", 8, 16) + "," +
+                          Entry("layers[1].x", "F32", "[2]", 16, 24) + "," + Entry("a*", "F32", "[1]", 24, 28) + "," +
+                          Entry("ab", "F32", "[1]", 28, 32) + "," + Entry("nul\\u0000tail", "F32", "[1]", 32, 36) + "}",
+                      Bytes(Values(9, 1))));
   EXPECT_EQ(choose("layers[0].x"), Names{"layers[0].x"});
   EXPECT_EQ(choose("layers[0-9].x"), Names{"layers0.x"});
   EXPECT_EQ(choose("layers[[]*"), (Names{"layers[0].x", "layers[1].x"}));
@@ -148,14 +149,16 @@ TEST_F(Selection, Errors) {
       {{"--tensor", "p.a.input", "--weight", "{prefix}.gamma"}, 3, "holds no tensor p.a.gamma, which --weight asks for"},
       {{"--tensor", "p.a.input", "--weight", "steps"}, 3, "a weight is one of F32"},
       {{"--tensor", "p.a.input", "--weight", "{prefx}.weight"}, 2, "only {name} and {prefix}"},
-      {{"--tensor", "p.a.input", "--weight", "p.b.input"}, 5, "p.a.input: "},
+      {{"--tensor", "p.a.input", "--weight", "p.a.input"}, 5, "p.a.input: "},
       {{"--tensor", "p.a.input", "--weight-file", folder_ / "in.safetensors"}, 3, "holds 6 tensors; --weight says which"},
       {{"--tensor", "p.a.input", "--gate", "p.b.input", "--gate-place", "after"}, 3, "another shape"},
       {{"--tensor", "p.a.input", "--window", "5"}, 5, "WINDOW"},
       {{"--tensor", "p.a.input", "--groups", "3"}, 5, "GROUPS"},
       {{"--tensor", "p.a.input", "--out-dtype", "f64"}, 5, "DTYPE"},
       {{"--tensor", "p.a.input", "--target", "NO_SUCH"}, 2, "--target is 'NO_SUCH', which this machine does not have; it has "},
-      {{"--tensor", "p.a.input", "--target", "Reference"}, 2, "--target is 'Reference', which this machine does not have: reference is meant"},
+      {{"--tensor", "p.a.input", "--target", "Reference"},
+       2,
+       "--target is 'Reference', which this machine does not have: reference is meant"},
   };
   for (const auto& c : cases) {
     const Outcome run = Apply(c.more);

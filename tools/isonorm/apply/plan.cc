@@ -194,8 +194,12 @@ void MakeHeader(Plan& plan, const std::map<std::string, std::string>& metadata, 
 
 Plan MakePlan(const ApplyOptions& options) {
   KindByEnding(options.output);  // refuses other endings before anything is read
-  Plan plan = {
-      .contract = MakeContract(options), .quantization = MakeQuantization(options), .files = {}, .jobs = {}, .left_out = {}, .out_header = {}};
+  Plan plan = {.contract = MakeContract(options),
+               .quantization = MakeQuantization(options),
+               .files = {},
+               .jobs = {},
+               .left_out = {},
+               .out_header = {}};
   plan.files.push_back(std::make_unique<const OpenFile>(options.input));
   const OpenFile& input = *plan.files.back();
   const Companion weight("weight", "weight", options.weight, options.weight_file, input, plan.files);

@@ -31,9 +31,9 @@ struct Plan {
   isonorm_contract contract;
   std::optional<isonorm_quantization> quantization;
   std::vector<std::unique_ptr<const OpenFile>> files;
-  std::vector<Job> jobs;   // in the order of their data in the input
+  std::vector<Job> jobs;                    // in the order of their data in the input
   std::vector<const TensorInfo*> left_out;  // nobody chose by name, and these cannot be normalised
-  std::string out_header;  // the jobs say where their data lie behind it
+  std::string out_header;                   // the jobs say where their data lie behind it
 
   bool computes_scales() const { return quantization && quantization->scale_kind != ISONORM_SCALE_STATIC; }
   isonorm::dtype scale_type() const {

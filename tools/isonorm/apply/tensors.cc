@@ -71,9 +71,7 @@ void FirstFew::Add(const TensorInfo& t, const std::string& what) {
   text_ += fmt::format("{}{} {}", text_.empty() ? "" : ", ", Printable(t.name), what);
 }
 
-std::string FirstFew::text() const {
-  return count_ > kNamed ? fmt::format("{}, and {} more", text_, count_ - kNamed) : text_;
-}
+std::string FirstFew::text() const { return count_ > kNamed ? fmt::format("{}, and {} more", text_, count_ - kNamed) : text_; }
 
 std::string Expand(const std::string& pattern, const std::string& name) {
   const std::size_t dot = name.rfind('.');

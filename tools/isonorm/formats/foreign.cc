@@ -22,7 +22,8 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"GGUF"sv, "is a GGUF file", "take the .safetensors files that it was made from, or extract tensors with the Python package gguf"},
+    {"GGUF"sv, "is a GGUF file",
+     "take the .safetensors files that it was made from, or extract tensors with the Python package gguf"},
     {"\x1f\x8b"sv, "is compressed by gzip", kUnpack},
     {"\x28\xb5\x2f\xfd"sv, "is compressed by zstd", kUnpack},
     {"\xfd\x37zXZ\0"sv, "is compressed by xz", kUnpack},
@@ -45,13 +46,15 @@ std::string Zip(std::string_view start) {
   constexpr std::size_t kNameLength = 26, kName = 30;
   std::string_view name;
   if (start.size() > kName) {
-    name = start.substr(kName, static_cast<unsigned char>(start[kNameLength]) + 256u * static_cast<unsigned char>(start[kNameLength + 1]));
+    name = start.substr(
+        kName, static_cast<unsigned char>(start[kNameLength]) + 256u * static_cast<unsigned char>(start[kNameLength + 1]));
   }
   if (name.ends_with(".npy")) {
     return "is a NumPy .npz archive; load it with numpy.load and save each array with numpy.save, or all with "
            "safetensors.numpy.save_file";
   }
-  if (name.ends_with(".pkl") || Contains(start, "data.pkl") || name.ends_with("/version") || name.ends_with(".format_version")) {
+  if (name.ends_with(".pkl") || Contains(start, "data.pkl") || name.ends_with("/version") ||
+      name.ends_with(".format_version")) {
     return fmt::format("is a PyTorch checkpoint (a zip archive with a pickle); {}", kTorch);
   }
   return fmt::format("is a zip archive; {}", kUnpack);

@@ -85,7 +85,8 @@ class HeaderText {
     // The parser takes a NUL for the end of the text, and would leave the rest unread.
     const std::size_t nul = piece_.find('\0');
     if (nul != std::string::npos) {
-      Refuse(Defect::kHeader, fmt::format("the .safetensors header is not JSON at byte {}", at + static_cast<std::int64_t>(nul) + 1));
+      Refuse(Defect::kHeader,
+             fmt::format("the .safetensors header is not JSON at byte {}", at + static_cast<std::int64_t>(nul) + 1));
     }
   }
 

@@ -36,14 +36,14 @@ struct StatsTensor {
 };
 
 struct Layer {
-  std::string series;                      // the name, with * for the number of the layer
+  std::string series;                       // the name, with * for the number of the layer
   std::optional<std::int64_t> number = {};  // that number
 };
 Layer LayerOf(const std::string& name);
 
 struct StatsPlan {
   std::vector<std::unique_ptr<const OpenFile>> files;
-  std::vector<StatsTensor> tensors;  // file by file, in natural order of their names
+  std::vector<StatsTensor> tensors;   // file by file, in natural order of their names
   std::vector<StatsTensor> left_out;  // nobody chose by name, and these hold no floating-point values
 };
 
