@@ -5,7 +5,7 @@
  *
  * Conventions that hold for every function
  *  - Nothing here aborts, prints or throws. A call either does all of its work and returns ISONORM_OK, or writes nothing
- *    and returns another status; isonorm_last_error() then gives one sentence that names the argument and what is allowed.
+ *    (but where an executor breaks its promise) and returns another status; isonorm_last_error() then gives one sentence that names the argument and what is allowed.
  *  - Every function may be called from many threads at once. Only isonorm_set_target() changes what other threads see.
  *  - Nothing is allocated and no thread is started: workspace and executor come from the caller. A call needs less than 192 KB of
  *    the stack of its thread.
@@ -46,8 +46,8 @@ extern "C" {
 typedef struct isonorm_forward_args {
   size_t struct_size;                       /* sizeof(isonorm_forward_args) */
   const isonorm_tensor* x;                  /* [leading..., cols] */
-  const isonorm_tensor* weight;             /* [cols], or null: all ones */
-  const isonorm_tensor* bias;               /* [cols], or null: none */
+  const isonorm_tensor* weight;             /* [cols], [1, cols] or [groups, cols / groups]; null: all ones */
+  const isonorm_tensor* bias;               /* as weight; null: none */
   const isonorm_tensor* residual;           /* like x, or null: the row is x + residual */
   const isonorm_tensor* gate;               /* like x, where the contract has a gate_place; f32 compute only */
   const isonorm_rope* rope;                 /* y is rotated behind weight and bias; not together with a gate after the norm */
@@ -58,8 +58,8 @@ typedef struct isonorm_forward_args {
   const isonorm_tensor* y;                  /* out: like x, type of its own; may lie exactly over x, residual or gate */
   const isonorm_tensor* residual_out;       /* out: x + residual, of residual's type; may lie as y may. If it is not wanted,
                                                `stored` rounds to residual's type all the same */
-  const isonorm_tensor* mean;               /* out, LayerNorm only: like rstd */
-  const isonorm_tensor* rstd;               /* out: [leading...] or [leading..., groups], of the compute type */
+  const isonorm_tensor* mean;               /* out, LayerNorm only: like rstd, type of its own */
+  const isonorm_tensor* rstd;               /* out: [leading...] or [leading..., groups], type of its own */
   int64_t groups;                           /* groups of neighbouring columns, each a row of its own; 0 or 1: the whole row */
   int64_t window;                           /* the first values of a group that the statistic sees (pRMSNorm); 0: all */
   void* workspace;                          /* any alignment; null if 0 bytes are needed */
@@ -91,7 +91,9 @@ enum { ISONORM_ACCUMULATE = 1 }; /* flags: add dweight and dbias to what their t
 /* Gradients of the forward above, of the function before its storage roundings:
  *     g = dy * (weight + weight_offset),  c = v * rstd
  *     dx_i = rstd * (g_i - c_i * mean(g * c)) + dresidual_i,   dweight = sum over rows of dy * c,   dbias = sum of dy
- * Any subset of the outputs may be asked for. dx is also the gradient of residual. */
+ * Any subset of the outputs may be asked for. dx is also the gradient of residual.
+ * rstd, and with LayerNorm both mean and rstd, are used for eps inside, also those of another library or rounded to 16 bits, whose
+ * rounding the mean survives; eps is not looked at then, but for rows of extreme size (docs/numerics.md, 4). */
 typedef struct isonorm_backward_args {
   size_t struct_size;                       /* sizeof(isonorm_backward_args) */
   const isonorm_tensor* dy;                 /* [leading..., cols], type of its own */
@@ -102,12 +104,12 @@ typedef struct isonorm_backward_args {
   const isonorm_tensor* residual_out;       /* in: as forward wrote it, instead of x and residual; sum_rounding `stored` only */
   const isonorm_tensor* gate;               /* as in forward */
   const isonorm_rope* rope;                 /* as in forward: dy is the gradient of what was rotated */
-  const isonorm_tensor* mean;               /* in, LayerNorm only: as forward wrote it; null: computed again, same bits */
-  const isonorm_tensor* rstd;               /* in: as forward wrote it; null: computed again, same bits */
+  const isonorm_tensor* mean;               /* in, LayerNorm only, as rstd, with which it counts */
+  const isonorm_tensor* rstd;               /* in, type of its own; null: computed again, same bits as with forward's */
   const isonorm_tensor* dresidual;          /* like x: gradient that reached residual_out by other ways; null: none */
   const isonorm_tensor* dx;                 /* out: like x, x's type; exactly over any input of x's shape, or apart */
-  const isonorm_tensor* dweight;            /* out: [cols], the weight's type or the compute type; needs weight */
-  const isonorm_tensor* dbias;              /* out: [cols], the bias's type or the compute type if bias is given, else any */
+  const isonorm_tensor* dweight;            /* out: like weight, its type or the compute type; needs weight */
+  const isonorm_tensor* dbias;              /* out: like weight, type of bias or compute type if bias is given, else any */
   const isonorm_tensor* dgate;              /* out: like x, the gate's type; may lie as dx may */
   int64_t groups;                           /* as in forward */
   int64_t window;                           /* as in forward */

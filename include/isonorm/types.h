@@ -32,19 +32,19 @@ typedef enum isonorm_status {
   ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
   ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
   ISONORM_ERROR_RANK = 6,        /* ndim is not from 1 to 7, or differs from what x asks for */
-  ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; nothing is broadcast */
-  ISONORM_ERROR_STRIDE = 8,      /* the last dimension is not contiguous, or an output's rows overlap each other */
-  ISONORM_ERROR_OVERFLOW = 9,    /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
-  ISONORM_ERROR_WINDOW = 10,     /* window is negative, larger than the group, or given with LayerNorm */
-  ISONORM_ERROR_GROUPS = 11,     /* groups is below 1 or does not divide cols */
-  ISONORM_ERROR_OVERLAP = 12,    /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
-  ISONORM_ERROR_DEVICE = 13,     /* a tensor is not in memory of this CPU */
-  ISONORM_ERROR_WORKSPACE = 14,  /* workspace is null or smaller than the call's ..._workspace() says */
-  ISONORM_ERROR_TARGET = 15,     /* no such target, or this CPU does not have it */
-  ISONORM_ERROR_ARGUMENT = 16,   /* tensors that exclude or need each other, see the message */
-  ISONORM_ERROR_EXECUTOR = 17,   /* the executor is incomplete, or did not run the tasks of the call */
-  ISONORM_ERROR_SELF_TEST = 18,  /* the target computed other bits than the specification and is refused */
-  ISONORM_ERROR_INTERNAL = 19,   /* a defect in isonorm */
+  ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; no shape is broadcast */
+  ISONORM_ERROR_STRIDE = 8,   /* the last dimension is not contiguous, nor broadcast in an input; or an output's rows overlap */
+  ISONORM_ERROR_OVERFLOW = 9, /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
+  ISONORM_ERROR_WINDOW = 10,  /* window is negative, larger than the group, or given with LayerNorm */
+  ISONORM_ERROR_GROUPS = 11,  /* groups is below 1 or does not divide cols */
+  ISONORM_ERROR_OVERLAP = 12, /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
+  ISONORM_ERROR_DEVICE = 13,  /* a tensor is not in memory of this CPU */
+  ISONORM_ERROR_WORKSPACE = 14,    /* workspace is null or smaller than the call's ..._workspace() says */
+  ISONORM_ERROR_TARGET = 15,       /* no such target, or this CPU does not have it */
+  ISONORM_ERROR_ARGUMENT = 16,     /* tensors that exclude or need each other, see the message */
+  ISONORM_ERROR_EXECUTOR = 17,     /* the executor is incomplete, or did not run the tasks of the call */
+  ISONORM_ERROR_SELF_TEST = 18,    /* the target computed other bits than the specification and is refused */
+  ISONORM_ERROR_INTERNAL = 19,     /* a defect in isonorm */
   ISONORM_ERROR_QUANTIZATION = 20, /* a field of isonorm_quantization, or a static scale, is not allowed */
   ISONORM_ERROR_SPLIT = 21,        /* ranks that would split a leaf of the row, or parts that would split a block of rows */
   ISONORM_ERROR_ROPE = 22          /* a field of isonorm_rope is not allowed, or a position lies outside the table */
@@ -108,7 +108,8 @@ typedef struct isonorm_tensor {
   int32_t ndim; /* 1 to 7: up to 6 leading dimensions and the normalised one, which is last */
   isonorm_dtype dtype;
   int64_t* shape;       /* ndim sizes */
-  int64_t* strides;     /* ndim strides in elements, the last one 1; null means compact row-major */
+  int64_t* strides;     /* ndim strides in elements, the last one 1, or in an input 0: one value for the whole dimension; null
+                           means compact row-major. Of an empty tensor nobody looks at them */
   uint64_t byte_offset; /* added to data */
 } isonorm_tensor;
 
@@ -189,7 +190,9 @@ ISONORM_API isonorm_status isonorm_contract_by_name(const char* name, isonorm_co
 
 /* Where a call may use several threads. parallel_for must call task(task_context, i) exactly once for every i in [0, count),
  * on any threads, in any order, and return when all have returned. It is called at most once by each call of the library,
- * with count <= concurrency, and not at all for work too small to gain. No result depends on it. */
+ * with count <= concurrency, and not at all for work too small to gain. No result depends on it. An executor that throws, or that
+ * does not run each task once, makes the call fail with ISONORM_ERROR_EXECUTOR: the one failure after which outputs and workspace
+ * may hold anything. */
 typedef struct isonorm_executor {
   size_t struct_size;  /* sizeof(isonorm_executor) */
   int32_t concurrency; /* how many tasks can run at once, at least 1 */

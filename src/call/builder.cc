@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "call/error.h"
+#include "call/scalar.h"
 #include "call/structure.h"
 
 namespace isonorm {
@@ -118,14 +119,19 @@ isonorm_status CallBuilder::CheckPerRow(const View& view, int64_t per_row, const
   return ISONORM_OK;
 }
 
-isonorm_status CallBuilder::AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
+isonorm_status CallBuilder::AddStatistic(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
   if (tensor == nullptr) return ISONORM_OK;
   View* view = nullptr;
   isonorm_status status = Check(name, tensor, output, slot, &view);
   if (status == ISONORM_OK) status = CheckPerRow(*view, call_->groups, "groups");
-  if (status != ISONORM_OK) return status;
-  call_->type[slot] = view->type;
-  return CheckComputeType(*view);
+  if (status == ISONORM_OK && view->ndim() == shape().ndim()) status = CheckContiguous(*view);
+  if (status == ISONORM_OK) call_->type[slot] = view->type;
+  return status;
+}
+
+isonorm_status CallBuilder::AddPerRow(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output) {
+  const isonorm_status status = AddStatistic(slot, name, tensor, output);
+  return status != ISONORM_OK || tensor == nullptr ? status : CheckComputeType(entries_[count_ - 1].view);
 }
 
 isonorm_status CallBuilder::CheckComputeType(const View& view) const {
@@ -139,7 +145,8 @@ isonorm_status CallBuilder::AddExact(const char* name, const isonorm_tensor* ten
                                      std::initializer_list<int64_t> shape, const View** view) {
   if (tensor == nullptr) return Fail(ISONORM_ERROR_NULL, "%s is null, but is required.", name);
   View* added = nullptr;
-  const isonorm_status status = Check(name, tensor, output, -1, &added);
+  isonorm_status status = Check(name, tensor, output, kVector, &added);
+  if (status == ISONORM_OK) status = CheckContiguous(*added);
   if (status != ISONORM_OK) return status;
   if (added->ndim() != static_cast<int>(shape.size())) {
     return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be %zu.", name, added->ndim(), shape.size());
@@ -155,16 +162,52 @@ isonorm_status CallBuilder::AddExact(const char* name, const isonorm_tensor* ten
   return CheckComputeType(*added);
 }
 
-isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type) {
-  if (tensor == nullptr) return ISONORM_OK;
+// [cols], [1, cols], and where columns are in groups [groups, group_cols]: no other reading has as many entries.
+isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* tensor, bool output, const View** added) {
   View* view = nullptr;
   const isonorm_status status = Check(name, tensor, output, kVector, &view);
   if (status != ISONORM_OK) return status;
-  if (view->ndim() != 1) return Fail(ISONORM_ERROR_RANK, "%s.ndim is %d, but must be 1.", name, view->ndim());
-  if (view->size(0) != call_->cols) {
+  *added = view;
+  const int last = view->ndim() - 1;
+  const bool grouped = last == 1 && view->size(0) == call_->groups && view->size(0) > 1;
+  for (int i = 0; i < last && !grouped; ++i) {
+    if (view->size(i) == 1) continue;
     return Fail(ISONORM_ERROR_SHAPE,
-                "%s.shape[0] is %" PRId64 ", but must be %" PRId64 ", the last size of %s; nothing is broadcast.", name,
-                view->size(0), call_->cols, shape().name);
+                "%s.shape[%d] is %" PRId64
+                ", but must be 1 before the columns%s; where each head has a weight of its own, pass %s as "
+                "[..., heads * columns of a head] with groups = heads.",
+                name, i, view->size(i), call_->groups > 1 ? ", or the number of groups" : "", shape().name);
+  }
+  const int64_t expected = grouped ? call_->group_cols : call_->cols;
+  if (view->size(last) != expected) {
+    return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ", the %s; nothing is broadcast.",
+                name, last, view->size(last), expected, grouped ? "columns of a group" : "last size");
+  }
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddInput(InputVector vector, const char* name, const isonorm_tensor* tensor, const void** data,
+                                     Type* type) {
+  if (tensor == nullptr) return ISONORM_OK;
+  const View* view = nullptr;
+  const isonorm_status status = AddVector(name, tensor, false, &view);
+  if (status != ISONORM_OK) return status;
+  const bool by_group = view->size(view->ndim() - 1) != call_->cols;
+  call_->group_stride[PlaceOf(vector)] = by_group ? view->strides[0] : view->repeats() ? 0 : call_->group_cols;
+  if (view->repeats()) call_->repeated |= 1u << vector;
+  *data = view->data;
+  *type = view->type;
+  return ISONORM_OK;
+}
+
+isonorm_status CallBuilder::AddOutput(const char* name, const isonorm_tensor* tensor, void** data, Type* type) {
+  if (tensor == nullptr) return ISONORM_OK;
+  const View* view = nullptr;
+  const isonorm_status status = AddVector(name, tensor, true, &view);
+  if (status != ISONORM_OK) return status;
+  if (view->size(view->ndim() - 1) != call_->cols && view->strides[0] != call_->group_cols) {
+    return Fail(ISONORM_ERROR_STRIDE, "%s.strides[0] is %" PRId64 ", but an output must be contiguous: %" PRId64 ".", name,
+                view->strides[0], call_->group_cols);
   }
   *data = view->data;
   *type = view->type;
@@ -184,23 +227,24 @@ isonorm_status CallBuilder::SetGroups(int64_t groups, int64_t window) {
                 "window is %" PRId64 ", but must be from 1 to %" PRId64 ", the columns of a group, or 0 for all.", window,
                 call_->group_cols);
   }
-  if (window != 0 && call_->layer) {
+  if (window != 0 && call_->norm.centres()) {
     return Fail(ISONORM_ERROR_WINDOW, "window is %" PRId64 ", but LayerNorm has no window; pass 0.", window);
   }
-  call_->window = window == 0 ? call_->group_cols : window;
+  call_->window = call_->norm.count = window == 0 ? call_->group_cols : window;
   return ISONORM_OK;
 }
 
 isonorm_status CallBuilder::SetScalars(const isonorm_contract& contract, double eps) {
-  call_->layer = contract.statistic == ISONORM_STATISTIC_LAYER;
-  call_->eps_outside = contract.eps_place == ISONORM_EPS_OUTSIDE;
+  Norm& norm = call_->norm;
+  norm.statistic = contract.statistic == ISONORM_STATISTIC_LAYER ? Statistic::kLayerNorm : Statistic::kRms;
+  norm.eps_outside = contract.eps_place == ISONORM_EPS_OUTSIDE;
+  norm.eps = call_->wide ? eps : RoundedToF32(eps);
   call_->gate = contract.gate_place == ISONORM_GATE_BEFORE  ? Gate::kBefore
                 : contract.gate_place == ISONORM_GATE_AFTER ? Gate::kAfter
                                                             : Gate::kNone;
   call_->gate_function = contract.gate_function == ISONORM_GATE_SIGMOID ? GateFunction::kSigmoid : GateFunction::kSilu;
-  call_->eps = call_->wide ? eps : RoundedToF32(eps);
   call_->weight_offset = call_->wide ? contract.weight_offset : RoundedToF32(contract.weight_offset);
-  if (!std::isfinite(call_->eps) || eps < 0) {
+  if (!std::isfinite(norm.eps) || eps < 0) {
     return Fail(ISONORM_ERROR_EPS, "eps is %g, but must be 0 or more and finite in the compute type.", eps);
   }
   if (!std::isfinite(call_->weight_offset)) {
@@ -320,7 +364,9 @@ void CallBuilder::Collapse() {
   }
   for (int i = 0; i < count_; ++i) {
     const Entry& entry = entries_[i];
-    if (entry.slot >= 0) call_->data[entry.slot] = entry.view.data;
+    if (entry.slot < 0) continue;
+    call_->data[entry.slot] = entry.view.data;
+    if (entry.slot < kRstd && entry.view.repeats()) call_->repeated |= 1u << entry.slot;
   }
   call_->leading = leading;
   if (leading == 0) clear(0);
@@ -329,6 +375,7 @@ void CallBuilder::Collapse() {
     call_->type[kX] = call_->type[read_x_from_];
     for (int i = 0; i < std::max(leading, 1); ++i) call_->stride[i][kX] = call_->stride[i][read_x_from_];
     call_->data[read_x_from_] = nullptr;
+    if (call_->repeats(read_x_from_)) call_->repeated |= 1u << kX;
   }
 }
 

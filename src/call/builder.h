@@ -18,12 +18,14 @@ class CallBuilder {
   isonorm_status SetShapeFrom(RowTensor slot, const char* name, const isonorm_tensor* x);
   // Optional ones: a null tensor is no fault and stays absent.
   isonorm_status AddRows(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
-  isonorm_status AddPerGroup(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);
+  isonorm_status AddStatistic(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);  // one per group
+  isonorm_status AddPerRow(RowTensor slot, const char* name, const isonorm_tensor* tensor, bool output);  // of the compute type
   // One of the compute type and of exactly this shape; `view` is where it lies then.
   isonorm_status AddExact(const char* name, const isonorm_tensor* tensor, bool output, std::initializer_list<int64_t> shape,
                           const View** view);
   isonorm_status AddScale(const isonorm_tensor* tensor);  // not null; after SetQuantizer
-  isonorm_status AddVector(const char* name, const isonorm_tensor* tensor, bool output, void** data, Type* type);
+  isonorm_status AddInput(InputVector vector, const char* name, const isonorm_tensor* tensor, const void** data, Type* type);
+  isonorm_status AddOutput(const char* name, const isonorm_tensor* tensor, void** data, Type* type);
 
   isonorm_status SetGroups(int64_t groups, int64_t window);
   isonorm_status SetScalars(const isonorm_contract& contract, double eps);
@@ -63,6 +65,7 @@ class CallBuilder {
   static constexpr int kVector = -1, kTable = -2;  // a table's type is looked at by itself
 
   isonorm_status Check(const char* name, const isonorm_tensor* tensor, bool output, int slot, View** view);
+  isonorm_status AddVector(const char* name, const isonorm_tensor* tensor, bool output, const View** view);
   // [leading..., per_row], or [leading...] where that is 1. extent: what the last size is, for the message.
   isonorm_status CheckPerRow(const View& view, int64_t per_row, const char* extent) const;
   isonorm_status CheckType(const View& view, int slot) const;

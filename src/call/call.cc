@@ -34,11 +34,10 @@ isonorm_status CheckGate(const isonorm_contract& contract, const Call& call, con
 // Of LayerNorm alone.
 isonorm_status AddMean(const isonorm_tensor* mean, bool output, CallBuilder& builder, const Call& call) {
   if (mean == nullptr) return ISONORM_OK;
-  if (!call.layer) {
+  if (!call.norm.centres()) {
     return Fail(ISONORM_ERROR_ARGUMENT, "mean is given, but contract.statistic is ISONORM_STATISTIC_RMS, which has no mean.");
   }
-  ISONORM_TRY(builder.AddPerGroup(kMean, "mean", mean, output));
-  return Fail(ISONORM_ERROR_ARGUMENT, "mean is given, but this version of the library leaves it out; pass null.");
+  return builder.AddStatistic(kMean, "mean", mean, output);
 }
 
 // A sum over rows is rounded to the type of its parameter, or kept as it is.
@@ -80,19 +79,15 @@ isonorm_status MakeForward(const isonorm_contract* caller, double eps, const iso
   if (args->y == nullptr && args->residual_out == nullptr && args->mean == nullptr && args->rstd == nullptr) {
     return Fail(ISONORM_ERROR_ARGUMENT, "y, residual_out, mean and rstd are all null, but at least one output must be given.");
   }
-  void* weight = nullptr;
-  void* bias = nullptr;
   ISONORM_TRY(builder.AddRows(kResidual, "residual", args->residual, false));
   ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
-  ISONORM_TRY(builder.AddVector("weight", args->weight, false, &weight, &call->weight_type));
-  ISONORM_TRY(builder.AddVector("bias", args->bias, false, &bias, &call->bias_type));
+  ISONORM_TRY(builder.AddInput(kWeight, "weight", args->weight, &call->weight, &call->weight_type));
+  ISONORM_TRY(builder.AddInput(kBias, "bias", args->bias, &call->bias, &call->bias_type));
   ISONORM_TRY(builder.AddRows(kY, "y", args->y, true));
   ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, true));
   ISONORM_TRY(AddMean(args->mean, true, builder, *call));
-  ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, true));
+  ISONORM_TRY(builder.AddStatistic(kRstd, "rstd", args->rstd, true));
   ISONORM_TRY(builder.AddScale(args->scale));
-  call->weight = weight;
-  call->bias = bias;
   if (args->residual_out != nullptr) {
     ISONORM_TRY(SameType("residual_out", call->type[kResidualOut], "residual", call->type[kResidual]));
   }
@@ -151,23 +146,19 @@ isonorm_status MakeBackward(const isonorm_contract* caller, double eps, const is
   if (args->dgate != nullptr && args->gate == nullptr) return Fail(ISONORM_ERROR_ARGUMENT, "dgate is given, but gate is null.");
   ISONORM_TRY(CheckFlags(args->flags, args->reserved));
   call->accumulate = (args->flags & ISONORM_ACCUMULATE) != 0;
-  void* weight = nullptr;
-  void* bias = nullptr;
   ISONORM_TRY(builder.AddRows(kResidual, "residual", args->residual, false));
   if (args->x != nullptr) ISONORM_TRY(builder.AddRows(kResidualOut, "residual_out", args->residual_out, false));
   ISONORM_TRY(builder.AddRows(kGate, "gate", args->gate, false));
   ISONORM_TRY(builder.AddRows(kDy, "dy", args->dy, false));
   ISONORM_TRY(builder.AddRows(kDresidual, "dresidual", args->dresidual, false));
   ISONORM_TRY(AddMean(args->mean, false, builder, *call));
-  ISONORM_TRY(builder.AddPerGroup(kRstd, "rstd", args->rstd, false));
-  ISONORM_TRY(builder.AddVector("weight", args->weight, false, &weight, &call->weight_type));
-  ISONORM_TRY(builder.AddVector("bias", args->bias, false, &bias, &call->bias_type));
+  ISONORM_TRY(builder.AddStatistic(kRstd, "rstd", args->rstd, false));
+  ISONORM_TRY(builder.AddInput(kWeight, "weight", args->weight, &call->weight, &call->weight_type));
+  ISONORM_TRY(builder.AddInput(kBias, "bias", args->bias, &call->bias, &call->bias_type));
   ISONORM_TRY(builder.AddRows(kDx, "dx", args->dx, true));
   ISONORM_TRY(builder.AddRows(kDgate, "dgate", args->dgate, true));
-  ISONORM_TRY(builder.AddVector("dweight", args->dweight, true, &call->dweight, &call->dweight_type));
-  ISONORM_TRY(builder.AddVector("dbias", args->dbias, true, &call->dbias, &call->dbias_type));
-  call->weight = weight;
-  call->bias = bias;
+  ISONORM_TRY(builder.AddOutput("dweight", args->dweight, &call->dweight, &call->dweight_type));
+  ISONORM_TRY(builder.AddOutput("dbias", args->dbias, &call->dbias, &call->dbias_type));
   const Type x = args->x != nullptr ? call->type[kX] : call->type[kDx];
   if (args->dx != nullptr) ISONORM_TRY(SameType("dx", call->type[kDx], "x", x));
   if (args->dweight != nullptr) ISONORM_TRY(SumType(*call, "dweight", call->dweight_type, "weight", call->weight_type));

@@ -2,12 +2,17 @@
 // wrong with a call is found while it is made; whoever holds a Call may compute without asking again.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "isonorm/isonorm.h"
+#include "numbers/gate.h"
+#include "numbers/quantize.h"
 #include "numbers/rope.h"
 #include "numbers/rounding.h"
+#include "numbers/shard.h"
+#include "numbers/statistic.h"
 
 namespace isonorm {
 
@@ -30,34 +35,21 @@ enum RowTensor : int {
   kRowTensors
 };
 
-constexpr int kMaxLeading = 6;
+// Input vectors with one entry for each column, numbered behind those.
+enum InputVector : int { kWeight = kRowTensors, kBias, kDdweight };
+constexpr int PlaceOf(InputVector vector) { return int{vector} - int{kWeight}; }  // among them
 
-struct Shard;  // call/shard.h
+constexpr int kMaxLeading = 6;
+constexpr int kMostTasks = 1024;  // of one call: more CPUs would not make it faster, and which of them ran is remembered
 
 enum class Gate : uint8_t { kNone, kBefore, kAfter };
-enum class GateFunction : uint8_t { kSilu, kSigmoid };
-
-// How y is quantised; y's type says to what.
-struct Quantizer {
-  bool on = false;
-  bool dynamic = false;           // scales are computed
-  bool power_of_two = false;      // as E8M0
-  bool per_row = false;           // one dynamic scale for all columns
-  Type rounded_to = Type::kNone;  // of 16 bits
-  int64_t scale_cols = 0;         // columns of one dynamic scale
-  const void* scale = nullptr;    // static: where it lies, in f32
-  float multiplier = 1;           // static: 1 / scale, found out by who runs the call
-  float min_scale = 0;            // least scale; a power of two where scales are
-  float scale_ub = 0;             // amax is cut to it; infinity: it is not
-};
 
 // What the rows of the call do; the numbers are defined in docs/numerics.md §2 to §4.
 struct Call {
   // Computation.
   bool plain = false;  // known to be nothing but x, perhaps a weight, and y
   bool backward = false;
-  bool layer = false;             // LayerNorm instead of RMSNorm
-  bool eps_outside = false;       // 1 / (sqrt(m) + eps)
+  Norm norm;                      // but its count, which follows from window and ranks, set with them
   bool wide = false;              // compute type f64 instead of f32
   bool accumulate = false;        // dweight and dbias are added to
   bool accumulates_rows = false;  // so is dx, by the penalty
@@ -66,7 +58,6 @@ struct Call {
   Type scaled_type = Type::kNone;  // what v * rstd is rounded to; kNone: it is not
   Type gated_type = Type::kNone;   // what the value is rounded to before a gate after the norm; kNone: it is not
   Type sum_type = Type::kNone;     // what x + residual is rounded to before the norm; kNone: kept
-  double eps = 0;                  // already rounded to the compute type
   double weight_offset = 0;        // already rounded to the compute type
   double lambda = 0;               // of the penalty
   Quantizer quantizer;
@@ -88,7 +79,11 @@ struct Call {
   // Bytes, for dimensions below `leading`; 0 for tensors not given. [0] is there in any case, all 0 if there is no dimension.
   int64_t stride[kMaxLeading][kRowTensors];
 
-  // Vectors of cols entries.
+  // Inputs of which one value stands for a whole row, or in a vector for a whole group: bits by their numbers.
+  uint32_t repeated = 0;
+
+  // Vectors of cols entries. In an input of groups, elements lead from one group's entries to the next group's.
+  int64_t group_stride[3] = {};  // by PlaceOf(vector)
   const void* weight = nullptr;
   const void* bias = nullptr;
   void* dweight = nullptr;
@@ -109,8 +104,12 @@ struct Call {
   int64_t bytes_beside = 0;    // that calls which run at the same time read and write
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }
-  int64_t counted() const { return window * ranks; }  // how many values the statistic sees
-  int concurrency() const { return executor.parallel_for == nullptr ? 1 : executor.concurrency; }
+  bool repeats(int input) const { return (repeated >> input & 1) != 0; }
+  // Where a vector has column j of a group.
+  int64_t At(InputVector vector, int64_t group, int64_t j) const {
+    return group * group_stride[PlaceOf(vector)] + (repeats(vector) ? 0 : j);
+  }
+  int concurrency() const { return executor.parallel_for == nullptr ? 1 : std::min(executor.concurrency, kMostTasks); }
 };
 
 struct ShardTensors;  // call/parallel.h

@@ -46,7 +46,7 @@ isonorm_status MakeCombine(const isonorm_combine_args* from, CallBuilder& builde
   Call& call = builder.call();
   ISONORM_TRY(builder.SetShapeFrom(kX, "parts", args.parts));
   ISONORM_TRY(CheckParts(args, call));
-  ISONORM_TRY(builder.AddVector("gradient", args.gradient, true, &call.dweight, &call.dweight_type));
+  ISONORM_TRY(builder.AddOutput("gradient", args.gradient, &call.dweight, &call.dweight_type));
   ISONORM_TRY(SetStream(args.stream, &call));
   ISONORM_TRY(builder.SetExecutor(args.executor));
   call.accumulate = (args.flags & ISONORM_ACCUMULATE) != 0;

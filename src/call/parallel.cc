@@ -13,10 +13,10 @@ namespace {
 constexpr Round kOfRms[] = {Round::kSquares, Round::kLargest, Round::kScaledSquares};
 constexpr Round kOfLayer[] = {Round::kMean, Round::kSquares, Round::kLargest, Round::kScaledMean, Round::kScaledSquares};
 
-std::span<const Round> RoundsOf(bool layer) { return layer ? std::span<const Round>(kOfLayer) : kOfRms; }
+std::span<const Round> RoundsOf(const Norm& norm) { return norm.centres() ? std::span<const Round>(kOfLayer) : kOfRms; }
 
 isonorm_status SetRound(int32_t number, const Call& call, Shard* shard) {
-  const std::span<const Round> rounds = RoundsOf(call.layer);
+  const std::span<const Round> rounds = RoundsOf(call.norm);
   const auto count = static_cast<int32_t>(rounds.size());
   if (number < 0 || number >= count) {
     return Fail(ISONORM_ERROR_ARGUMENT,
@@ -61,6 +61,7 @@ isonorm_status SetRanks(int64_t ranks, int64_t window, Call* call) {
         "quantization.group_cols is 0, but must be 32, 64 or 128 in a shard: the largest value of a row is not on one rank.");
   }
   call->ranks = ranks;
+  call->norm.count *= ranks;
   return ISONORM_OK;
 }
 
@@ -68,8 +69,8 @@ int64_t Bytes(const View& view, int dimension) { return view.strides[dimension] 
 
 }  // namespace
 
-int32_t NumberOf(Round round, bool layer) {
-  const std::span<const Round> rounds = RoundsOf(layer);
+int32_t NumberOf(Round round, const Norm& norm) {
+  const std::span<const Round> rounds = RoundsOf(norm);
   return static_cast<int32_t>(std::find(rounds.begin(), rounds.end(), round) - rounds.begin());
 }
 
@@ -89,7 +90,9 @@ isonorm_status AddShard(const ShardTensors& tensors, int64_t window, CallBuilder
     return Fail(ISONORM_ERROR_ARGUMENT, "%s is given together with a shard, but shard.statistic takes its place.",
                 saved == kRstd ? "rstd" : "mean");
   }
-  const int64_t values = PartialValues(*call);
+  shard->ranks = call->ranks;
+  shard->values = call->norm.centres() ? 2 : 1;
+  const int64_t values = shard->values;
   const View* view = nullptr;
   status = builder.AddExact("shard.statistic", args.statistic, !call->backward, {call->rows, 4}, &view);
   if (status != ISONORM_OK) return status;

@@ -3,7 +3,7 @@
 
 #include "call/builder.h"
 #include "isonorm/isonorm.h"
-#include "call/shard.h"
+#include "numbers/shard.h"
 
 namespace isonorm {
 
@@ -19,6 +19,6 @@ struct ShardTensors {
 isonorm_status AddShard(const ShardTensors& tensors, int64_t window, CallBuilder& builder, Call* call);
 
 // The C ABI counts rounds from 0; RMS leaves out those of the mean.
-int32_t NumberOf(Round round, bool layer);
+int32_t NumberOf(Round round, const Norm& norm);
 
 }  // namespace isonorm

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "call/contract.h"
+#include "call/scalar.h"
 #include "call/tensor.h"
 
 namespace isonorm {
@@ -97,8 +98,9 @@ bool MakePlainForward(const isonorm_contract* contract, double eps, const isonor
   call->plain = true;
   if (args->executor != nullptr) call->executor = *args->executor;
   call->workspace = args->workspace;
-  call->eps_outside = contract->eps_place == ISONORM_EPS_OUTSIDE;
-  call->eps = narrow_eps;
+  call->norm.eps_outside = contract->eps_place == ISONORM_EPS_OUTSIDE;
+  call->norm.eps = narrow_eps;
+  call->norm.count = cols;
   call->weight_offset = offset;
   call->cols = call->group_cols = call->window = cols;
   call->rows = 1;

@@ -5,6 +5,7 @@
 
 #include "call/builder.h"
 #include "call/error.h"
+#include "call/scalar.h"
 #include "call/structure.h"
 #include "numbers/quantize.h"
 

@@ -32,7 +32,8 @@ isonorm_status CheckFields(const isonorm_contract& contract, const isonorm_rope&
 
 // [table positions, R / 2]
 isonorm_status CallBuilder::AddTable(const char* name, const isonorm_tensor* tensor, Type x, View** view) {
-  const isonorm_status status = Check(name, tensor, false, kTable, view);
+  isonorm_status status = Check(name, tensor, false, kTable, view);
+  if (status == ISONORM_OK) status = CheckContiguous(**view);
   if (status != ISONORM_OK) return status;
   const View& table = **view;
   if (table.type != Type::kF32 && table.type != x) {

@@ -86,13 +86,25 @@ bool SameLayout(const View& a, const View& b) {
   return Fail(ISONORM_ERROR_OVERFLOW, "%s spans more bytes than int64_t can count; its sizes and strides must fit.", name);
 }
 
+[[gnu::cold]] isonorm_status BadLastStride(const char* name, const isonorm_tensor& tensor) {
+  return Fail(ISONORM_ERROR_STRIDE,
+              "%s.strides[%d] is %" PRId64
+              ", but the last dimension must be contiguous (stride 1), or in inputs broadcast (0).",
+              name, tensor.ndim - 1, tensor.strides[tensor.ndim - 1]);
+}
+
 [[gnu::cold]] isonorm_status NegativeSize(const char* name, const isonorm_tensor& tensor, int dimension) {
   return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must not be negative.", name, dimension,
               tensor.shape[dimension]);
 }
 
-// The elements of a tensor without strides, and the strides that it has. A size of 0 must not hide that the other sizes
-// overflow, so it counts as 1 then.
+// Nobody goes from one element of an empty tensor to the next: its strides may be anything, as the 0 that NumPy exports.
+bool IsEmpty(const isonorm_tensor& tensor) {
+  return std::find(tensor.shape, tensor.shape + tensor.ndim, 0) != tensor.shape + tensor.ndim;
+}
+
+// The elements of a tensor without strides, or of an empty one, and the strides that it has. A size of 0 must not hide that the
+// other sizes overflow, so it counts as 1 then.
 isonorm_status SpanCompact(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* after, bool* empty) {
   int64_t elements = 1;
   for (int i = tensor.ndim - 1; i >= 0; --i) {
@@ -112,7 +124,7 @@ isonorm_status SpanCompact(const char* name, const isonorm_tensor& tensor, Type 
 
 // Strides, and the bytes that the elements reach before and after the first one.
 isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type type, View* view, int64_t* before,
-                           int64_t* after, bool* empty) {
+                           int64_t* after) {
   const int64_t size_of = static_cast<int64_t>(SizeOf(type));
   const int last = tensor.ndim - 1;
   int64_t bytes = size_of;
@@ -120,7 +132,6 @@ isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type 
     const int64_t size = tensor.shape[i], stride = tensor.strides[i];
     if (size < 0) return NegativeSize(name, tensor, i);
     view->strides[i] = stride;
-    *empty |= size == 0;
     if (size <= 1) continue;
     int64_t reach = 0;
     if (__builtin_mul_overflow(size - 1, stride, &reach) || __builtin_mul_overflow(reach, size_of, &reach) ||
@@ -130,10 +141,7 @@ isonorm_status SpanStrided(const char* name, const isonorm_tensor& tensor, Type 
     }
   }
   if (__builtin_add_overflow(*after, size_of, after)) return TooLarge(name);
-  if (tensor.shape[last] > 1 && tensor.strides[last] != 1) {
-    return Fail(ISONORM_ERROR_STRIDE, "%s.strides[%d] is %" PRId64 ", but the last dimension must be contiguous (stride 1).",
-                name, last, tensor.strides[last]);
-  }
+  if (tensor.shape[last] > 1 && tensor.strides[last] != 1 && tensor.strides[last] != 0) return BadLastStride(name, tensor);
   return ISONORM_OK;
 }
 
@@ -155,10 +163,9 @@ isonorm_status CheckMeeting(const View& output, const View& other, bool in_place
   if (in_place && output.data == other.data && SameLayout(output, other)) return ISONORM_OK;
   // Slices of one packed buffer interleave without meeting. Decided exactly if both move by the same strides.
   Step steps[7];
-  const int count = StepsOfBoth(output, other, steps), last = output.ndim() - 1;
+  const int count = StepsOfBoth(output, other, steps);
   if (count >= 0) {
-    const int64_t width_a = output.size(last) * static_cast<int64_t>(SizeOf(output.type));
-    const int64_t width_b = other.size(other.ndim() - 1) * static_cast<int64_t>(SizeOf(other.type));
+    const int64_t width_a = output.row_bytes(), width_b = other.row_bytes();
     bool meet = !Nested(std::max(width_a, width_b), steps, count);
     // Blocks [0, a) and [t, t + b) meet where -b < t < a: as two equal blocks if the narrow one is moved along the wide one.
     const int64_t distance = other.data - output.data;
@@ -215,8 +222,9 @@ isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View*
   view->type = type;
   int64_t before = 0, after = 0;  // bytes reached below and above the first element
   bool empty = false;
-  const isonorm_status status = tensor->strides == nullptr ? SpanCompact(name, *tensor, type, view, &after, &empty)
-                                                           : SpanStrided(name, *tensor, type, view, &before, &after, &empty);
+  const isonorm_status status = tensor->strides == nullptr || IsEmpty(*tensor)
+                                    ? SpanCompact(name, *tensor, type, view, &after, &empty)
+                                    : SpanStrided(name, *tensor, type, view, &before, &after);
   if (status != ISONORM_OK) return status;
   view->data = nullptr;
   view->low = view->high = 0;
@@ -234,11 +242,17 @@ isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View*
   return ISONORM_OK;
 }
 
+isonorm_status CheckContiguous(const View& view) {
+  return view.repeats() ? BadLastStride(view.name, *view.tensor) : ISONORM_OK;
+}
+
 isonorm_status CheckOutput(const View& view) {
   if (view.tensor->strides == nullptr) return ISONORM_OK;  // compact
+  const isonorm_status status = CheckContiguous(view);
+  if (status != ISONORM_OK) return status;
   Step steps[7];
   const int count = StepsOf(view, steps);
-  int64_t below = view.size(view.ndim() - 1) * static_cast<int64_t>(SizeOf(view.type));
+  int64_t below = view.row_bytes();
   for (int i = count - 1; i >= 0; --i) {
     if (steps[i].bytes < below) {
       return Fail(ISONORM_ERROR_STRIDE,

@@ -24,10 +24,17 @@ struct View {
 
   int ndim() const { return tensor->ndim; }
   int64_t size(int dimension) const { return tensor->shape[dimension]; }
+  // One value stands for all of the last dimension.
+  bool repeats() const { return size(ndim() - 1) > 1 && strides[ndim() - 1] == 0; }
+  int64_t row_bytes() const { return (repeats() ? 1 : size(ndim() - 1)) << Log2SizeOf(type); }
 };
 
-// Rank, dtype, sizes, strides, overflow and null data of one tensor. The last stride must be 1 (or its size <= 1).
+// Rank, dtype, sizes, strides, overflow and null data of one tensor. Of an empty tensor no stride is looked at; the
+// last one must be 1 or 0 where its size is above 1.
 isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View* view);
+
+// The last stride must not be 0.
+isonorm_status CheckContiguous(const View& view);
 
 // An output must not have two elements in one place.
 isonorm_status CheckOutput(const View& view);

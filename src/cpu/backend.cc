@@ -57,18 +57,14 @@ inline isonorm_status CpuBackend::Prepare(Operation operation, Call& call, int* 
   return ISONORM_OK;
 }
 
-inline void CpuBackend::RunPrepared(const Call& call, int kernel) const {
-  if (WantsSums(call)) {
-    RunWithSums(call, target_->kernels[kernel]);
-  } else if (call.rows > 0) {
-    RunAllRows(call, target_->kernels[kernel]);
-  }
+inline isonorm_status CpuBackend::RunPrepared(const Call& call, int kernel) const {
+  if (WantsSums(call)) return RunWithSums(call, target_->kernels[kernel]);
+  return call.rows > 0 ? RunAllRows(call, target_->kernels[kernel]) : ISONORM_OK;
 }
 
 isonorm_status CpuBackend::Run(Operation operation, Call& call, int* kernel) const {
   const isonorm_status status = Prepare(operation, call, kernel);
-  if (status == ISONORM_OK) RunPrepared(call, *kernel);
-  return status;
+  return status == ISONORM_OK ? RunPrepared(call, *kernel) : status;
 }
 
 isonorm_status CpuBackend::RunChain(Operation operation, Chain& chain, int* kernel) const {
@@ -80,21 +76,16 @@ isonorm_status CpuBackend::RunChain(Operation operation, Chain& chain, int* kern
     kernels[i] = target_->kernels[id];
     if (i == 0) *kernel = id;
   }
-  RunTogether(chain, kernels);
-  return ISONORM_OK;
+  return RunTogether(chain, kernels);
 }
 
 isonorm_status CpuBackend::FinishForward(Call& call, Round* next, bool* complete, int* kernel) const {
   const isonorm_status status = Prepare(Operation::k_forward, call, kernel);
   if (status != ISONORM_OK) return status;
   *complete = FoldGathered(call, next);
-  if (*complete) RunPrepared(call, *kernel);
-  return ISONORM_OK;
+  return *complete ? RunPrepared(call, *kernel) : ISONORM_OK;
 }
 
-isonorm_status CpuBackend::Combine(const Call& call) const {
-  CombineRows(call);
-  return ISONORM_OK;
-}
+isonorm_status CpuBackend::Combine(const Call& call) const { return CombineRows(call); }
 
 }  // namespace isonorm

@@ -21,7 +21,7 @@ class CpuBackend final : public Backend {
  private:
   // The kernel for the call, and what its loops want to know of the data beforehand.
   isonorm_status Prepare(Operation operation, Call& call, int* kernel) const;
-  void RunPrepared(const Call& call, int kernel) const;
+  isonorm_status RunPrepared(const Call& call, int kernel) const;
 
   const Target* target_ = nullptr;
 };

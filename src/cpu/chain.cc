@@ -57,7 +57,7 @@ void RunTask(void* context, int64_t task) {
 
 }  // namespace
 
-void RunTogether(Chain& chain, const Kernel* kernels) {
+isonorm_status RunTogether(Chain& chain, const Kernel* kernels) {
   Together all;
   all.count = chain.count;
   int64_t tasks = 0, bytes = 0;
@@ -78,10 +78,12 @@ void RunTogether(Chain& chain, const Kernel* kernels) {
     const int64_t unit = UnitOf(call), units = (call.rows + unit - 1) / unit;
     all.parts[i].chunk = std::max<int64_t>((units + chunks - 1) / chunks, 1) * unit;
   }
-  RunTasks(chain.calls[0], static_cast<int>(tasks), RunTask, &all);
+  const isonorm_status status = RunTasks(chain.calls[0], static_cast<int>(tasks), RunTask, &all);
+  if (status != ISONORM_OK) return status;
   for (int i = 0; i < chain.count; ++i) {
     if (WantsSums(chain.calls[i])) StoreSums(chain.calls[i], kernels[i]);
   }
+  return ISONORM_OK;
 }
 
 }  // namespace isonorm

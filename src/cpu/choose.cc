@@ -8,8 +8,8 @@ namespace {
 
 // No tuned loop has any of these.
 bool HasMore(const Call& call) {
-  return call.layer || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone || call.has(kDresidual) ||
-         call.dbias != nullptr;
+  return call.norm.centres() || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
+         call.has(kDresidual) || call.dbias != nullptr || (call.has(kRstd) && call.type[kRstd] != Type::kF32);
 }
 
 // And at most one rounding of x * rstd.
@@ -61,7 +61,7 @@ int FindTuned(Operation operation, const Call& call) {
 }  // namespace
 
 int ChooseKernel(const Target& target, Operation operation, const Call& call) {
-  const int tuned = FindTuned(operation, call);
+  const int tuned = call.repeated == 0 ? FindTuned(operation, call) : static_cast<int>(kKernels);  // they read every element
   if (tuned != kKernels && target.kernels[tuned] != nullptr) return tuned;
   const int general = FindGeneralRow(operation, call.wide);
   return target.kernels[general] != nullptr ? general : kKernels;
@@ -70,7 +70,7 @@ int ChooseKernel(const Target& target, Operation operation, const Call& call) {
 // To look costs less than the loops' own search for 16-bit types, which are compute-bound; f32 loops wait for memory, and one row hides
 // it all.
 bool PaysToLookAtWeight(const Call& call) {
-  if (call.wide) return false;  // no tuned loops
+  if (call.wide || call.repeated != 0) return false;  // no tuned loops
   // A finite weight plus a smaller offset rounds to a finite sum.
   if (std::fabs(call.weight_offset) > 0x1p100) return false;
   if (SizeOf(call.weight_type) == 2 || call.rows >= 16) return true;

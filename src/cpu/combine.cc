@@ -26,8 +26,9 @@ void CombineColumns(const Call& call, int64_t begin, int64_t end) {
     for (int64_t j = 0; j < end - begin; ++j) pending[last - 1][j] = pending[last - 1][j] + pending[last][j];
   };
   for (int64_t part = 0; part < call.rows; ++part) {
-    const F* const row = reinterpret_cast<const F*>(call.data[kX] + part * call.stride[0][kX]);
-    std::copy(row + begin, row + end, pending[count++]);
+    const char* const row = call.data[kX] + part * call.stride[0][kX];
+    for (int64_t j = begin; j < end; ++j) pending[count][j - begin] = LoadAt<F>(row, call.repeats(kX) ? 0 : j);
+    ++count;
     for (int64_t i = part; i & 1; i >>= 1) combine(--count);
   }
   while (count > 1) combine(--count);
@@ -51,11 +52,11 @@ void RunTask(void* context, int64_t index) {
 
 }  // namespace
 
-void CombineRows(const Call& call) {
+isonorm_status CombineRows(const Call& call) {
   const int tasks = static_cast<int>(std::min<int64_t>(TaskCount(call), (call.cols + kColumns - 1) / kColumns));
   const int64_t share = (call.cols + tasks - 1) / tasks;
   Columns columns = {call, (share + kColumns - 1) / kColumns * kColumns};
-  RunTasks(call, tasks, RunTask, &columns);
+  return RunTasks(call, tasks, RunTask, &columns);
 }
 
 }  // namespace isonorm

@@ -6,6 +6,6 @@
 namespace isonorm {
 
 // The rows of x, added up, go to dweight, or are added to it.
-void CombineRows(const Call& call);
+[[nodiscard]] isonorm_status CombineRows(const Call& call);
 
 }  // namespace isonorm

@@ -8,7 +8,7 @@ namespace {
 // Plain sums end on +0, as those of a whole row do.
 template <class F>
 F PlainTotal(const Call& call, int64_t row, int value) {
-  return CanonicalOrSame(call.shard->Total<F>(call, row, value) + F(0));
+  return CanonicalOrSame(call.shard->Total<F>(row, value) + F(0));
 }
 
 // The largest value of a row that has to be scaled, 0 of any other.
@@ -22,25 +22,34 @@ F LargestOf(const Call& call, int64_t row) {
 // Whether the row asks for another round, beyond those that every call has.
 template <class F>
 bool FoldRow(const Call& call, int64_t row) {
-  const Round round = call.shard->round;
-  RowStatistic<F>& statistic = call.shard->StatisticOf<F>(row);
-  switch (round) {
-    case Round::kMean: statistic = {PlainTotal<F>(call, row, 0), 0, 0, 0}; return false;
+  const Shard& shard = *call.shard;
+  RowStatistic<F> sums = {};
+  if (shard.round != Round::kMean) sums = shard.SumsOf<F>(row);
+  bool more = false;
+  const auto take_squares = [&] {
+    sums.squares = CanonicalOrSame(shard.Total<F>(row, 0));
+    if (call.norm.centres()) sums.shift = PlainTotal<F>(call, row, 1);
+  };
+  switch (shard.round) {
+    case Round::kMean: sums.sum = PlainTotal<F>(call, row, 0); break;
     case Round::kSquares:
-      statistic = {call.layer ? statistic.sum : F(0), CanonicalOrSame(call.shard->Total<F>(call, row, 0)),
-                   call.layer ? PlainTotal<F>(call, row, 1) : F(0), 0};
-      return AskForScaling(statistic.squares, MeanOf(call, statistic), static_cast<F>(call.eps), call.eps_outside);
-    case Round::kLargest: statistic.largest = LargestOf<F>(call, row); return statistic.scaled();
+      sums = {call.norm.centres() ? sums.sum : F(0), 0, 0, 0};
+      take_squares();
+      more = call.norm.AskForScaling(sums);
+      break;
+    case Round::kLargest:
+      sums.largest = LargestOf<F>(call, row);
+      more = sums.scaled();
+      break;
     case Round::kScaledMean:
-      if (statistic.scaled()) statistic.sum = PlainTotal<F>(call, row, 0);
-      return false;
+      if (sums.scaled()) sums.sum = PlainTotal<F>(call, row, 0);
+      break;
     case Round::kScaledSquares:
-      if (!statistic.scaled()) return false;
-      statistic.squares = CanonicalOrSame(call.shard->Total<F>(call, row, 0));
-      if (call.layer) statistic.shift = PlainTotal<F>(call, row, 1);
-      return false;
+      if (sums.scaled()) take_squares();
+      break;
   }
-  return false;
+  shard.StoreSums(sums, row);
+  return more;
 }
 
 }  // namespace
@@ -51,7 +60,7 @@ bool FoldGathered(const Call& call, Round* next) {
   switch (call.shard->round) {
     case Round::kMean: *next = Round::kSquares; return false;
     case Round::kSquares: *next = Round::kLargest; return !more;
-    case Round::kLargest: *next = call.layer ? Round::kScaledMean : Round::kScaledSquares; return !more;
+    case Round::kLargest: *next = call.norm.centres() ? Round::kScaledMean : Round::kScaledSquares; return !more;
     case Round::kScaledMean: *next = Round::kScaledSquares; return false;
     case Round::kScaledSquares: break;
   }

@@ -1,7 +1,7 @@
 // Between two rounds of ranks that share rows: all ranks' sums become the rows' statistics, and show whether one is missing.
 #pragma once
 
-#include "call/shard.h"
+#include "call/call.h"
 
 namespace isonorm {
 

@@ -58,10 +58,11 @@ class SumTask {
     base_ = reinterpret_cast<F*>((address + kAlignment - 1) / kAlignment * kAlignment);
   }
 
-  void Run() {
-    RunTasks(
+  isonorm_status Run() {
+    const isonorm_status status = RunTasks(
         call_, plan_.tasks, [](void* self, int64_t index) { static_cast<SumTask*>(self)->RunTask(index); }, this);
-    StoreAll();
+    if (status == ISONORM_OK) StoreAll();
+    return status;
   }
 
   void RunTask(int64_t task) {
@@ -126,8 +127,8 @@ class SumTask {
 };
 
 template <class Body>
-void WithSums(const Call& call, Kernel kernel, std::atomic<int64_t>* next, Body body) {
-  call.wide ? body(SumTask<double>(call, kernel, next)) : body(SumTask<float>(call, kernel, next));
+auto WithSums(const Call& call, Kernel kernel, std::atomic<int64_t>* next, Body body) {
+  return call.wide ? body(SumTask<double>(call, kernel, next)) : body(SumTask<float>(call, kernel, next));
 }
 
 }  // namespace
@@ -147,9 +148,9 @@ bool GradientWorkspace(const Call& call, size_t* bytes) {
   return true;
 }
 
-void RunWithSums(const Call& call, Kernel kernel) {
+isonorm_status RunWithSums(const Call& call, Kernel kernel) {
   std::atomic<int64_t> next{0};
-  WithSums(call, kernel, &next, [](auto sums) { sums.Run(); });
+  return WithSums(call, kernel, &next, [](auto sums) { return sums.Run(); });
 }
 
 int SumTasks(const Call& call) { return PlanOf(call).tasks; }

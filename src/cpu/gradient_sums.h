@@ -18,7 +18,7 @@ inline bool WantsSums(const Call& call) { return call.dweight != nullptr || call
 bool GradientWorkspace(const Call& call, size_t* bytes);
 
 // Runs the backward kernel over all rows and stores dweight and dbias.
-void RunWithSums(const Call& call, Kernel kernel);
+[[nodiscard]] isonorm_status RunWithSums(const Call& call, Kernel kernel);
 
 // The same in pieces, for a call that shares its tasks with others. Tasks 0 to SumTasks(call) - 1, each at most once, until all
 // that were begun have returned; they share `next`, which begins at 0. Then the gradients are stored.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cinttypes>
 #include <cstring>
 
+#include "call/error.h"
 #include "cpu/fp_guard.h"
 #include "numbers/order.h"
 #include "cpu/tuning.h"
@@ -27,6 +29,27 @@ void RunRowTask(void* context, int64_t) {
     if (begin >= task.call->rows) return;
     RunRows(*task.call, task.kernel, begin, std::min(begin + task.chunk, task.call->rows), ColumnSums{});
   }
+}
+
+// What an executor has done of a call. A task that is started twice, or that the call does not have, is not run: it would write
+// where another does.
+struct Watched {
+  void (*task)(void* context, int64_t index);
+  void* context;
+  int64_t count;
+  std::atomic<int64_t> done{0}, refused{0};
+  std::atomic<uint64_t> started[kMostTasks / 64] = {};
+};
+
+void RunWatched(void* context, int64_t index) {
+  Watched& job = *static_cast<Watched*>(context);
+  const uint64_t bit = uint64_t{1} << (index & 63);
+  if (index < 0 || index >= job.count || (job.started[index / 64].fetch_or(bit, std::memory_order_relaxed) & bit) != 0) {
+    job.refused.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  job.task(job.context, index);
+  job.done.fetch_add(1, std::memory_order_release);
 }
 
 }  // namespace
@@ -72,24 +95,31 @@ int TaskCount(const Call& call) {
   return static_cast<int>(std::clamp<int64_t>(std::min(worth, call.rows), 1, call.concurrency()));
 }
 
-void RunTasks(const Call& call, int count, void (*task)(void* context, int64_t index), void* context) {
+isonorm_status RunTasks(const Call& call, int count, void (*task)(void* context, int64_t index), void* context) {
   if (count == 1) {
     task(context, 0);
-  } else {
-    call.executor.parallel_for(call.executor.context, count, task, context);
+    return ISONORM_OK;
   }
+  Watched job{task, context, count};
+  call.executor.parallel_for(call.executor.context, count, RunWatched, &job);
+  const int64_t done = job.done.load(std::memory_order_acquire), refused = job.refused.load(std::memory_order_relaxed);
+  if (done == count && refused == 0) return ISONORM_OK;
+  return Fail(ISONORM_ERROR_EXECUTOR,
+              "executor.parallel_for ran %" PRId64 " of %d tasks, and %" PRId64
+              " that it must not run, but must run each once before it returns; outputs are incomplete.",
+              done, count, refused);
 }
 
-void RunRowTasks(const Call& call, Kernel kernel) {
+isonorm_status RunRowTasks(const Call& call, Kernel kernel) {
   const int tasks = TaskCount(call);
   if (tasks == 1) {
     RunRows(call, kernel, 0, call.rows, ColumnSums{});
-    return;
+    return ISONORM_OK;
   }
   // Some chunks for each task, whole blocks of rows, so that kernels which batch rows seldom meet a remainder.
   const int64_t share = call.rows / (int64_t{tasks} * 8);
   RowTask task{&call, kernel, std::max<int64_t>(share >= 16 ? share / 16 * 16 : share, 1)};
-  RunTasks(call, tasks, RunRowTask, &task);
+  return RunTasks(call, tasks, RunRowTask, &task);
 }
 
 }  // namespace isonorm

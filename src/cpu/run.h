@@ -23,17 +23,20 @@ inline void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end,
 }
 
 // All rows in tasks, where each row stands alone: forward, backward without sums, the vector functions.
-void RunRowTasks(const Call& call, Kernel kernel);
+[[nodiscard]] isonorm_status RunRowTasks(const Call& call, Kernel kernel);
 
-inline void RunAllRows(const Call& call, Kernel kernel) {
-  call.concurrency() == 1 || call.rows == 1 ? RunRows(call, kernel, 0, call.rows, ColumnSums{}) : RunRowTasks(call, kernel);
+[[nodiscard]] inline isonorm_status RunAllRows(const Call& call, Kernel kernel) {
+  if (call.executor.parallel_for != nullptr && call.rows != 1) return RunRowTasks(call, kernel);
+  RunRows(call, kernel, 0, call.rows, ColumnSums{});
+  return ISONORM_OK;
 }
 
 // How many tasks the call is worth: 1 means the calling thread does it all.
 int TaskCount(const Call& call);
 
-// Calls task(context, i) for every i below `count` on the executor's threads, whose floating-point environment is their own.
-void RunTasks(const Call& call, int count, void (*task)(void* context, int64_t index), void* context);
+// Calls task(context, i) for every i below `count` on the executor's threads, whose floating-point environment is their own. An
+// error where the executor did not run each of them once.
+[[nodiscard]] isonorm_status RunTasks(const Call& call, int count, void (*task)(void* context, int64_t index), void* context);
 
 // Bytes that the call reads and writes in row tensors, cut at a large number.
 int64_t RowBytes(const Call& call);

@@ -39,7 +39,7 @@ isonorm_status isonorm_forward_finish(const isonorm_contract* contract, double e
     int kernel = isonorm::kKernels;
     status = backend->FinishForward(call, &next, &complete, &kernel);
     if (status != ISONORM_OK) return status;
-    *round = complete ? 0 : isonorm::NumberOf(next, call.layer);
+    *round = complete ? 0 : isonorm::NumberOf(next, call.norm);
     if (complete) isonorm::last = {backend, kernel};
     return status;
   });

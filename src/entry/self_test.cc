@@ -30,9 +30,9 @@ bool Passes(const Backend& backend, const Golden& golden) {
   Fill(golden.seed + 1, golden.type, kCols, weight);
   const int64_t size = static_cast<int64_t>(SizeOf(golden.type));
   Call call;
-  call.eps = static_cast<double>(1e-6f);
+  call.norm.eps = static_cast<double>(1e-6f);
   call.rows = kRows;
-  call.cols = call.group_cols = call.window = kCols;
+  call.cols = call.group_cols = call.window = call.norm.count = kCols;
   call.leading = 1;
   for (int64_t& stride : call.stride[0]) stride = 0;
   call.shape[0] = kRows;

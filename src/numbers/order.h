@@ -1,14 +1,10 @@
 // The canonical order of every sum, "H64 v1" (docs/numerics.md §1): which elements form a leaf, and how leaves combine.
-// One source for every backend: plain integer code, no library calls, usable from device code as it is.
+// One source for every backend.
 #pragma once
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define ISONORM_HD __host__ __device__
-#else
-#define ISONORM_HD
-#endif
+#include "numbers/device.h"
 
 namespace isonorm {
 

@@ -8,10 +8,25 @@
 #include <cstdint>
 #include <limits>
 
-#include "call/call.h"
+#include "numbers/device.h"
+#include "numbers/memory.h"
 #include "numbers/rounding.h"
 
 namespace isonorm {
+
+// How y is quantised; y's type says to what.
+struct Quantizer {
+  bool on = false;
+  bool dynamic = false;           // scales are computed
+  bool power_of_two = false;      // as E8M0
+  bool per_row = false;           // one dynamic scale for all columns
+  Type rounded_to = Type::kNone;  // of 16 bits
+  int64_t scale_cols = 0;         // columns of one dynamic scale
+  const void* scale = nullptr;    // static: where it lies, in f32
+  float multiplier = 1;           // static: 1 / scale, found out by who runs the call
+  float min_scale = 0;            // least scale; a power of two where scales are
+  float scale_ub = 0;             // amax is cut to it; infinity: it is not
+};
 
 // What a format of 8 bits has below and at the top of its range.
 struct QuantFormat {
@@ -23,13 +38,11 @@ struct QuantFormat {
   int top_exponent;    // of `largest`; a power-of-two scale leaves that much room (OCP MX: emax of the element)
 };
 
-constexpr QuantFormat kE4M3Format = {448.0f, 0x1p-6f, 0x1p14f, 120u << 23, 20, 8};
-constexpr QuantFormat kE5M2Format = {57344.0f, 0x1p-14f, 0x1p7f, 112u << 23, 21, 15};
-// OCP MXINT8 has six bits behind the point: a number of 1 is stored as 64.
-constexpr QuantFormat kI8Format = {127.0f, 0, 0, 0, 0, 0};
-
-constexpr const QuantFormat& QuantFormatOf(Type type) {
-  return type == Type::kE4M3 ? kE4M3Format : type == Type::kE5M2 ? kE5M2Format : kI8Format;
+// By value: device code takes no address of a table. OCP MXINT8 has six bits behind the point: a number of 1 is stored as 64.
+ISONORM_HD constexpr QuantFormat QuantFormatOf(Type type) {
+  if (type == Type::kE4M3) return {448.0f, 0x1p-6f, 0x1p14f, 120u << 23, 20, 8};
+  if (type == Type::kE5M2) return {57344.0f, 0x1p-14f, 0x1p7f, 112u << 23, 21, 15};
+  return {127.0f, 0, 0, 0, 0, 0};
 }
 
 constexpr double kLeastScale = 0x1p-126, kMostScale = 0x1p126;
@@ -43,7 +56,7 @@ inline float StaticMultiplier(float scale) {
 constexpr uint8_t kNaNBitsFloat8 = 0x7F;  // of both formats
 
 // One rounding, saturating, infinities too.
-inline uint8_t NarrowToFloat8(float v, const QuantFormat& format) {
+ISONORM_HD inline uint8_t NarrowToFloat8(float v, const QuantFormat& format) {
   if (v != v) return kNaNBitsFloat8;
   const uint32_t sign = std::bit_cast<uint32_t>(v) >> 24 & 0x80u;
   const float magnitude = std::min(std::fabs(v), format.largest);
@@ -58,14 +71,14 @@ inline uint8_t NarrowToFloat8(float v, const QuantFormat& format) {
 }
 
 // To nearest even, saturating to +-127; NaN gives 0. 1.5 * 2^23 leaves the integer in the low bits.
-inline uint8_t NarrowToI8(float v) {
+ISONORM_HD inline uint8_t NarrowToI8(float v) {
   if (v != v) return 0;
   const float cut = std::clamp(v, -127.0f, 127.0f);
   return static_cast<uint8_t>(std::bit_cast<uint32_t>(cut + 0x1.8p23f));
 }
 
-inline uint8_t Quantize(float v, Type type) {
-  return type == Type::kI8 ? NarrowToI8(v) : NarrowToFloat8(v, type == Type::kE4M3 ? kE4M3Format : kE5M2Format);
+ISONORM_HD_OUTLINE inline uint8_t Quantize(float v, Type type) {
+  return type == Type::kI8 ? NarrowToI8(v) : NarrowToFloat8(v, QuantFormatOf(type));
 }
 
 // The scale of a row, or of a group of its columns, and what its values are multiplied by.
@@ -76,8 +89,8 @@ struct BlockScale {
 };
 
 // amax: the largest finite magnitude of the values, 0 if there is none.
-inline BlockScale ScaleOf(const Quantizer& quantizer, Type type, float amax) {
-  const QuantFormat& format = QuantFormatOf(type);
+ISONORM_HD inline BlockScale ScaleOf(const Quantizer& quantizer, Type type, float amax) {
+  const QuantFormat format = QuantFormatOf(type);
   amax = std::min(amax, quantizer.scale_ub);
   if (!quantizer.power_of_two) {
     const float scale = std::max(amax / format.largest, quantizer.min_scale);
@@ -90,11 +103,11 @@ inline BlockScale ScaleOf(const Quantizer& quantizer, Type type, float amax) {
 }
 
 // Scale `index` of a row.
-inline void StoreScale(const Quantizer& quantizer, const BlockScale& scale, char* scales, int64_t index) {
+ISONORM_HD inline void StoreScale(const Quantizer& quantizer, const BlockScale& scale, char* scales, int64_t index) {
   if (quantizer.power_of_two) {
-    reinterpret_cast<uint8_t*>(scales)[index] = scale.power;
+    StoreAt(scale.power, scales, index);
   } else {
-    reinterpret_cast<float*>(scales)[index] = scale.scale;
+    StoreAt(scale.scale, scales, index);
   }
 }
 

@@ -1,10 +1,12 @@
-// The rotation of a call's heads: which table row belongs to a row of the call, and where its cosines and sines lie. The numbers
-// are defined in docs/numerics.md §2, step 7.
+// The rotation of a call's heads: which table row belongs to a row of the call, where its cosines and sines lie, and what becomes
+// of a column (docs/numerics.md §2, step 7, and §4, step 1).
 #pragma once
 
-#include <cstddef>
+#include <cmath>
 #include <cstdint>
 
+#include "numbers/device.h"
+#include "numbers/memory.h"
 #include "numbers/rounding.h"
 
 namespace isonorm {
@@ -32,7 +34,7 @@ struct Rope {
   int64_t table_rows;  // of cos and sin; only a tensor can hold a position that is none of them
 
   // Of entry `index` of the positions, which rows [index * rows_each, (index + 1) * rows_each) share.
-  int64_t PositionAt(int64_t index) const {
+  ISONORM_HD int64_t PositionAt(int64_t index) const {
     if (positions == nullptr) return offset + index % period;
     int64_t element = 0;
     for (int d = dims - 1; d > 0; --d) {
@@ -40,24 +42,38 @@ struct Rope {
       index /= size[d];
     }
     if (dims > 0) element += index * stride[0];
-    return wide_positions ? reinterpret_cast<const int64_t*>(positions)[element]
-                          : int64_t{reinterpret_cast<const int32_t*>(positions)[element]};
+    return wide_positions ? LoadAt<int64_t>(positions, element) : int64_t{LoadAt<int32_t>(positions, element)};
   }
   int64_t PositionCount() const {
     int64_t count = 1;
     for (int d = 0; d < dims; ++d) count *= size[d];
     return count;
   }
-  bool Holds(int64_t position) const { return position >= 0 && position < table_rows; }
+  ISONORM_HD bool Holds(int64_t position) const { return position >= 0 && position < table_rows; }
   // The place in the tables of a row of the call.
   struct Angles {
     const char *cos, *sin;
   };
-  Angles AnglesAt(int64_t index) const {
+  ISONORM_HD Angles AnglesAt(int64_t index) const {
     const int64_t position = PositionAt(index);
     return {cos + position * cos_stride, sin + position * sin_stride};
   }
-  Angles AnglesOf(int64_t row) const { return AnglesAt(rows_each == 1 ? row : row / rows_each); }
+  ISONORM_HD Angles AnglesOf(int64_t row) const { return AnglesAt(rows_each == 1 ? row : row / rows_each); }
 };
+
+// Column j of a head of a row of the call, whose columns are value(0), value(1) and so on, after its rotation; back: the other
+// way, which takes a gradient of what is rotated to one of what is not. A position that the tables do not hold makes the whole row NaN:
+// no CPU runs such a call, but on a device nobody looks at positions beforehand.
+template <class F, class Value>
+ISONORM_HD F Rotated(const Rope& rope, int64_t row, int64_t j, bool back, Value value) {
+  if (!rope.Holds(rope.PositionAt(row / rope.rows_each))) return CanonicalNaN<F>();
+  if (j >= 2 * rope.half) return value(j);
+  const bool first = rope.interleaved ? j % 2 == 0 : j < rope.half;
+  const int64_t step = rope.interleaved ? 1 : rope.half, pair = rope.interleaved ? j / 2 : j % rope.half;
+  const Rope::Angles angles = rope.AnglesOf(row);
+  const F c = LoadScalar<F>(angles.cos, rope.table, pair), s = LoadScalar<F>(angles.sin, rope.table, pair);
+  const F other = value(first ? j + step : j - step), product = value(j) * c;
+  return std::fma(first != back ? -other : other, s, product);
+}
 
 }  // namespace isonorm

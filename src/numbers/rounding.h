@@ -2,16 +2,14 @@
 // the same functions on vectors; the reference uses these.
 #pragma once
 
-#if defined(__FAST_MATH__)
-#error "isonorm must not be compiled with -ffast-math: it changes roundings, and with them the bits that isonorm promises."
-#endif
-
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
+
+#include "numbers/device.h"
+#include "numbers/memory.h"
 
 namespace isonorm {
 
@@ -36,36 +34,24 @@ struct F16 {
   uint16_t bits;
 };
 
-// g++ 12 at -O2 takes the two conversions for none where it makes a vector of two neighbouring members. A value that has been
-// in an assembly statement is one that it knows nothing about.
-inline double RoundedToF32(double value) {
-#if defined(__x86_64__)
-  float narrow = static_cast<float>(value);
-  __asm__("" : "+x"(narrow));
-#else
-  const volatile float narrow = static_cast<float>(value);
-#endif
-  return static_cast<double>(narrow);
-}
-
 constexpr uint32_t kNaNBitsF32 = 0x7FC00000u;
 constexpr uint16_t kNaNBitsBF16 = 0x7FC0u;
 constexpr uint16_t kNaNBitsF16 = 0x7E00u;
 
 template <class F>
-inline F CanonicalNaN() {
+ISONORM_HD inline F CanonicalNaN() {
   return std::numeric_limits<F>::quiet_NaN();  // 7fc00000 and 7ff8000000000000
 }
 
 template <class F>
-inline F CanonicalOrSame(F v) {
+ISONORM_HD inline F CanonicalOrSame(F v) {
   return v != v ? CanonicalNaN<F>() : v;
 }
 
-inline float Widen(Bf16 v) { return std::bit_cast<float>(uint32_t{v.bits} << 16); }
+ISONORM_HD inline float Widen(Bf16 v) { return std::bit_cast<float>(uint32_t{v.bits} << 16); }
 
 // Exact: shifted into place the 15 magnitude bits are the value times 2^-112, subnormals included.
-inline float Widen(F16 v) {
+ISONORM_HD inline float Widen(F16 v) {
   const uint32_t magnitude = v.bits & 0x7FFFu, sign = uint32_t{v.bits & 0x8000u} << 16;
   const bool special = magnitude >= 0x7C00u;
   const float value = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
@@ -73,13 +59,13 @@ inline float Widen(F16 v) {
   return std::bit_cast<float>(bits | sign);
 }
 
-inline Bf16 NarrowToBf16(float v) {
+ISONORM_HD inline Bf16 NarrowToBf16(float v) {
   const uint32_t bits = std::bit_cast<uint32_t>(v);
   if (v != v) return {kNaNBitsBF16};
   return {static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16)};
 }
 
-inline F16 NarrowToF16(float v) {
+ISONORM_HD inline F16 NarrowToF16(float v) {
   const uint32_t bits = std::bit_cast<uint32_t>(v), magnitude = bits & 0x7FFFFFFFu, sign = (bits >> 16) & 0x8000u;
   if (v != v) return {kNaNBitsF16};
   uint32_t out;
@@ -95,12 +81,12 @@ inline F16 NarrowToF16(float v) {
 
 // Element i of storage `data` as the compute type F.
 template <class F>
-inline F LoadScalar(const void* data, Type type, int64_t i) {
+ISONORM_HD_OUTLINE inline F LoadScalar(const void* data, Type type, int64_t i) {
   switch (type) {
-    case Type::kF32: return static_cast<F>(static_cast<const float*>(data)[i]);
-    case Type::kBF16: return static_cast<F>(Widen(static_cast<const Bf16*>(data)[i]));
-    case Type::kF16: return static_cast<F>(Widen(static_cast<const F16*>(data)[i]));
-    case Type::kF64: return static_cast<F>(static_cast<const double*>(data)[i]);
+    case Type::kF32: return static_cast<F>(LoadAt<float>(data, i));
+    case Type::kBF16: return static_cast<F>(Widen(LoadAt<Bf16>(data, i)));
+    case Type::kF16: return static_cast<F>(Widen(LoadAt<F16>(data, i)));
+    case Type::kF64: return static_cast<F>(LoadAt<double>(data, i));
     default: break;
   }
   return F(1);
@@ -108,20 +94,20 @@ inline F LoadScalar(const void* data, Type type, int64_t i) {
 
 // Rounds once and stores; every NaN becomes the canonical one.
 template <class F>
-inline void StoreScalar(F value, void* data, Type type, int64_t i) {
+ISONORM_HD_OUTLINE inline void StoreScalar(F value, void* data, Type type, int64_t i) {
   const float narrow = static_cast<float>(value);
   switch (type) {
-    case Type::kF32: static_cast<float*>(data)[i] = CanonicalOrSame(narrow); break;
-    case Type::kBF16: static_cast<Bf16*>(data)[i] = NarrowToBf16(narrow); break;
-    case Type::kF16: static_cast<F16*>(data)[i] = NarrowToF16(narrow); break;
-    case Type::kF64: static_cast<double*>(data)[i] = CanonicalOrSame(static_cast<double>(value)); break;
+    case Type::kF32: StoreAt(CanonicalOrSame(narrow), data, i); break;
+    case Type::kBF16: StoreAt(NarrowToBf16(narrow), data, i); break;
+    case Type::kF16: StoreAt(NarrowToF16(narrow), data, i); break;
+    case Type::kF64: StoreAt(CanonicalOrSame(static_cast<double>(value)), data, i); break;
     default: break;
   }
 }
 
 // The value as it would come back from storage.
 template <class F>
-inline F RoundTo(F value, Type type) {
+ISONORM_HD_OUTLINE inline F RoundTo(F value, Type type) {
   switch (type) {
     case Type::kBF16: return static_cast<F>(Widen(NarrowToBf16(static_cast<float>(value))));
     case Type::kF16: return static_cast<F>(Widen(NarrowToF16(static_cast<float>(value))));
@@ -130,16 +116,18 @@ inline F RoundTo(F value, Type type) {
   }
 }
 
-inline float Mean(float sum, int64_t n) { return static_cast<float>(static_cast<double>(sum) / static_cast<double>(n)); }
-inline double Mean(double sum, int64_t n) { return sum / static_cast<double>(n); }
+ISONORM_HD inline float Mean(float sum, int64_t n) {
+  return static_cast<float>(static_cast<double>(sum) / static_cast<double>(n));
+}
+ISONORM_HD inline double Mean(double sum, int64_t n) { return sum / static_cast<double>(n); }
 
 // Correctly rounded for f32 (checked for every mantissa); two roundings, as defined, for f64.
-inline float InvSqrt(float v) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(v))); }
-inline double InvSqrt(double v) { return 1.0 / std::sqrt(v); }
+ISONORM_HD inline float InvSqrt(float v) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(v))); }
+ISONORM_HD inline double InvSqrt(double v) { return 1.0 / std::sqrt(v); }
 
 // The same number for 0 < v < infinity, a quarter sooner: the root and the quotient do not wait for each other. The error of
 // three roundings in f64 is still too small to reach another f32 (checked for every mantissa too).
-inline float SoonerInvSqrt(float v) {
+ISONORM_HD inline float SoonerInvSqrt(float v) {
   const auto wide = static_cast<double>(v);
   return static_cast<float>(std::sqrt(wide) * (1.0 / wide));
 }

@@ -7,18 +7,19 @@ namespace {
 
 template <class F>
 void DoubleBackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
-  group.UseSavedRstdOrCompute();
+  group.UseSavedOrCompute();
   const int64_t n = call.group_cols;
   const bool weighted = call.weight_type != Type::kNone;
   const auto dy = [&](int64_t j) { return group.Load(kDy, j); };
   const auto c = [&](int64_t j) { return group.C(j); };
   const auto g = [&](int64_t j) { return weighted ? dy(j) * group.Weight(j) : dy(j); };
   const auto dd = [&](int64_t j) {
-    return call.ddweight == nullptr ? F(0) : LoadScalar<F>(call.ddweight, call.ddweight_type, group.column(j));
+    return call.ddweight == nullptr ? F(0)
+                                    : LoadScalar<F>(call.ddweight, call.ddweight_type, call.At(kDdweight, group.index(), j));
   };
   // Of a scaled row r is r' * 2^-e: the power of two comes in two halves around r', which neither overflow nor vanish.
-  const int half = -group.exponent() / 2;
-  const auto times_r = [&](F v) { return std::ldexp(std::ldexp(v, half) * group.r(), -group.exponent() - half); };
+  const int exponent = group.norm().exponent, half = -exponent / 2;
+  const auto times_r = [&](F v) { return std::ldexp(std::ldexp(v, half) * group.norm().r, -exponent - half); };
   const auto p = [&](int64_t j) { return group.has(kDdx) ? times_r(group.Load(kDdx, j)) : F(0); };
   const auto t = [&](int64_t j) { return dd(j) * dy(j); };
   const auto mean = [&](auto left, auto right) {

@@ -36,7 +36,8 @@ void Forward(const Call& call, const Run& run, const ColumnSums&) {
     for (int64_t g = 0; g < call.groups; ++g) {
       Group<F> group(call, run, row, g);
       group.ComputeStatistic();
-      if (group.has(kRstd)) group.StoreRstd(group.rstd());
+      if (group.has(kRstd)) group.StorePerGroup(kRstd, group.rstd());
+      if (group.has(kMean)) group.StorePerGroup(kMean, group.norm().saved_mean);
       if (group.has(kY)) group.HoldRotated(false);
       for (int64_t j = 0; j < call.group_cols; ++j) {
         const int64_t column = group.column(j);
@@ -79,30 +80,27 @@ F SumOfG(const Call& call, const Group<F>& group) {
 
 template <class F>
 void BackwardGroup(const Call& call, Group<F>& group, const ColumnSums& sums) {
-  group.UseSavedRstdOrCompute();
+  group.UseSavedOrCompute();
   const int64_t n = call.group_cols;
   group.HoldRotated(true);
   const auto upstream = [&](int64_t j) { return group.Upstream(j); };
   const auto g = [&](int64_t j) { return G(call, group, j); };
+  const RowNorm<F>& norm = group.norm();
   F dot = 0, sum_g = 0;
   if (call.shard == nullptr) {
     dot = DotOfGroup(call, group);
-    sum_g = call.layer ? SumOfG(call, group) : F(0);
+    if (call.norm.centres()) sum_g = SumOfG(call, group);
   } else if (group.has(kDx) || group.has(kDgate)) {
-    dot = call.shard->Total<F>(call, group.row(), 0);
-    sum_g = call.layer ? call.shard->Total<F>(call, group.row(), 1) : F(0);
+    dot = call.shard->Total<F>(group.row(), 0);
+    if (call.norm.centres()) sum_g = call.shard->Total<F>(group.row(), 1);
   }
-  F f = Mean(dot + F(0), call.counted());
-  if (call.eps_outside) {
-    const F qr = group.q() * group.r();
-    f = qr == 0 ? F(0) : f / qr;
-  }
-  const F mean_g = call.layer ? Mean(sum_g + F(0), call.counted()) : F(0);
+  const F f = call.norm.Factor(dot, norm.q, norm.r);
+  const F mean_g = Mean(sum_g + F(0), call.norm.count);  // of RMS 0, which changes no bit
   for (int64_t j = 0; j < n; ++j) {
     const int64_t column = group.column(j);
-    const F base = call.layer ? g(j) - mean_g : g(j);
-    F v = group.r() * (j < call.window ? std::fma(-group.C(j), f, base) : base);
-    v = std::ldexp(v, -group.exponent());
+    const F base = g(j) - mean_g;
+    F v = norm.r * (j < call.window ? std::fma(-group.C(j), f, base) : base);
+    v = std::ldexp(v, -norm.exponent);
     if (sums.dweight != nullptr) {
       F& sum = static_cast<F*>(sums.dweight)[column];
       sum = std::fma(upstream(j), group.RoundedC(j), sum);
@@ -143,7 +141,7 @@ template <class F>
 void ForwardPartial(const Call& call, const Run& run, const ColumnSums&) {
   for (int64_t row = 0; row < run.count; ++row) {
     Group<F> group(call, run, row, 0);
-    WritePartial<F>(call, group.row(), group);
+    WritePartial<F>(*call.shard, call.norm, group.row(), group);
   }
 }
 
@@ -152,7 +150,7 @@ void BackwardPartial(const Call& call, const Run& run, const ColumnSums&) {
   for (int64_t row = 0; row < run.count; ++row) {
     Group<F> group(call, run, row, 0);
     group.ComputeStatistic();
-    call.shard->StorePartial(call, group.row(), DotOfGroup(call, group), call.layer ? SumOfG(call, group) : F(0));
+    call.shard->StorePartial(group.row(), DotOfGroup(call, group), call.norm.centres() ? SumOfG(call, group) : F(0));
   }
 }
 
@@ -163,7 +161,7 @@ void Rms(const Call& call, const Run& run, const ColumnSums&) {
   for (int64_t row = 0; row < run.count; ++row) {
     Group<F> group(call, run, row, 0);
     group.ComputeStatistic();
-    group.StoreRstd(std::ldexp(group.q(), group.exponent()));
+    group.StorePerGroup(kRstd, std::ldexp(group.norm().q, group.norm().exponent));
   }
 }
 
@@ -172,8 +170,8 @@ void RmsBackward(const Call& call, const Run& run, const ColumnSums&) {
   for (int64_t row = 0; row < run.count; ++row) {
     Group<F> group(call, run, row, 0);
     group.ComputeStatistic();
-    const F share = Mean(group.SavedRstd(), call.cols);
-    const bool zero = group.q() == 0;
+    const F share = Mean(group.PerGroup(kRstd), call.cols);
+    const bool zero = group.norm().q == 0;
     for (int64_t j = 0; j < call.cols; ++j) group.Store(kDx, j, zero ? F(0) : share * group.C(j));
   }
 }
@@ -185,7 +183,9 @@ void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) {
     Group<F> group(call, run, row, 0);
     if (group.has(kRstd)) {
       group.ComputeStatistic();
-      group.StoreRstd(static_cast<F>(std::ldexp(call.lambda * static_cast<double>(group.mean_square()), 2 * group.exponent())));
+      const RowNorm<F>& norm = group.norm();
+      group.StorePerGroup(kRstd,
+                          static_cast<F>(std::ldexp(call.lambda * static_cast<double>(norm.mean_square), 2 * norm.exponent)));
     }
     if (!group.has(kDx)) continue;
     for (int64_t j = 0; j < call.cols; ++j) {

@@ -5,7 +5,7 @@
 
 #include "call/call.h"
 #include "call/chain.h"
-#include "call/shard.h"
+#include "numbers/shard.h"
 #include "table/kernels.h"
 
 namespace isonorm {
@@ -22,7 +22,8 @@ class Backend {
   // Bytes that the call needs beside its tensors; false where size_t cannot count them.
   virtual bool Workspace(Operation operation, const Call& call, size_t* bytes) const = 0;
 
-  // All rows, with their sums over rows. *kernel is what ran. Unless ISONORM_OK is returned, nothing was written.
+  // All rows, with their sums over rows. *kernel is what ran. Unless ISONORM_OK is returned, nothing was written, but where an
+  // executor broke its promise.
   virtual isonorm_status Run(Operation operation, Call& call, int* kernel) const = 0;
 
   // The same for several calls that run together, on the executor of the first; *kernel is of the first.

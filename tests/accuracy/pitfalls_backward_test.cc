@@ -137,23 +137,27 @@ TEST(PitfallsBackward, RowsOfZeros) {  // c9: garbage that changed from call to 
   }
 }
 
-TEST(PitfallsBackward, ExpandedDy) {  // c8: the gradient of a sum has stride 0
-  Problem problem = MakeProblem(ISONORM_CONTRACT_TORCH, "plain", Type::kF32, Type::kF32, 5, 96);
-  const Tensor row = MakePlain(Type::kF32, {96}, 2);
-  problem.dy = Tensor(Type::kF32, {5, 96}).Fill([&](int64_t i) { return row[i % 96]; });
-  const Outputs dense = RunBackward(problem);
-  Tensor dx(Type::kF32, {5, 96});
-  isonorm_tensor expanded = *problem.dy.abi();
-  int64_t strides[] = {0, 1};
-  expanded.strides = strides;
-  isonorm_backward_args args{};
-  args.struct_size = sizeof(args);
-  args.x = problem.x.abi();
-  args.weight = problem.weight.abi();
-  args.dy = &expanded;
-  args.dx = dx.abi();
-  ASSERT_EQ(isonorm_backward(&problem.contract, problem.eps, &args), ISONORM_OK) << isonorm_last_error();
-  EXPECT_EQ(dx.bytes(), dense.dx.bytes());
+// c8: sum().backward() gives a dy of strides (0, 0), sum over rows one of (0, 1), sum over columns one of (1, 0).
+TEST(PitfallsBackward, ExpandedDy) {
+  for (const std::pair<int64_t, int64_t> by : {std::pair{0, 0}, std::pair{0, 1}, std::pair{1, 0}}) {
+    Problem problem = MakeProblem(ISONORM_CONTRACT_TORCH, "plain", Type::kF32, Type::kF32, 5, 96);
+    const Tensor few = MakePlain(Type::kF32, {96}, 2);
+    problem.dy = Tensor(Type::kF32, {5, 96}).Fill([&](int64_t i) { return few[i / 96 * by.first + i % 96 * by.second]; });
+    const Outputs dense = RunBackward(problem);
+    Tensor dx(Type::kF32, {5, 96}), memory = few;
+    isonorm_tensor expanded = *problem.dy.abi();
+    int64_t strides[] = {by.first, by.second};
+    expanded.strides = strides;
+    expanded.data = memory.abi()->data;
+    isonorm_backward_args args{};
+    args.struct_size = sizeof(args);
+    args.x = problem.x.abi();
+    args.weight = problem.weight.abi();
+    args.dy = &expanded;
+    args.dx = dx.abi();
+    ASSERT_EQ(isonorm_backward(&problem.contract, problem.eps, &args), ISONORM_OK) << isonorm_last_error();
+    EXPECT_EQ(dx.bytes(), dense.dx.bytes()) << by.first << " " << by.second;
+  }
 }
 
 }  // namespace

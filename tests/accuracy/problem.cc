@@ -19,6 +19,7 @@ Outputs RunForward(Problem& problem, Type y) {
   std::vector<int64_t> per_group = problem.x.shape();
   per_group.back() = problem.groups;
   out.rstd = Tensor(ComputeType(problem), per_group);
+  if (problem.contract.statistic == ISONORM_STATISTIC_LAYER) out.mean = Tensor(ComputeType(problem), per_group);
   if (problem.residual.present()) out.residual_out = Tensor(problem.residual.type(), problem.x.shape());
   isonorm_forward_args args{};
   args.struct_size = sizeof(args);
@@ -30,6 +31,7 @@ Outputs RunForward(Problem& problem, Type y) {
   args.y = out.y.abi();
   args.residual_out = out.residual_out.abi();
   args.rstd = out.rstd.abi();
+  args.mean = out.mean.abi();
   args.groups = problem.groups;
   args.window = problem.window;
   isonorm_rope rope;
@@ -38,7 +40,7 @@ Outputs RunForward(Problem& problem, Type y) {
   return out;
 }
 
-Outputs RunBackward(Problem& problem, Tensor* saved_rstd) {
+Outputs RunBackward(Problem& problem, Tensor* saved_rstd, Tensor* saved_mean) {
   Outputs out;
   const Type compute = ComputeType(problem);
   out.dx = Tensor(problem.x.type(), problem.x.shape());
@@ -54,6 +56,7 @@ Outputs RunBackward(Problem& problem, Tensor* saved_rstd) {
   args.residual = problem.residual.abi();
   args.gate = problem.gate.abi();
   args.rstd = saved_rstd == nullptr ? nullptr : saved_rstd->abi();
+  args.mean = saved_mean == nullptr ? nullptr : saved_mean->abi();
   args.dresidual = problem.dresidual.abi();
   args.dx = out.dx.abi();
   args.dweight = out.dweight.abi();

@@ -28,15 +28,15 @@ struct Problem {
 const isonorm_rope* RopeOf(Problem& problem, isonorm_rope* room);
 
 struct Outputs {
-  Tensor y, residual_out, rstd;      // forward
-  Tensor dx, dweight, dbias, dgate;  // backward
-  std::string error;                 // "" if the call succeeded
+  Tensor y, residual_out, rstd, mean;  // forward; mean of LayerNorm
+  Tensor dx, dweight, dbias, dgate;    // backward
+  std::string error;                   // "" if the call succeeded
 };
 
 // y: its type. Every output that the problem allows is asked for.
 Outputs RunForward(Problem& problem, Type y);
 
-// saved: the rstd of forward to hand in, or null. Gradients: those of what the problem has; dbias without a bias is f32.
-Outputs RunBackward(Problem& problem, Tensor* saved_rstd = nullptr);
+// saved: the rstd and mean of forward to hand in, or null. Gradients: those of what the problem has; dbias without a bias is f32.
+Outputs RunBackward(Problem& problem, Tensor* saved_rstd = nullptr, Tensor* saved_mean = nullptr);
 
 }  // namespace isonorm_test

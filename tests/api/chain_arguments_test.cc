@@ -1,6 +1,8 @@
 // Bad calls with several structures: status, sentence, nothing written.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "api/rope_scene.h"
 
 namespace isonorm_test {
@@ -138,6 +140,75 @@ TEST(Chain, Backward) {
        {"args and args.also", "dweight"},
        [](D& s) { s.more.dweight = s.args.dweight; }},
   });
+}
+
+// A structure without rows among others, at every place and with the 0 in every dimension: it writes nothing but sums, which are
+// zeros, and the others what they write alone.
+TEST(Chain, OneIsEmpty) {
+  const std::vector<std::vector<int64_t>> shapes = {{0, 3, kCols}, {2, 0, kCols}, {0, 0, kCols}};
+  for (const bool threads : {false, true}) {
+    for (int empty = 0; empty < 4; ++empty) {
+      for (const std::vector<int64_t>& shape : shapes) {
+        Slot x[4], y[4], dx[4], weight[4], dweight[4];
+        isonorm_forward_args forward[4] = {};
+        isonorm_backward_args backward[4] = {};
+        ForwardScene scene;  // for its executor
+        scene.executor.concurrency = 8;
+        for (int i = 3; i >= 0; --i) {
+          for (Slot* slot : {&x[i], &y[i], &dx[i]}) {
+            slot->Set(slot == &x[i] ? kInputByte : kOutputByte, ISONORM_F32, {2, 3, kCols});
+            if (i != empty) continue;
+            for (size_t d = 0; d < 3; ++d) slot->shape[d] = shape[d];
+            if (empty % 2 == 0) slot->tensor.strides = nullptr;
+          }
+          weight[i].Set(kInputByte, ISONORM_F32, {kCols});
+          dweight[i].Set(kOutputByte, ISONORM_F32, {kCols});
+          forward[i] = {};
+          forward[i].struct_size = sizeof(forward[i]);
+          forward[i].x = &x[i].tensor;
+          forward[i].y = &y[i].tensor;
+          if (i < 3) forward[i].also = &forward[i + 1];
+          backward[i].struct_size = sizeof(backward[i]);
+          backward[i].x = backward[i].dy = &x[i].tensor;
+          backward[i].weight = &weight[i].tensor;
+          backward[i].dx = &dx[i].tensor;
+          if (i != 2) backward[i].dweight = &dweight[i].tensor;
+          if (i < 3) backward[i].also = &backward[i + 1];
+        }
+        forward[0].executor = backward[0].executor = threads ? &scene.executor : nullptr;
+        const isonorm_contract contract = ISONORM_CONTRACT_TORCH;
+        ASSERT_EQ(isonorm_forward(&contract, 1e-6, &forward[0]), ISONORM_OK) << isonorm_last_error();
+        std::vector<uint8_t> workspace;
+        ASSERT_EQ(isonorm_backward_workspace(&contract, 1e-6, &backward[0], &backward[0].workspace_size), ISONORM_OK);
+        workspace.resize(backward[0].workspace_size);
+        backward[0].workspace = workspace.data();
+        ASSERT_EQ(isonorm_backward(&contract, 1e-6, &backward[0]), ISONORM_OK) << isonorm_last_error();
+        const std::vector<uint8_t> untouched(y[0].bytes.size(), kOutputByte);
+        const int other = empty == 0 ? 1 : 0;
+        for (int i = 0; i < 4; ++i) {
+          EXPECT_EQ(y[i].bytes, i == empty ? untouched : y[other].bytes) << i;
+          EXPECT_EQ(dx[i].bytes, i == empty ? untouched : dx[other].bytes) << i;
+          if (i == 2) continue;
+          const bool zeros = std::all_of(dweight[i].data(), dweight[i].data() + 4 * kCols, [](uint8_t b) { return b == 0; });
+          EXPECT_EQ(zeros, i == empty) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(Chain, OneOfRotatedHeadsIsEmpty) {
+  for (const bool heads : {false, true}) {
+    C scene;
+    Slot& x = scene.more_x[1];
+    for (Slot* slot : {&x, &scene.more_y[1]}) {
+      slot->Set(kOutputByte, ISONORM_F32, {kTokens, kHeads, kCols});
+      slot->shape[heads ? 1 : 0] = 0;
+      slot->tensor.strides = nullptr;
+    }
+    scene.more[1].rope = &scene.rope;
+    EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+  }
 }
 
 // Views of packed memory with other numbers of heads, side by side and shifted by one head.

@@ -127,11 +127,11 @@ TEST(DoubleBackwardArguments, ShapesAndTypes) {
       {"ddx narrower", ISONORM_ERROR_SHAPE, {"ddx.shape[1]", "32", "64"}, [](S& s) { s.ddx.shape[1] = 32; }},
       {"ddy with a row less", ISONORM_ERROR_SHAPE, {"ddy.shape[0]", "2", "3"}, [](S& s) { s.ddy.shape[0] = 2; }},
       {"ddweight narrower", ISONORM_ERROR_SHAPE, {"ddweight.shape[0]", "63", "64"}, [](S& s) { s.ddweight.shape[0] = 63; }},
-      {"ddweight as a row",
-       ISONORM_ERROR_RANK,
-       {"ddweight.ndim", "2", "1"},
+      {"ddweight with a row for each of x",
+       ISONORM_ERROR_SHAPE,
+       {"ddweight.shape[0]", "3", "1"},
        [](S& s) {
-         s.ddweight.Set(kInputByte, ISONORM_F32, {1, kCols});
+         s.ddweight.Set(kInputByte, ISONORM_F32, {kRows, kCols});
        }},
       {"ddx of another rank",
        ISONORM_ERROR_RANK,
@@ -144,7 +144,7 @@ TEST(DoubleBackwardArguments, ShapesAndTypes) {
        ISONORM_ERROR_DTYPE,
        {"dweight", "bf16", "f32"},
        [](S& s) { s.dweight.Retype(ISONORM_BF16); }},
-      {"rstd as bf16", ISONORM_ERROR_DTYPE, {"rstd", "bf16", "f32"}, [](S& s) { s.rstd.Retype(ISONORM_BF16); }},
+      {"rstd as f64", ISONORM_ERROR_DTYPE, {"rstd", "f64", "f32"}, [](S& s) { s.rstd.Retype(ISONORM_F64); }},
       {"dx with rows in one place", ISONORM_ERROR_STRIDE, {"dx", "0"}, [](S& s) { s.dx.strides[0] = 0; }},
       {"ddy with rows in one place", ISONORM_ERROR_STRIDE, {"ddy", "0"}, [](S& s) { s.ddy.strides[0] = 0; }},
   });

@@ -36,7 +36,6 @@ const std::vector<TensorFault>& TensorFaults() {
       {"smallest int64 as size", ISONORM_ERROR_SHAPE, ".shape[0]", "-9223372036854775808",
        [](Slot& s) { s.shape[0] = INT64_MIN; }},
       {"last stride 2", ISONORM_ERROR_STRIDE, ".strides", "2", [](Slot& s) { s.strides[s.tensor.ndim - 1] = 2; }},
-      {"last stride 0", ISONORM_ERROR_STRIDE, ".strides", "0", [](Slot& s) { s.strides[s.tensor.ndim - 1] = 0; }},
       {"last stride -1", ISONORM_ERROR_STRIDE, ".strides", "-1", [](Slot& s) { s.strides[s.tensor.ndim - 1] = -1; }},
       {"byte_offset behind the end of memory", ISONORM_ERROR_OVERFLOW, ".byte_offset", "9223372036854775807",
        [](Slot& s) { s.tensor.byte_offset = INT64_MAX; }},
@@ -131,6 +130,55 @@ TEST(TensorFaults, RmsBackward) {
 
 TEST(TensorFaults, RmsPenalty) {
   TryEach<RmsScene>({"x", "penalty", "dx"}, [](RmsScene& s) { s.function = RmsScene::kPenalty; });
+}
+
+// Of one value, or one for each row, `expand` makes a tensor whose last stride is 0. Inputs may be such, outputs not.
+template <class SceneType>
+void LastStride0(const std::vector<const char*>& inputs, const std::vector<const char*>& outputs, void (*prepare)(SceneType&)) {
+  for (const char* input : inputs) {
+    SceneType scene, expanded;
+    prepare(scene);
+    prepare(expanded);
+    Slot& slot = scene.slot(input);
+    slot.strides[slot.tensor.ndim - 1] = 0;  // all bytes of an input are alike
+    ASSERT_EQ(expanded.Run(), ISONORM_OK) << isonorm_last_error();
+    EXPECT_EQ(scene.Run(), ISONORM_OK) << input << ": " << isonorm_last_error();
+    for (const auto& [name, output] : expanded.slots) {
+      if (name != std::string("workspace")) EXPECT_EQ(scene.slot(name).bytes, output->bytes) << input << ": " << name;
+    }
+  }
+  for (const char* output : outputs) {
+    SceneType scene;
+    prepare(scene);
+    Slot& slot = scene.slot(output);
+    slot.strides[slot.tensor.ndim - 1] = 0;
+    EXPECT_EQ(Judge(scene, ISONORM_ERROR_STRIDE, {output, "0"}), "") << output;
+  }
+}
+
+TEST(TensorFaults, LastStride0) {
+  LastStride0<ForwardScene>({"x", "weight", "bias", "residual"}, {"y", "residual_out", "rstd"}, [](ForwardScene&) {});
+  LastStride0<ForwardScene>({"gate"}, {}, [](ForwardScene& s) { s.UseGate(ISONORM_GATE_BEFORE); });
+  LastStride0<BackwardScene>({"dy", "x", "weight", "residual", "bias", "rstd", "dresidual"}, {"dx", "dweight", "dbias"},
+                             [](BackwardScene&) {});
+  LastStride0<BackwardScene>({"residual_out"}, {}, [](BackwardScene& s) {
+    s.args.residual = nullptr;
+    s.args.residual_out = &s.residual_out.tensor;
+  });
+  LastStride0<BackwardScene>({"gate"}, {"dgate"}, [](BackwardScene& s) { s.UseGate(ISONORM_GATE_AFTER); });
+  LastStride0<DoubleScene>({"dy", "x", "weight", "rstd", "ddx", "ddweight"}, {"dx", "dweight", "ddy"}, [](DoubleScene&) {});
+  LastStride0<RmsScene>({"x"}, {"rms"}, [](RmsScene&) {});
+  LastStride0<RmsScene>({"x", "drms"}, {"dx"}, [](RmsScene& s) { s.function = RmsScene::kBackward; });
+  LastStride0<RmsScene>({"x"}, {"penalty", "dx"}, [](RmsScene& s) { s.function = RmsScene::kPenalty; });
+  ForwardScene over;  // one element of x lies under all of y
+  over.x.strides[1] = 0;
+  over.y.tensor.data = over.x.data();
+  EXPECT_EQ(Judge(over, ISONORM_ERROR_OVERLAP, {"y overlaps x"}), "");
+  BackwardScene groups;
+  groups.args.groups = 4;
+  groups.rstd.Set(kInputByte, ISONORM_F32, {kRows, 4});
+  groups.rstd.strides[1] = 0;
+  EXPECT_EQ(Judge(groups, ISONORM_ERROR_STRIDE, {"rstd.strides[1]", "0"}), "");
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ TEST_P(BatchTest, AnySubsetOfOutputs) {
     for (const bool is_forward : {true, false}) {
       const Problem call = is_forward ? ForwardOf(problem) : BackwardOf(problem, Rstd::kRecomputed);
       const std::vector<Slot> outputs =
-          is_forward ? std::vector<Slot>{kY, kResidualOut, kRstd} : std::vector<Slot>{kDx, kDweight, kDbias, kDgate};
+          is_forward ? std::vector<Slot>{kY, kResidualOut, kRstd, kMean} : std::vector<Slot>{kDx, kDweight, kDbias, kDgate};
       for (unsigned mask = 1; mask < 1u << outputs.size(); ++mask) {
         Problem subset = call;
         bool any = false;

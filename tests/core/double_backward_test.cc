@@ -49,10 +49,10 @@ struct Expected {
   Values inputs, outputs;
 };
 
-Expected ReferenceOf(const Problem& problem) {
+Expected ReferenceOf(const Problem& problem, Values inputs) {
   const ScopedTarget reference("reference");
   Expected expected;
-  expected.inputs = MakeInputs(problem);
+  expected.inputs = std::move(inputs);
   Problem forward = problem;
   for (const Slot slot : {kDy, kDdx, kDdweight, kDx, kDweight, kDdy}) forward.type[slot] = Type::kNone;
   forward.type[kRstd] = forward.compute();
@@ -60,6 +60,8 @@ Expected ReferenceOf(const Problem& problem) {
   expected.outputs = Compute(With(problem, Rstd::kRecomputed), expected.inputs);
   return expected;
 }
+
+Expected ReferenceOf(const Problem& problem) { return ReferenceOf(problem, MakeInputs(problem)); }
 
 // Every target against the reference, each with another form of rstd in turn.
 class Sweep {
@@ -83,6 +85,25 @@ class Sweep {
   size_t failed_ = 0;
   Count count_;
 };
+
+// What `expand` makes of one value: the last stride is 0 too. As if every element were there.
+TEST(DoubleBackwardSweep, OneValueForARow) {
+  for (const int64_t cols : {2, 5, 64, 300, 1030}) {
+    for (uint64_t seed = 1; seed <= 6; ++seed) {
+      const Problem problem = RandomDouble(seed * 17 + static_cast<uint64_t>(cols), 3, cols);
+      for (const Slot slot : {kX, kDy, kDdx, kWeight, kDdweight}) {
+        if (!problem.has(slot)) continue;
+        const Expected expected = ReferenceOf(problem, WithOneValue(problem, MakeInputs(problem), slot, false));
+        How how;
+        how.layout.place[slot].strides = problem.is_vector(slot) ? std::vector<int64_t>{0} : std::vector<int64_t>{3, 0};
+        for (const std::string& target : Targets()) {
+          const ScopedTarget scope(target);
+          Same(problem, expected.outputs, Compute(problem, expected.inputs, how), target + ", one value in " + NameOf(slot));
+        }
+      }
+    }
+  }
+}
 
 TEST(DoubleBackwardSweep, SmallWidths) {
   Sweep sweep;
@@ -241,7 +262,10 @@ TEST_P(DoubleBackwardTest, Layouts) {
     for (uint64_t seed = 1; seed <= 8; ++seed) {
       const Problem problem = RandomDouble(seed * 100 + static_cast<uint64_t>(cols), 36, cols);
       const Expected expected = ReferenceOf(problem);
-      How apart, nested, reversed;
+      How apart, nested, reversed, unaligned;
+      for (int slot = 0; slot < kSlots; ++slot) {
+        unaligned.layout.place[static_cast<size_t>(slot)].bytes = (static_cast<int>(seed) + slot) % 7 + 1;
+      }
       nested.layout.lead = {3, 4, 3};
       for (size_t i = 0; i < kRowSlots.size(); ++i) {
         const auto padding = static_cast<int64_t>(1 + (seed + i) % 67), row = cols + padding;
@@ -256,6 +280,7 @@ TEST_P(DoubleBackwardTest, Layouts) {
       Check(problem, expected, apart, "rows apart");
       Check(problem, expected, nested, "leading dimensions nested otherwise");
       Check(problem, expected, reversed, "rows reversed");
+      Check(problem, expected, unaligned, "elements unaligned");
     }
   }
 }

@@ -18,7 +18,8 @@ class InPlaceTest : public testing::TestWithParam<std::string> {
     How how;
     std::string what = "in place:";
     for (int slot = 0; slot < kSlots; ++slot) {
-      const bool has_rows = !call.is_vector(static_cast<Slot>(slot)) && slot != kRstd && slot != kScale && slot != kPositions;
+      const bool has_rows = !call.is_vector(static_cast<Slot>(slot)) && !call.is_statistic(static_cast<Slot>(slot)) &&
+                            slot != kScale && slot != kPositions;
       if (has_rows && padding != 0) how.layout.place[static_cast<size_t>(slot)].strides = {call.cols + padding};
     }
     for (const Pair& pair : pairs) {

@@ -101,6 +101,26 @@ TEST_P(LayoutTest, BroadcastInputs) {
   }
 }
 
+// What `expand` makes of one value, or of one for each row: the last stride is 0 too. As if every element were there.
+TEST_P(LayoutTest, OneValueForARow) {
+  for (const int64_t cols : {2, 5, 64, 128, 300, 1030}) {
+    for (uint64_t seed = 1; seed <= 8; ++seed) {
+      const Problem problem = Random(seed * 13 + static_cast<uint64_t>(cols), 6, cols);
+      for (const Slot slot : {kX, kResidual, kGate, kDy, kDresidual, kWeight, kBias}) {
+        if (!problem.has(slot)) continue;
+        for (const bool whole : {true, false}) {
+          const Values inputs = WithOneValue(problem, MakeInputs(problem), slot, whole);
+          Layout layout;
+          layout.place[slot].strides = problem.is_vector(slot) ? std::vector<int64_t>{0}
+                                       : whole                 ? std::vector<int64_t>{0, 0}
+                                                               : std::vector<int64_t>{3, 0};
+          Check(problem, Reference(problem, inputs), layout, std::string("one value in ") + NameOf(slot));
+        }
+      }
+    }
+  }
+}
+
 // One head of a packed qkv tensor [tokens, 3, heads, 128], read in place and written to another such tensor.
 TEST_P(LayoutTest, HeadsOfPackedProjections) {
   constexpr int64_t kTokens = 5, kHeads = 4, kDim = 128;
@@ -169,8 +189,10 @@ TEST_P(LayoutTest, StridedStatistics) {
     layout.lead = {17, 2};
     layout.place[kScale].strides = problem.scales() == 1 ? std::vector<int64_t>{2, 1} : std::vector<int64_t>{20, 7};
     layout.place[kRstd].strides = groups == 1 ? std::vector<int64_t>{2, 1} : std::vector<int64_t>{20, 7};
+    layout.place[kMean].strides = layout.place[kRstd].strides;
     Check(problem, Reference(problem), layout, "strided rstd");
-    layout.place[kRstd].strides = {31, 9, 1};  // with a dimension for the groups, also where it is 1
+    layout.place[kRstd].strides =
+        layout.place[kMean].strides = {31, 9, 1};  // with a dimension for the groups, also where it is 1
     Check(problem, Reference(problem), layout, "strided rstd with groups");
   }
 }
@@ -189,6 +211,55 @@ TEST_P(LayoutTest, EveryMisalignmentOfEveryTensor) {
           Check(problem, expected, one, "misaligned by " + std::to_string(offset) + ": " + NameOf(static_cast<Slot>(slot)));
         }
         Check(problem, expected, all, "misaligned everywhere");
+      }
+    }
+  }
+}
+
+// Elements that lie on no multiple of their size, as in a file that is mapped; UndefinedBehaviorSanitizer looks at each access.
+TEST_P(LayoutTest, UnalignedElements) {
+  for (const int64_t cols : {3, 192, 520}) {
+    for (uint64_t seed = 1; seed <= 5; ++seed) {
+      Problem problem = Random(seed * 10 + static_cast<uint64_t>(cols), 3, cols);
+      if (seed % 3 == 1) Quantize(seed, &problem);
+      if (seed % 3 == 2) Rotate(seed, &problem);
+      const Expected expected = Reference(problem);
+      for (int bytes = 1; bytes < 8; ++bytes) {
+        Layout all;
+        for (int slot = 0; slot < kSlots; ++slot) {
+          Layout one;
+          one.place[static_cast<size_t>(slot)].bytes = bytes;
+          all.place[static_cast<size_t>(slot)].bytes = (bytes + slot) % 7 + 1;
+          if (!problem.has(static_cast<Slot>(slot)) || (bytes + slot) % 3 != 0) continue;
+          Check(problem, expected, one, std::to_string(bytes) + " bytes off: " + NameOf(static_cast<Slot>(slot)));
+        }
+        Check(problem, expected, all, "unaligned everywhere");
+      }
+    }
+  }
+}
+
+// Of plain, fused and rotated rows, which have loops of their own.
+TEST_P(LayoutTest, UnalignedElementsInTunedLoops) {
+  for (const Type type : {Type::kF32, Type::kBf16, Type::kF16}) {
+    for (uint64_t part = 0; part < 6; ++part) {
+      Problem problem = Simple(type, 35, 192);
+      problem.seed = part;
+      if (part == 1) problem.type[kResidual] = type;
+      if (part == 2 || part == 3) {
+        problem.contract.gate_place = part == 2 ? ISONORM_GATE_BEFORE : ISONORM_GATE_AFTER;
+        problem.type[kGate] = type;
+      }
+      if (part == 4) Quantize(7, &problem);
+      if (part == 5) {
+        Rotate(1, &problem);
+        problem.rotation.half = problem.cols / 2;
+      }
+      const Expected expected = Reference(problem);
+      for (int bytes = 1; bytes < 8; ++bytes) {
+        Layout all;
+        for (int slot = 0; slot < kSlots; ++slot) all.place[static_cast<size_t>(slot)].bytes = (bytes + slot) % 7 + 1;
+        Check(problem, expected, all, "unaligned everywhere");
       }
     }
   }

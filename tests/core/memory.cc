@@ -24,7 +24,7 @@ std::vector<int64_t> CompactStrides(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
-Memory::Memory(std::vector<int64_t> shape, std::vector<int64_t> strides, Type type, int offset, Guard guard)
+Memory::Memory(std::vector<int64_t> shape, std::vector<int64_t> strides, Type type, int offset, Guard guard, int bytes_more)
     : shape_(std::move(shape)), strides_(std::move(strides)), type_(type) {
   if (strides_.empty()) strides_ = CompactStrides(shape_);
   int64_t below = 0, above = 0;  // elements that the strides reach to either side of the first one
@@ -36,7 +36,7 @@ Memory::Memory(std::vector<int64_t> shape, std::vector<int64_t> strides, Type ty
   const bool empty = std::any_of(shape_.begin(), shape_.end(), [](int64_t size) { return size == 0; });
   const size_t bytes = empty ? 0 : static_cast<size_t>(above - below + 1) * element;
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t lead = static_cast<size_t>(offset) * element;
+  const size_t lead = static_cast<size_t>(offset) * element + static_cast<size_t>(bytes_more);
   const size_t needed = guard == Guard::kPattern ? 2 * kMargin + lead + bytes : bytes;
   const size_t inside = std::max(RoundUp(needed, page), page);
   mapped_ = inside + 2 * page;
@@ -80,14 +80,18 @@ uint8_t* Memory::Row(int64_t index) const {
 
 void Memory::Fill(const Bytes& compact) {
   for (int64_t row = 0; row < rows(); ++row) {
-    if (RowBytes() != 0) std::memcpy(Row(row), compact.data() + static_cast<size_t>(row) * RowBytes(), RowBytes());
+    const size_t bytes = repeats() ? std::min(RowBytes(), SizeOf(type_)) : RowBytes();
+    if (bytes != 0) std::memcpy(Row(row), compact.data() + static_cast<size_t>(row) * RowBytes(), bytes);
   }
 }
 
 Bytes Memory::Compact() const {
   Bytes bytes(static_cast<size_t>(rows()) * RowBytes());
   for (int64_t row = 0; row < rows(); ++row) {
-    if (RowBytes() != 0) std::memcpy(bytes.data() + static_cast<size_t>(row) * RowBytes(), Row(row), RowBytes());
+    const size_t step = repeats() ? SizeOf(type_) : RowBytes();
+    for (size_t at = 0; at < RowBytes(); at += step) {
+      std::memcpy(bytes.data() + static_cast<size_t>(row) * RowBytes() + at, Row(row), step);
+    }
   }
   return bytes;
 }
@@ -96,7 +100,7 @@ bool Memory::SurroundingsIntact() const {
   std::vector<bool> element(size_, false);
   for (int64_t row = 0; row < rows(); ++row) {
     const auto start = static_cast<std::ptrdiff_t>(Row(row) - base_);
-    std::fill_n(element.begin() + start, RowBytes(), true);
+    std::fill_n(element.begin() + start, repeats() ? std::min(RowBytes(), SizeOf(type_)) : RowBytes(), true);
   }
   for (size_t i = 0; i < size_; ++i) {
     if (!element[i] && base_[i] != kPattern) return false;

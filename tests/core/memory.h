@@ -17,8 +17,10 @@ enum class Guard {
 
 class Memory {
  public:
-  // strides: of all dimensions in elements, also 0 or negative; empty: compact. offset: elements behind a 64-byte boundary.
-  Memory(std::vector<int64_t> shape, std::vector<int64_t> strides, Type type, int offset = 0, Guard guard = Guard::kPattern);
+  // strides: of all dimensions in elements, also 0 or negative; empty: compact. offset: elements behind a 64-byte boundary, and
+  // bytes, which may leave them unaligned, behind that.
+  Memory(std::vector<int64_t> shape, std::vector<int64_t> strides, Type type, int offset = 0, Guard guard = Guard::kPattern,
+         int bytes = 0);
   ~Memory();
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -34,6 +36,7 @@ class Memory {
   int64_t rows() const;
   uint8_t* Row(int64_t index) const;  // by its number in row-major order
   size_t RowBytes() const { return static_cast<size_t>(shape_.back()) * SizeOf(type_); }
+  bool repeats() const { return strides_.back() == 0; }  // one value stands for a row
 
   std::vector<int64_t> shape_, strides_;
   Type type_;

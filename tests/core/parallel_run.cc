@@ -11,7 +11,7 @@ namespace core_test {
 namespace {
 
 bool IsOutput(const Problem& problem, Slot slot) {
-  if (slot == kResidualOut || slot == kRstd) return !IsBackward(problem);
+  if (slot == kResidualOut || problem.is_statistic(slot)) return !IsBackward(problem);
   if (slot == kScale) return !problem.has_static_scale();
   return slot >= kY;
 }
@@ -39,30 +39,31 @@ class World {
     }
     for (int i = 0; i < kSlots; ++i) {
       const Slot slot = static_cast<Slot>(i);
-      if (!problem.has(slot) || slot == kRstd) continue;
+      if (!problem.has(slot) || problem.is_statistic(slot)) continue;
       const int64_t elements =
           problem.is_vector(slot) ? problem.cols : problem.rows * Pitch(slot) * (how.slices ? 1 : how.ranks);
-      memory_[i].assign(static_cast<size_t>(elements) * SizeOf(problem.type[slot]) + 1, 0xAB);
+      memory_[i].assign(static_cast<size_t>(elements) * SizeOf(problem.type[slot]) + 1 + how.unaligned, 0xAB);
       if (!IsOutput(problem, slot)) Move(slot, const_cast<Bytes*>(&inputs[slot]), true);
     }
     const Type compute = problem.compute();
     const int64_t values = problem.contract.statistic == ISONORM_STATISTIC_LAYER ? 2 : 1;
-    exchange_.assign(static_cast<size_t>(2 * how.ranks * problem.rows * values) * SizeOf(compute) + 1, 0xCD);
+    exchange_.assign(static_cast<size_t>(2 * how.ranks * problem.rows * values) * SizeOf(compute) + 1 + how.unaligned, 0xCD);
     for (int64_t rank = 0; rank < how.ranks; ++rank) {
       ranks_.push_back(std::make_unique<Rank>());
       Rank& r = *ranks_.back();
       for (int i = 0; i < kSlots; ++i) r.tensor[i] = Make(static_cast<Slot>(i), rank, r);
-      r.statistic_bytes.assign(static_cast<size_t>(4 * problem.rows) * SizeOf(compute) + 1, 0xEF);
+      r.statistic_bytes.assign(static_cast<size_t>(4 * problem.rows) * SizeOf(compute) + 1 + how.unaligned, 0xEF);
       const size_t part = static_cast<size_t>(problem.rows * values) * SizeOf(compute);
-      uint8_t* const all = exchange_.data() + static_cast<size_t>(how.ranks) * part;
+      uint8_t* const exchange = exchange_.data() + how.unaligned;
+      uint8_t* const all = exchange + static_cast<size_t>(how.ranks) * part;
       partial_bytes_ = part;
       const int64_t at = how.rotate_gathered ? (rank + 1) % how.ranks : rank;
-      uint8_t* const own = (how.gather_in_place ? all : exchange_.data()) + static_cast<size_t>(at) * part;
+      uint8_t* const own = (how.gather_in_place ? all : exchange) + static_cast<size_t>(at) * part;
       r.partial = std::make_unique<Tensor>(own, compute, std::vector{problem.rows, values}, std::vector{values, int64_t{1}});
       r.gathered = std::make_unique<Tensor>(all, compute, std::vector{how.ranks, problem.rows, values},
                                             std::vector{problem.rows * values, values, int64_t{1}});
-      r.statistic = std::make_unique<Tensor>(r.statistic_bytes.data(), compute, std::vector{problem.rows, int64_t{4}},
-                                             std::vector{int64_t{4}, int64_t{1}});
+      r.statistic = std::make_unique<Tensor>(r.statistic_bytes.data() + how.unaligned, compute,
+                                             std::vector{problem.rows, int64_t{4}}, std::vector{int64_t{4}, int64_t{1}});
       r.shard = {sizeof(isonorm_shard), how.ranks, &r.partial->tensor, &r.gathered->tensor, &r.statistic->tensor};
     }
   }
@@ -78,6 +79,7 @@ class World {
     args.gate = r.at(kGate);
     args.y = r.at(kY);
     args.residual_out = r.at(kResidualOut);
+    args.mean = r.at(kMean);
     args.rstd = r.at(kRstd);
     args.executor = how_.executor;
     args.quantization = problem_.quantizes() ? &problem_.quantization : nullptr;
@@ -114,9 +116,10 @@ class World {
   // What an all-gather does; with gather_in_place partial sums are where they belong.
   void Gather(Bytes* exchanged) {
     const size_t all = static_cast<size_t>(how_.ranks) * partial_bytes_;
-    if (!how_.gather_in_place) std::memcpy(exchange_.data() + all, exchange_.data(), all);
-    const auto gathered = exchange_.begin() + static_cast<std::ptrdiff_t>(all);
-    exchanged->insert(exchanged->end(), gathered, gathered + static_cast<std::ptrdiff_t>(all));
+    uint8_t* const exchange = exchange_.data() + how_.unaligned;
+    if (!how_.gather_in_place) std::memcpy(exchange + all, exchange, all);
+    const uint8_t* const gathered = exchange + all;
+    exchanged->insert(exchanged->end(), gathered, gathered + all);
   }
 
   Bytes& statistic(int64_t rank) { return ranks_[static_cast<size_t>(rank)]->statistic_bytes; }
@@ -129,9 +132,10 @@ class World {
     for (int i = 0; i < kSlots; ++i) {
       const Slot slot = static_cast<Slot>(i);
       if (!problem_.has(slot) || !IsOutput(problem_, slot)) continue;
-      if (slot == kRstd) {
-        outputs[slot] = ranks_[0]->rstd;
-        for (const auto& rank : ranks_) EXPECT_TRUE(rank->rstd == outputs[slot]) << "ranks have rstd of their own";
+      if (problem_.is_statistic(slot)) {
+        const Bytes& first = ranks_[0]->of_rows[slot];
+        outputs[slot].assign(first.begin() + static_cast<std::ptrdiff_t>(how_.unaligned), first.end());
+        for (const auto& rank : ranks_) EXPECT_TRUE(rank->of_rows[slot] == first) << "ranks have their own " << NameOf(slot);
         continue;
       }
       outputs[slot].resize(static_cast<size_t>(problem_.rows_of(slot) * problem_.cols_of(slot)) * SizeOf(problem_.type[slot]));
@@ -144,7 +148,8 @@ class World {
   struct Rank {
     std::array<std::unique_ptr<Tensor>, kSlots> tensor;
     std::unique_ptr<Tensor> partial, gathered, statistic;
-    Bytes rstd, statistic_bytes;
+    Values of_rows;  // rstd and mean
+    Bytes statistic_bytes;
     isonorm_shard shard = {};
     const isonorm_tensor* at(Slot slot) const { return tensor[slot] == nullptr ? nullptr : &tensor[slot]->tensor; }
   };
@@ -157,17 +162,19 @@ class World {
 
   // Where a rank's columns of a row begin, in bytes.
   size_t Offset(Slot slot, int64_t row, int64_t rank) const {
-    if (slot == kScale && problem_.has_static_scale()) return 0;
+    if (slot == kScale && problem_.has_static_scale()) return how_.unaligned;
     const int64_t at = problem_.is_vector(slot) ? rank * OwnCols(slot)
                        : how_.slices            ? row * Pitch(slot) + rank * OwnCols(slot)
                                                 : (rank * problem_.rows + row) * Pitch(slot);
-    return static_cast<size_t>(at) * SizeOf(problem_.type[slot]);
+    return static_cast<size_t>(at) * SizeOf(problem_.type[slot]) + how_.unaligned;
   }
 
   // Whole rows into the ranks' memory, or back.
   void Move(Slot slot, Bytes* whole, bool in) {
     const size_t bytes = static_cast<size_t>(OwnCols(slot)) * SizeOf(problem_.type[slot]);
-    if (slot == kScale && problem_.has_static_scale()) return void(std::memcpy(memory_[kScale].data(), whole->data(), bytes));
+    if (slot == kScale && problem_.has_static_scale()) {
+      return void(std::memcpy(memory_[kScale].data() + how_.unaligned, whole->data(), bytes));
+    }
     uint8_t* from = whole->data();
     for (int64_t row = 0; row < problem_.rows_of(slot); ++row) {
       for (int64_t rank = 0; rank < how_.ranks; ++rank, from += bytes) {
@@ -183,12 +190,13 @@ class World {
                                  : how_.lead.empty()      ? std::vector<int64_t>{problem_.rows}
                                                           : how_.lead;
     std::vector<int64_t> strides(shape.size());
-    int64_t step = slot == kRstd ? 1 : Pitch(slot);
+    int64_t step = problem_.is_statistic(slot) ? 1 : Pitch(slot);
     for (size_t i = shape.size(); i-- > 0; step *= shape[i]) strides[i] = step;
-    if (slot == kRstd) {
-      owner.rstd.assign(static_cast<size_t>(problem_.rows) * SizeOf(problem_.type[slot]), 0xAB);
-      if (owner.rstd.empty()) owner.rstd.reserve(1);
-      return std::make_unique<Tensor>(owner.rstd.data(), problem_.type[slot], shape, strides);
+    if (problem_.is_statistic(slot)) {
+      Bytes& own = owner.of_rows[slot];
+      own.assign(static_cast<size_t>(problem_.rows) * SizeOf(problem_.type[slot]) + how_.unaligned, 0xAB);
+      if (own.empty()) own.reserve(1);
+      return std::make_unique<Tensor>(own.data() + how_.unaligned, problem_.type[slot], shape, strides);
     }
     shape.push_back(OwnCols(slot));
     strides.push_back(1);

@@ -17,6 +17,7 @@ struct ParallelHow {
   std::vector<std::pair<Slot, Slot>> in_place = {};  // an output and the input in whose memory it lies
   std::vector<std::string> targets = {};             // of the ranks, in turn; empty: the one that is chosen
   const isonorm_executor* executor = nullptr;
+  size_t unaligned = 0;          // bytes by which every tensor misses the alignment of its elements
   bool gather_in_place = false;  // partial is a slice of gathered
   bool rotate_gathered = false;  // a fault: every rank's sums in the place of the next
 };

@@ -187,6 +187,17 @@ TEST_P(ParallelTest, LeadingDimensions) {
   }
 }
 
+TEST_P(ParallelTest, UnalignedElements) {
+  for (size_t bytes = 1; bytes < 8; ++bytes) {
+    for (uint64_t seed = 1; seed <= 8; ++seed) {
+      Problem p = Shareable(Random(seed, 3, 576));
+      if (seed % 2 == 0) Quantize(seed, &p);
+      if (seed % 4 == 1) p.kind = DataKind::kHuge;
+      if (CanShare(p, 4) && !Check(p, Reference(p), {.ranks = 4, .unaligned = bytes})) return;
+    }
+  }
+}
+
 TEST_P(ParallelTest, InPlace) {
   const std::vector<std::vector<std::pair<Slot, Slot>>> forward = {{{kY, kX}}, {{kY, kResidual}, {kResidualOut, kX}}};
   const std::vector<std::vector<std::pair<Slot, Slot>>> backward = {{{kDx, kDy}}, {{kDx, kX}}, {{kDx, kDy}, {kDgate, kGate}}};

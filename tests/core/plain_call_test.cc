@@ -59,8 +59,10 @@ std::vector<int64_t> CompactStrides(const std::vector<int64_t>& shape) {
 
 void ExpectSame(const Call& a, const Call& b) {
   EXPECT_EQ(a.backward, b.backward);
-  EXPECT_EQ(a.layer, b.layer);
-  EXPECT_EQ(a.eps_outside, b.eps_outside);
+  EXPECT_EQ(a.norm.statistic, b.norm.statistic);
+  EXPECT_EQ(a.norm.eps_outside, b.norm.eps_outside);
+  EXPECT_EQ(std::memcmp(&a.norm.eps, &b.norm.eps, sizeof a.norm.eps), 0) << a.norm.eps << " and " << b.norm.eps;
+  EXPECT_EQ(a.norm.count, b.norm.count);
   EXPECT_EQ(a.wide, b.wide);
   EXPECT_EQ(a.accumulate, b.accumulate);
   EXPECT_EQ(a.accumulates_rows, b.accumulates_rows);
@@ -69,7 +71,6 @@ void ExpectSame(const Call& a, const Call& b) {
   EXPECT_EQ(a.scaled_type, b.scaled_type);
   EXPECT_EQ(a.gated_type, b.gated_type);
   EXPECT_EQ(a.sum_type, b.sum_type);
-  EXPECT_EQ(std::memcmp(&a.eps, &b.eps, sizeof a.eps), 0) << a.eps << " and " << b.eps;
   EXPECT_EQ(std::memcmp(&a.weight_offset, &b.weight_offset, sizeof a.weight_offset), 0);
   EXPECT_EQ(a.lambda, b.lambda);
   EXPECT_EQ(a.rows, b.rows);

@@ -8,8 +8,8 @@ namespace core_test {
 namespace {
 
 constexpr std::array<const char*, kSlots> kNames = {
-    "x", "weight", "bias",    "residual", "gate",  "dy",  "dresidual", "ddx", "ddweight", "residual_out", "rstd",
-    "y", "dx",     "dweight", "dbias",    "dgate", "ddy", "scale",     "cos", "sin",      "positions"};
+    "x",    "weight", "bias", "residual", "gate",  "dy",    "dresidual", "ddx",   "ddweight", "residual_out", "rstd",
+    "mean", "y",      "dx",   "dweight",  "dbias", "dgate", "ddy",       "scale", "cos",      "sin",          "positions"};
 constexpr std::array<Type, 3> kNarrow = {Type::kF32, Type::kBf16, Type::kF16};
 
 // Draws from one seed.
@@ -213,6 +213,7 @@ Problem ForwardOf(const Problem& problem) {
   p.type[kDy] = p.type[kDresidual] = p.type[kDx] = p.type[kDweight] = p.type[kDbias] = p.type[kDgate] = Type::kNone;
   p.type[kResidualOut] = p.type[kResidual];
   p.type[kRstd] = p.compute();
+  p.type[kMean] = p.contract.statistic == ISONORM_STATISTIC_LAYER ? p.compute() : Type::kNone;
   return p;
 }
 
@@ -225,6 +226,7 @@ Problem BackwardOf(const Problem& problem, Rstd rstd, Sum sum) {
   p.type[kDbias] = p.type[kBias];
   p.type[kDgate] = p.type[kGate];
   p.type[kRstd] = rstd == Rstd::kSaved ? p.compute() : Type::kNone;
+  p.type[kMean] = p.contract.statistic == ISONORM_STATISTIC_LAYER ? p.type[kRstd] : Type::kNone;
   p.type[kResidualOut] = sum == Sum::kFromStored ? p.type[kResidual] : Type::kNone;
   if (sum == Sum::kFromStored) p.type[kX] = p.type[kResidual] = Type::kNone;
   return p;

@@ -16,7 +16,7 @@ using isonorm_cli::NameOf;
 using isonorm_cli::SizeOf;
 using isonorm_cli::Type;
 
-// Every tensor of all structures. rstd and residual_out are outputs of forward and inputs of backward.
+// Every tensor of all structures. mean, rstd and residual_out are outputs of forward and inputs of backward.
 enum Slot {
   kX,
   kWeight,
@@ -29,6 +29,7 @@ enum Slot {
   kDdweight,
   kResidualOut,
   kRstd,
+  kMean,
   kY,
   kDx,
   kDweight,
@@ -70,6 +71,7 @@ struct Problem {
     return slot == kWeight || slot == kBias || slot == kDdweight || slot == kDweight || slot == kDbias ||
            (slot == kScale && has_static_scale()) || is_table(slot);
   }
+  bool is_statistic(Slot slot) const { return slot == kRstd || slot == kMean; }  // one for each group of a row
   bool is_table(Slot slot) const { return slot == kCos || slot == kSin; }
   bool rotates() const { return rotation.style != 0; }
   bool quantizes() const { return quantization.struct_size != 0; }
@@ -78,7 +80,7 @@ struct Problem {
   int64_t rows_of(Slot slot) const { return is_table(slot) ? rotation.table : is_vector(slot) ? 1 : rows; }
   int64_t cols_of(Slot slot) const {
     if (is_table(slot)) return rotation.half;
-    return slot == kRstd ? groups : slot == kScale ? scales() : slot == kPositions ? 1 : cols;
+    return is_statistic(slot) ? groups : slot == kScale ? scales() : slot == kPositions ? 1 : cols;
   }
 };
 std::string ToString(const Problem& problem);  // all of it, in one line
@@ -99,11 +101,11 @@ void Unrotate(Problem* problem);
 // The forward call on the problem's inputs, with every output wanted, and a backward call with every output wanted.
 Problem ForwardOf(const Problem& problem);
 enum class Sum { kFromPair, kFromStored };  // x and residual, or residual_out
-enum class Rstd { kSaved, kRecomputed };
+enum class Rstd { kSaved, kRecomputed };    // with the mean of LayerNorm
 Problem BackwardOf(const Problem& problem, Rstd rstd, Sum sum = Sum::kFromPair);
 bool MayUseStoredSum(const Problem& problem);
 
-// The bytes of the inputs, but for rstd and residual_out.
+// The bytes of the inputs, but for mean, rstd and residual_out.
 Values MakeInputs(const Problem& problem);
 
 // A counter-based generator: the same numbers on every machine.

@@ -24,16 +24,18 @@ struct Outputs {
 // what dx holds. Everything but rms, which is f32 or f64 with x, has types of its own.
 Outputs Compute(Type x_type, Type dx_type, DataKind kind, const Shape& shape, uint64_t seed, const isonorm_executor* executor) {
   const Type compute = x_type == Type::kF64 ? Type::kF64 : Type::kF32;
+  const int unaligned = shape.padding == 0 ? 0 : static_cast<int>(seed % 7) + 1;  // bytes
   const auto matrix = [&](Type type) {
     return std::make_unique<Memory>(std::vector<int64_t>{shape.rows, shape.cols},
-                                    std::vector<int64_t>{shape.cols + shape.padding, 1}, type, static_cast<int>(seed % 8));
+                                    std::vector<int64_t>{shape.cols + shape.padding, 1}, type, static_cast<int>(seed % 8),
+                                    Guard::kPattern, unaligned);
   };
   using isonorm_cli::MakeData;
   using isonorm_cli::Role;
   const auto x = matrix(x_type), dx = matrix(dx_type);
   const Bytes x_bytes = MakeData(Role::kX, kind, seed, shape.rows, shape.cols, x_type);
   x->Fill(x_bytes);
-  Memory per_row({shape.rows}, {}, compute);
+  Memory per_row({shape.rows}, {}, compute, 0, Guard::kPattern, unaligned);
   Outputs outputs;
   const auto expect_ok = [](isonorm_status status) {
     EXPECT_EQ(status, ISONORM_OK) << isonorm_last_error();

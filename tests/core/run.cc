@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -12,7 +13,7 @@ namespace core_test {
 namespace {
 
 bool IsOutput(const Problem& problem, Slot slot) {
-  if (slot == kResidualOut || slot == kRstd) return !IsBackward(problem);
+  if (slot == kResidualOut || problem.is_statistic(slot)) return !IsBackward(problem);
   if (slot == kScale) return !problem.has_static_scale();
   return slot >= kY && slot < kCos;
 }
@@ -52,12 +53,13 @@ class Arena {
         problem.is_vector(slot) ? std::vector<int64_t>() : layout.lead.value_or(std::vector<int64_t>{problem.rows});
     std::vector<int64_t> strides = place.strides;
     const bool per_row =
-        (slot == kRstd && problem.groups == 1) || (slot == kScale && problem.scales() == 1) || slot == kPositions;
+        (problem.is_statistic(slot) && problem.groups == 1) || (slot == kScale && problem.scales() == 1) || slot == kPositions;
     if (problem.is_table(slot)) shape.push_back(problem.rows_of(slot));
     if (!per_row || shape.empty() || strides.size() > shape.size()) shape.push_back(problem.cols_of(slot));
     // A vector per row, such as rstd without groups, has its last leading dimension contiguous.
     if (!strides.empty() && strides.size() < shape.size()) strides.push_back(1);
-    return std::make_unique<Memory>(std::move(shape), std::move(strides), problem.type[slot], place.offset, place.guard);
+    return std::make_unique<Memory>(std::move(shape), std::move(strides), problem.type[slot], place.offset, place.guard,
+                                    place.bytes);
   }
 
   std::array<std::unique_ptr<Memory>, kSlots> owned_;
@@ -85,6 +87,7 @@ isonorm_status CallForward(const Problem& p, const Arena& arena, const Values& i
   args.gate = arena.tensor(kGate);
   args.y = arena.tensor(kY);
   args.residual_out = arena.tensor(kResidualOut);
+  args.mean = arena.tensor(kMean);
   args.rstd = arena.tensor(kRstd);
   args.groups = p.groups;
   args.window = p.window;
@@ -138,6 +141,7 @@ isonorm_status CallBackward(const Problem& p, const Arena& arena, const Values& 
   args.residual_out = arena.tensor(kResidualOut);
   args.gate = arena.tensor(kGate);
   args.bias = arena.tensor(kBias);
+  args.mean = arena.tensor(kMean);
   args.rstd = arena.tensor(kRstd);
   args.dresidual = arena.tensor(kDresidual);
   args.dx = arena.tensor(kDx);
@@ -259,6 +263,16 @@ bool Same(const Problem& problem, const Values& expected, const Values& got, con
   return true;
 }
 
+Values WithOneValue(const Problem& problem, Values inputs, Slot slot, bool whole) {
+  const size_t size = SizeOf(problem.type[slot]), row = static_cast<size_t>(problem.cols_of(slot)) * size;
+  Bytes& bytes = inputs[slot];
+  for (size_t at = 0; at < bytes.size(); at += size) {
+    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(whole ? 0 : at / row * row), size,
+                bytes.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+  return inputs;
+}
+
 std::vector<std::string> Targets() {
   std::vector<std::string> targets;
   for (size_t i = 0; i < isonorm_target_count(); ++i) targets.emplace_back(isonorm_target_name(i));
@@ -280,7 +294,7 @@ Expected Reference(const Problem& problem, Values inputs) {
   Expected expected;
   expected.inputs = std::move(inputs);
   expected.forward = Compute(ForwardOf(problem), expected.inputs);
-  expected.inputs[kRstd] = expected.forward[kRstd];
+  for (const Slot slot : {kRstd, kMean}) expected.inputs[slot] = expected.forward[slot];
   expected.inputs[kResidualOut] = expected.forward[kResidualOut];
   expected.backward = Compute(BackwardOf(problem, Rstd::kRecomputed), expected.inputs);
   return expected;

@@ -17,6 +17,7 @@ namespace core_test {
 // Where a tensor lies.
 struct Place {
   int offset = 0;                // elements behind a 64-byte boundary
+  int bytes = 0;                 // and behind that; the elements are unaligned then
   std::vector<int64_t> strides;  // of the leading dimensions, in elements; empty: compact
   std::optional<Slot> over;      // exactly in the memory of this input
   Guard guard = Guard::kPattern;
@@ -48,6 +49,9 @@ struct Count {
 
 // Whether all outputs of the problem are the same bytes; if not, the first difference is a test failure.
 bool Same(const Problem& problem, const Values& expected, const Values& got, const std::string& where, Count* count = nullptr);
+
+// The inputs, where in this slot every row has one value, its first, or the first of all for the whole slot.
+Values WithOneValue(const Problem& problem, Values inputs, Slot slot, bool whole);
 
 std::vector<std::string> Targets();       // all of this machine, best first; "reference" is the last
 std::vector<std::string> OtherTargets();  // all but "reference"

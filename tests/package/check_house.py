@@ -12,14 +12,13 @@ import tempfile
 
 MAX_LINES = 400
 # Which rooms a file may include from. A room is the longest prefix of its path that stands here.
-NUMBERS = {"include", "src/numbers"}
-CALL = NUMBERS | {"src/call"}
+CALL = {"include", "src/numbers", "src/call"}
 TABLE = CALL | {"src/table"}
 LIBRARY = TABLE | {"src/reference", "src/cpu", "src/cpu/vector", "src/cpu/general", "src/cpu/tuned", "src/entry"}
 ROOMS = {
     "include": {"include"},
     "src": LIBRARY,
-    "src/numbers": NUMBERS | {"src/call"},
+    "src/numbers": {"src/numbers"},
     "src/call": CALL,
     "src/table": TABLE,
     "src/reference": TABLE | {"src/reference"},
@@ -123,7 +122,8 @@ def self_test():
       "src/path.cc": ('const char* p = "/ho' 'me/me";\n', "names a path"),
       "src/open.cc": ("// TO" "DO later\n", "leaves work open"),
       "src/cpu/up.cc": ('#include "entry/api.h"\n', "must not depend on src/entry"),
-      "src/numbers/up.h": ('#include "table/kernels.h"\n', "must not depend on src/table"),
+      "src/numbers/up.h": ('#include "call/call.h"\n', "must not depend on src/call"),
+      "src/numbers/out.h": ('#include "isonorm/isonorm.h"\n', "must not depend on include"),
       "src/call/runs.cc": ('#include "cpu/run.h"\n', "must not depend on src/cpu"),
       "src/call/chooses.cc": ('#include "table/kernels.h"\n', "must not depend on src/table"),
       "src/cpu/tuned/up-inl.h": ('#include "entry/api.h"\n', "must not depend on src/entry"),
@@ -135,6 +135,8 @@ def self_test():
       "tools/inner.cc": ('#include "../src/entry/api.h"\n', "must not depend on src/entry"),
       "include/isonorm/leak.h": ('#include "../../src/entry/api.h"\n', "must not depend on src/entry"),
       "src/entry/api.h": ("// fine\n", None),
+      "src/call/call.h": ("// fine\n", None),
+      "include/isonorm/isonorm.h": ("// fine\n", None),
       "src/table/kernels.h": ("// fine\n", None),
       "src/cpu/run.h": ("// fine\n", None),
       "tools/t.h": ("// fine\n", None),

@@ -7,6 +7,8 @@
 #define ISONORM_CPU_GENERAL_CHUNK_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "call/call.h"
 #include "cpu/vector/gate-inl.h"
 #include "cpu/vector/sum-inl.h"
@@ -51,9 +53,16 @@ HWY_INLINE void WithStorage(Type type, Body body) {
   }
 }
 
-// Calls op(vector, i) with n elements from `at` on in storage, vector by vector.
+// Calls op(vector, i) with n elements from `at` on in storage, vector by vector; repeated: with n times the one at `at`.
 template <class F, class Op>
-HWY_INLINE void ForStored(const void* data, Type type, int64_t at, size_t n, Op op) {
+HWY_INLINE void ForStored(const void* data, Type type, int64_t at, size_t n, bool repeated, Op op) {
+  if (repeated) {
+    const auto v = hn::Set(Tag<F>(), LoadScalar<F>(data, type, at));
+    for (size_t i = 0; i < n; i += hn::Lanes(Tag<F>())) {
+      op(hn::IfThenElseZero(hn::FirstN(Tag<F>(), std::min(n - i, hn::Lanes(Tag<F>()))), v), i);
+    }
+    return;
+  }
   WithStorage<F>(type, [&](auto* storage) HWY_ATTR {
     using T = std::remove_pointer_t<decltype(storage)>;
     const Tag<F> d;
@@ -65,16 +74,16 @@ HWY_INLINE void ForStored(const void* data, Type type, int64_t at, size_t n, Op 
 }
 
 template <class F>
-HWY_INLINE void LoadChunk(const void* data, Type type, int64_t at, size_t n, Chunk<F>& out) {
+HWY_INLINE void LoadChunk(const void* data, Type type, int64_t at, size_t n, bool repeated, Chunk<F>& out) {
   const Tag<F> d;
-  ForStored<F>(data, type, at, n, [&](V<Tag<F>> v, size_t i) HWY_ATTR { hn::Store(v, d, out.v + i); });
+  ForStored<F>(data, type, at, n, repeated, [&](V<Tag<F>> v, size_t i) HWY_ATTR { hn::Store(v, d, out.v + i); });
 }
 
 // out += data
 template <class F>
-HWY_INLINE void AddStored(const void* data, Type type, int64_t at, size_t n, Chunk<F>& out) {
+HWY_INLINE void AddStored(const void* data, Type type, int64_t at, size_t n, bool repeated, Chunk<F>& out) {
   const Tag<F> d;
-  ForStored<F>(data, type, at, n,
+  ForStored<F>(data, type, at, n, repeated,
                [&](V<Tag<F>> v, size_t i) HWY_ATTR { hn::Store(hn::Add(hn::Load(d, out.v + i), v), d, out.v + i); });
 }
 

@@ -1,4 +1,4 @@
-// Double backward (docs/numerics.md): the same steps under the same names as in reference_double_backward.cc, on chunks.
+// Double backward (docs/numerics.md): the same steps under the same names as in reference/double_backward.cc, on chunks.
 #if defined(ISONORM_CPU_GENERAL_DOUBLE_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_GENERAL_DOUBLE_BACKWARD_INL_H_
 #undef ISONORM_CPU_GENERAL_DOUBLE_BACKWARD_INL_H_
@@ -29,9 +29,9 @@ class DoubleBackward {
   }
 
   HWY_INLINE void Run(Group<F>& group) {
-    group.UseSavedRstdOrCompute();
-    r_ = group.r();
-    times_ = group.exponent() == 0 ? r_ : F(1);
+    group.UseSavedOrCompute();
+    r_ = group.norm().r;
+    times_ = group.norm().exponent == 0 ? r_ : F(1);
     const Leaves leaves = LeavesOf(call_.group_cols);
     LeafTree<F> a, b, q, tau;
     for (int64_t i = 0; i < leaves.count(); ++i) {
@@ -57,13 +57,13 @@ class DoubleBackward {
 
  private:
   // n values as F, in whole vectors with zeros behind: in place if they are that already, else in `room`.
-  HWY_INLINE const F* Values(const void* data, Type type, int64_t at, size_t n, Chunk<F>& room) const {
-    if (SizeOf(type) == sizeof(F) && n % hn::Lanes(D()) == 0) return static_cast<const F*>(data) + at;
-    LoadChunk(data, type, at, n, room);
+  HWY_INLINE const F* Values(const void* data, Type type, int64_t at, size_t n, bool repeated, Chunk<F>& room) const {
+    if (SizeOf(type) == sizeof(F) && n % hn::Lanes(D()) == 0 && !repeated) return static_cast<const F*>(data) + at;
+    LoadChunk(data, type, at, n, repeated, room);
     return room.v;
   }
   HWY_INLINE const F* Values(const Group<F>& group, RowTensor tensor, int64_t j, size_t n, Chunk<F>& room) const {
-    return Values(group.data(tensor), call_.type[tensor], group.column(j), n, room);
+    return Values(group.data(tensor), call_.type[tensor], group.At(tensor, j), n, call_.repeats(tensor), room);
   }
 
   // The inputs of n columns from j on. Of a scaled group x is scaled, and u is p already.
@@ -71,22 +71,24 @@ class DoubleBackward {
     x_ = Values(group, kX, j, n, x_room_);
     dy_ = Values(group, kDy, j, n, dy_room_);
     u_ = group.has(kDdx) ? Values(group, kDdx, j, n, u_room_) : u_room_.v;
-    dd_ = call_.ddweight != nullptr ? Values(call_.ddweight, call_.ddweight_type, group.column(j), n, dd_room_) : dd_room_.v;
+    dd_ = call_.ddweight == nullptr
+              ? dd_room_.v
+              : Values(call_.ddweight, call_.ddweight_type, group.At(kDdweight, j), n, call_.repeats(kDdweight), dd_room_);
     if (call_.weight_type == Type::kNone) {
       w_ = w_room_.v;
     } else if (call_.weight_offset == 0) {
-      w_ = Values(call_.weight, call_.weight_type, group.column(j), n, w_room_);
+      w_ = Values(call_.weight, call_.weight_type, group.At(kWeight, j), n, call_.repeats(kWeight), w_room_);
     } else {
       group.LoadWeight(j, n, w_room_);
       w_ = w_room_.v;
     }
-    if (group.exponent() == 0) return;
+    if (group.norm().exponent == 0) return;
     group.Load(kX, j, n, x_room_);
-    ScaleChunk(-group.exponent(), n, x_room_);
+    ScaleChunk(-group.norm().exponent, n, x_room_);
     x_ = x_room_.v;
     if (!group.has(kDdx)) return;
     group.Load(kDdx, j, n, u_room_);
-    ScaledTimesR(group.exponent(), n, u_room_);
+    ScaledTimesR(group.norm().exponent, n, u_room_);
     u_ = u_room_.v;
   }
 
@@ -109,12 +111,12 @@ class DoubleBackward {
     for (size_t first = 0; first < kLanes; first += 2 * width) {
       auto a0 = hn::Zero(d), a1 = a0, b0 = a0, b1 = a0, q0 = a0, q1 = a0, t0 = a0, t1 = a0;
       const auto fold = [&](size_t at, V<D>& a, V<D>& b, V<D>& q, V<D>& t) HWY_ATTR {
-        const auto dy = hn::LoadU(d, dy_ + at), c = hn::Mul(hn::LoadU(d, x_ + at), r);
-        const auto g = hn::Mul(dy, hn::LoadU(d, w_ + at)), p = hn::Mul(hn::LoadU(d, u_ + at), times);
+        const auto dy = LoadAny(d, dy_ + at), c = hn::Mul(LoadAny(d, x_ + at), r);
+        const auto g = hn::Mul(dy, LoadAny(d, w_ + at)), p = hn::Mul(LoadAny(d, u_ + at), times);
         a = Fma(g, c, a);
         b = Fma(p, c, b);
         q = Fma(p, g, q);
-        t = Fma(hn::Mul(hn::LoadU(d, dd_ + at), dy), c, t);
+        t = Fma(hn::Mul(LoadAny(d, dd_ + at), dy), c, t);
       };
       size_t at = first;
       for (; at + width < n; at += kLanes) {
@@ -142,8 +144,8 @@ class DoubleBackward {
     const auto a = hn::Set(d, -a_), b = hn::Set(d, -b_), s = hn::Set(d, -s_), r = hn::Set(d, r_), times = hn::Set(d, times_);
     F* const sums = sums_ == nullptr ? nullptr : sums_ + group.column(j);
     for (size_t i = 0; i < n; i += hn::Lanes(d)) {
-      const auto dy = hn::LoadU(d, dy_ + i), w = hn::LoadU(d, w_ + i), dd = hn::LoadU(d, dd_ + i);
-      const auto c = hn::Mul(hn::LoadU(d, x_ + i), r), p = hn::Mul(hn::LoadU(d, u_ + i), times);
+      const auto dy = LoadAny(d, dy_ + i), w = LoadAny(d, w_ + i), dd = LoadAny(d, dd_ + i);
+      const auto c = hn::Mul(LoadAny(d, x_ + i), r), p = hn::Mul(LoadAny(d, u_ + i), times);
       auto v = Fma(a, p, hn::Mul(dd, dy));
       v = Fma(b, hn::Mul(dy, w), v);
       v = Fma(c, s, v);
@@ -167,12 +169,12 @@ class DoubleBackward {
     if (rounds_ && group.has(kDdy)) {
       RoundChunk(call_.scaled_type, n, c_);
       for (size_t i = 0; i < n; i += hn::Lanes(d)) {
-        hn::Store(Fma(hn::LoadU(d, dd_ + i), hn::Load(d, c_.v + i), hn::Load(d, ddy_.v + i)), d, ddy_.v + i);
+        hn::Store(Fma(LoadAny(d, dd_ + i), hn::Load(d, c_.v + i), hn::Load(d, ddy_.v + i)), d, ddy_.v + i);
       }
     }
     if (group.has(kDdy)) group.Store(kDdy, j, n, ddy_);
     if (!group.has(kDx)) return;
-    ScaledTimesR(group.exponent(), n, dx_);
+    ScaledTimesR(group.norm().exponent, n, dx_);
     group.Store(kDx, j, n, dx_);
   }
 

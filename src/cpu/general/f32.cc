@@ -42,14 +42,14 @@ bool AllBelow(Bits infinity, const void* data, int64_t count) {
   auto m0 = hn::Zero(d), m1 = m0, m2 = m0, m3 = m0;
   size_t i = 0;
   for (; i + 4 * width <= size; i += 4 * width) {
-    m0 = hn::Max(m0, hn::And(hn::LoadU(d, p + i), magnitude));
-    m1 = hn::Max(m1, hn::And(hn::LoadU(d, p + i + width), magnitude));
-    m2 = hn::Max(m2, hn::And(hn::LoadU(d, p + i + 2 * width), magnitude));
-    m3 = hn::Max(m3, hn::And(hn::LoadU(d, p + i + 3 * width), magnitude));
+    m0 = hn::Max(m0, hn::And(LoadAny(d, p + i), magnitude));
+    m1 = hn::Max(m1, hn::And(LoadAny(d, p + i + width), magnitude));
+    m2 = hn::Max(m2, hn::And(LoadAny(d, p + i + 2 * width), magnitude));
+    m3 = hn::Max(m3, hn::And(LoadAny(d, p + i + 3 * width), magnitude));
   }
   for (; i < size; i += width) {
     const size_t rest = size - i;
-    m0 = hn::Max(m0, hn::And(rest >= width ? hn::LoadU(d, p + i) : LoadPart(d, p + i, rest), magnitude));
+    m0 = hn::Max(m0, hn::And(rest >= width ? LoadAny(d, p + i) : LoadPart(d, p + i, rest), magnitude));
   }
   return hn::AllTrue(d, hn::Lt(hn::Max(hn::Max(m0, m1), hn::Max(m2, m3)), hn::Set(d, infinity)));
 }

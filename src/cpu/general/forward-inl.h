@@ -77,7 +77,8 @@ class QuantizedRow {
 // Everything is read before anything is stored: outputs may lie over inputs. `quantized` is used where the call quantises.
 template <class F>
 HWY_INLINE void WriteGroup(const Call& call, const Group<F>& group, QuantizedRow* quantized) {
-  if (group.has(kRstd)) group.per_group() = CanonicalOrSame(group.rstd());
+  if (group.has(kRstd)) group.StorePerGroup(kRstd, group.rstd());
+  if (group.has(kMean)) group.StorePerGroup(kMean, group.norm().saved_mean);
   if (!group.has(kY) && !group.has(kResidualOut)) return;
   Chunk<F> h, t;
   ForChunks(call.group_cols, [&](int64_t j, size_t n) HWY_ATTR {

@@ -48,19 +48,19 @@ HWY_INLINE void AddToSums(const Chunk<F>& chunk, const Chunk<F>* factor, size_t 
   if (i < n) StorePart(add(LoadPart(d, sums + i, n - i), i), d, sums + i, n - i);
 }
 
-// v = r * (g - c * f) in the window, r * g behind it; LayerNorm takes the mean of g away first.
+// v = r * (g - c * f) in the window, r * g behind it, after the mean of g is taken away, which of RMS is 0.
 template <class F>
 HWY_INLINE void GradientOfRow(const Call& call, const Group<F>& group, F f, F mean_g, int64_t j, size_t n, const Chunk<F>& c,
                               Chunk<F>& g) {
   const Tag<F> d;
-  const auto factor = hn::Set(d, f), r = hn::Set(d, group.r()), mean = hn::Set(d, mean_g);
-  if (call.layer) Apply(g, n, [&](V<Tag<F>> v) HWY_ATTR { return hn::Sub(v, mean); });
+  const auto factor = hn::Set(d, f), r = hn::Set(d, group.norm().r), mean = hn::Set(d, mean_g);
+  if (mean_g != 0) Apply(g, n, [&](V<Tag<F>> v) HWY_ATTR { return hn::Sub(v, mean); });
   const auto inside = static_cast<size_t>(std::clamp<int64_t>(call.window - j, 0, static_cast<int64_t>(n)));
   Chunk<F> behind;
   if (inside < n) behind = g;
   Apply(g, c, n, [&](V<Tag<F>> v, V<Tag<F>> of) HWY_ATTR { return hn::Mul(r, Fma(hn::Neg(of), factor, v)); });
-  for (size_t i = inside; i < n; ++i) g.v[i] = group.r() * behind.v[i];
-  ScaleChunk(-group.exponent(), n, g);
+  for (size_t i = inside; i < n; ++i) g.v[i] = group.norm().r * behind.v[i];
+  ScaleChunk(-group.norm().exponent, n, g);
 }
 
 // The dot product of g and c over the columns of the group; LayerNorm: also the plain sum of g.
@@ -72,7 +72,7 @@ HWY_NOINLINE F DotOfGroup(const Call& call, const Group<F>& group, const Chunk<F
       call.group_cols,
       [&](int64_t j, size_t n, Chunk<F>& chunk) HWY_ATTR {
         LoadUpstream(call, group, head, j, n, dy, g);
-        if (call.layer) sum_g.Push(LeafValue(Tag<F>(), Values<F>{g.v}, n));
+        if (call.norm.centres()) sum_g.Push(LeafValue(Tag<F>(), Values<F>{g.v}, n));
         group.LoadSource(j, n, chunk);
         group.SourceToC(n, chunk);
       },
@@ -86,7 +86,7 @@ HWY_NOINLINE F DotOfGroup(const Call& call, const Group<F>& group, const Chunk<F
 template <class F>
 HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnSums& sums) {
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
-    group.UseSavedRstdOrCompute();
+    group.UseSavedOrCompute();
     const int64_t cols = call.group_cols;
     Chunk<F> dy, g, c, t, z, head;
     F f = 0, mean_g = 0;
@@ -96,14 +96,10 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
     }
     if (group.has(kDx) || group.has(kDgate)) {
       F sum_g = 0;
-      const F dot = call.shard == nullptr ? DotOfGroup(call, group, head, &sum_g) : call.shard->Total<F>(call, group.row(), 0);
-      if (call.shard != nullptr && call.layer) sum_g = call.shard->Total<F>(call, group.row(), 1);
-      f = Mean(dot + F(0), call.counted());
-      if (call.eps_outside) {
-        const F qr = group.q() * group.r();
-        f = qr == 0 ? F(0) : f / qr;
-      }
-      if (call.layer) mean_g = Mean(sum_g + F(0), call.counted());
+      const F dot = call.shard == nullptr ? DotOfGroup(call, group, head, &sum_g) : call.shard->Total<F>(group.row(), 0);
+      if (call.shard != nullptr && call.norm.centres()) sum_g = call.shard->Total<F>(group.row(), 1);
+      f = call.norm.Factor(dot, group.norm().q, group.norm().r);
+      mean_g = Mean(sum_g + F(0), call.norm.count);
     }
     ForChunks(cols, [&](int64_t j, size_t n) HWY_ATTR {
       LoadUpstream(call, group, head, j, n, dy, g);
@@ -145,7 +141,7 @@ HWY_NOINLINE void BackwardGroups(const Call& call, const Run& run, const ColumnS
 
 template <class F>
 HWY_NOINLINE void ForwardPartialRows(const Call& call, const Run& run) {
-  ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR { WritePartial<F>(call, group.row(), group); });
+  ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR { WritePartial<F>(*call.shard, call.norm, group.row(), group); });
 }
 
 template <class F>
@@ -155,7 +151,7 @@ HWY_NOINLINE void BackwardPartialRows(const Call& call, const Run& run) {
     F sum_g = 0;
     const Chunk<F> head = {};  // ranks share no rotated rows
     const F dot = DotOfGroup(call, group, head, &sum_g);
-    call.shard->StorePartial(call, group.row(), dot, sum_g);
+    call.shard->StorePartial(group.row(), dot, sum_g);
   });
 }
 
@@ -165,7 +161,7 @@ template <class F>
 HWY_NOINLINE void RmsRows(const Call& call, const Run& run) {
   ForGroups<F>(call, run, [](Group<F>& group) HWY_ATTR {
     group.ComputeStatistic();
-    group.per_group() = CanonicalOrSame(group.Unscaled(group.q()));
+    group.StorePerGroup(kRstd, group.Unscaled(group.norm().q));
   });
 }
 
@@ -173,8 +169,8 @@ template <class F>
 HWY_NOINLINE void RmsBackwardRows(const Call& call, const Run& run) {
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
     group.ComputeStatistic();
-    const auto share = hn::Set(Tag<F>(), Mean(group.per_group(), call.cols));
-    const bool zero = group.q() == 0;
+    const auto share = hn::Set(Tag<F>(), Mean(group.PerGroup(kRstd), call.cols));
+    const bool zero = group.norm().q == 0;
     Chunk<F> c;
     ForChunks(call.cols, [&](int64_t j, size_t n) HWY_ATTR {
       group.LoadSource(j, n, c);
@@ -191,8 +187,8 @@ HWY_NOINLINE void RmsPenaltyRows(const Call& call, const Run& run) {
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
     if (group.has(kRstd)) {
       group.ComputeStatistic();
-      const double value = std::ldexp(call.lambda * static_cast<double>(group.mean_square()), 2 * group.exponent());
-      group.per_group() = CanonicalOrSame(static_cast<F>(value));
+      const double value = std::ldexp(call.lambda * static_cast<double>(group.norm().mean_square), 2 * group.norm().exponent);
+      group.StorePerGroup(kRstd, static_cast<F>(value));
     }
     if (!group.has(kDx)) return;
     Chunk<F> v, old;

@@ -31,8 +31,8 @@ HWY_NOINLINE void RotateChunk(const Rope& rope, int64_t row, Chunk<F>& chunk) {
   const Rope::Angles angles = rope.AnglesOf(row);
   const auto half = static_cast<size_t>(rope.half), width = hn::Lanes(d);
   Chunk<F> cos, sin;
-  LoadChunk(angles.cos, rope.table, 0, half, cos);
-  LoadChunk(angles.sin, rope.table, 0, half, sin);
+  LoadChunk(angles.cos, rope.table, 0, half, false, cos);
+  LoadChunk(angles.sin, rope.table, 0, half, false, sin);
   size_t i = 0;
   V<Tag<F>> y_a, y_b;
   if (!rope.interleaved) {

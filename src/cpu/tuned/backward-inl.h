@@ -10,9 +10,7 @@
 #include <algorithm>
 
 #include "cpu/general/general-inl.h"
-#include "cpu/tuned/gradient_dot-inl.h"
-#include "cpu/tuned/row_sums-inl.h"
-#include "cpu/tuned/rstd-inl.h"
+#include "cpu/tuned/gradient_loop-inl.h"
 #include "cpu/tuned/write-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -55,8 +53,8 @@ class GradientRows {
   GradientRows(const Call& call, const Run& run, const ColumnSums& sums)
       : call_(call),
         run_(run),
-        leaves_(call.cols),
-        range_(call.eps, call.eps_outside),
+        rows_(call, run),
+        statistic_(call, run),
         cols_(static_cast<size_t>(call.cols)),
         weight_(static_cast<const Tw*>(call.weight)),
         offset_(call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset)),
@@ -69,103 +67,41 @@ class GradientRows {
 
   void Run() {
     ArrangeSums<true>();
-    for (int64_t first = 0; first < run_.count; first += kTogether) {
-      const auto count = static_cast<int>(std::min<int64_t>(kTogether, run_.count - first));
-      bool plain[kTogether];
-      bool all = count == kTogether;
-      Prepare(first, count, plain);
-      for (int i = 0; i < count; ++i) all = all && plain[i];
-      if (all) {
-        ColumnsOf<kTogether>(first, 0);
-        continue;
-      }
-      for (int i = 0; i < count; ++i) {
-        if (plain[i]) {
-          ColumnsOf<1>(first + i, i);
-        } else {
-          GeneralRow(first + i);
-        }
-      }
-    }
+    GradientLoop<kTogether>(run_.count, *this);
     ArrangeSums<false>();
     if (streams_) hwy::FlushStream();
   }
 
- private:
-  template <class T>
-  T* At(RowTensor tensor, int64_t row) const {
-    return reinterpret_cast<T*>(run_.data[tensor] + row * run_.stride[tensor]);
+  // The parts of the loop.
+  HWY_INLINE void Find(int64_t first, int count, bool* tame) {
+    const bool finite = statistic_.FindR(first, count, rows_, tame);
+    // The roundings of c must not meet a NaN either.
+    if (run_.data[kDx] == nullptr && (!round_ || finite)) return;
+    for (int i = 0; i < count; ++i) statistic_.FindF(i, first + i, tame, *this);
   }
-
-  // r and f of some rows; plain[i]: neither these nor anything that follows from them is NaN.
-  void Prepare(int64_t first, int count, bool* plain) {
-    if (call_.shard != nullptr) return PrepareShared(first, count, plain);
-    const bool saved = run_.data[kRstd] != nullptr && !call_.eps_outside;
-    bool missing = !saved;
-    for (int i = 0; i < count; ++i) {
-      plain[i] = true;
-      if (!saved) continue;
-      r_[i] = *At<const float>(kRstd, first + i);
-      missing = missing || !(r_[i] >= 0x1p-48f && r_[i] <= 0x1p47f);
-    }
-    if (missing) {
-      HWY_ALIGN float sums[kBlockRows] = {};
-      HWY_ALIGN float r[kBlockRows];
-      RowSums(At<const Tx>(kX, first), run_.stride[kX], count, leaves_, sums);
-      RstdOfSums(sums, count, call_.cols, static_cast<float>(call_.eps), call_.eps_outside, r);
-      for (int i = 0; i < count; ++i) {
-        r_[i] = r[i];
-        plain[i] = range_.Holds(sums[i]);
-        q_[i] = std::sqrt(Mean(sums[i], call_.cols));
-      }
-    }
-    if (run_.data[kDx] == nullptr && !round_) return;  // the roundings of c must not meet a NaN either
-    for (int i = 0; i < count; ++i) {
-      const GradientProducts<kLayout, Tx, Tw, Ty> products = {At<const Tx>(kX, first + i), weight_,
-                                                              At<const Ty>(kDy, first + i), r_[i], offset_};
-      const float dot = flow_ < Flow::kInPlace
-                            ? GradientDot<Tx, Tw, Ty>(products, leaves_, Nothing())
-                            : GradientDot<Tx, Tw, Ty>(products, leaves_,
-                                                      FetchTwo<Tx>{At<const char>(kX, first + i + FetchTwo<Tx>::kRowsAhead),
-                                                                   At<const char>(kDy, first + i + FetchTwo<Tx>::kRowsAhead)});
-      // A finite sum has finite terms, so every dy, weight and x of the row is finite too.
-      plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
-      SetFactor(i, dot);
-    }
+  HWY_INLINE float Dot(int64_t row, float r) const {
+    const GradientProducts<kLayout, Tx, Tw, Ty> products = {At<const Tx>(run_, kX, row), weight_, At<const Ty>(run_, kDy, row),
+                                                            r, offset_};
+    if (flow_ < Flow::kInPlace) return GradientDot<Tx, Tw, Ty>(products, rows_.leaves(), Nothing());
+    const int64_t next = row + FetchTwo<Tx>::kRowsAhead;
+    return GradientDot<Tx, Tw, Ty>(products, rows_.leaves(),
+                                   FetchTwo<Tx>{At<const char>(run_, kX, next), At<const char>(run_, kDy, next)});
   }
-
-  // The same of rows that other ranks share. A finite sum of squares says that x is finite, and with it c.
-  void PrepareShared(int64_t first, int count, bool* plain) {
-    HWY_ALIGN float sums[kBlockRows] = {};
-    HWY_ALIGN float r[kBlockRows];
-    SharedSums(call_, run_.first + first, count, sums);
-    RstdOfSums(sums, count, call_.counted(), static_cast<float>(call_.eps), call_.eps_outside, r);
-    for (int i = 0; i < count; ++i) {
-      r_[i] = r[i];
-      plain[i] = range_.Holds(sums[i]);
-      q_[i] = std::sqrt(Mean(sums[i], call_.counted()));
-      if (run_.data[kDx] == nullptr) continue;
-      const float dot = call_.shard->Total<float>(call_, run_.first + first + i, 0) + 0.0f;
-      plain[i] = plain[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
-      SetFactor(i, dot);
+  template <int kRows>
+  HWY_INLINE void Write(int64_t row, int first) const {
+    if constexpr (kCanRound) {
+      if (round_) return Loop<kRows, true>(row, first);
     }
+    Loop<kRows, false>(row, first);
   }
-
-  void SetFactor(int i, float dot) {
-    f_[i] = Mean(dot, call_.counted());
-    if (call_.eps_outside) {
-      const float qr = q_[i] * r_[i];
-      f_[i] = qr == 0 ? 0.0f : f_[i] / qr;
-    }
-  }
-
-  void GeneralRow(int64_t row) const {
+  void General(int64_t row) const {
     char* data[kRowTensors];
     ArrangeSums<false>();
     GeneralBackward(call_, OneRow(run_, row, data), ColumnSums{sums_, nullptr});
     ArrangeSums<true>();
   }
 
+ private:
   // The sums of dweight between rows: every whole step of columns in the order of a duo, which saves each step permutations.
   // Outside: in the order of columns.
   template <bool kIn>
@@ -181,14 +117,6 @@ class GradientRows {
     };
     arrange(0, head_);
     arrange(head_, cols_);
-  }
-
-  template <int kRows>
-  HWY_INLINE void ColumnsOf(int64_t row, int first) const {
-    if constexpr (kCanRound) {
-      if (round_) return Loop<kRows, true>(row, first);
-    }
-    Loop<kRows, false>(row, first);
   }
 
   // What a turn over the columns needs, in registers as far as they go: members would be read again after each store.
@@ -214,13 +142,13 @@ class GradientRows {
     rows.fetches = flow_ >= Flow::kInPlace;
     const size_t from = FetchTwo<Tx>::kNarrow ? cols_ / 2 * sizeof(Tx) : 0;
     for (int i = 0; i < kRows; ++i) {
-      rows.next_x[i] = At<const char>(kX, row + i + kTogether) + from;
-      rows.next_dy[i] = At<const char>(kDy, row + i + kTogether) + from;
-      rows.x[i] = At<const Tx>(kX, row + i);
-      rows.dy[i] = At<const Ty>(kDy, row + i);
-      rows.dx[i] = run_.data[kDx] == nullptr ? nullptr : At<Ty>(kDx, row + i);
-      rows.r[i] = r_[first + i];
-      rows.f[i] = f_[first + i];
+      rows.next_x[i] = At<const char>(run_, kX, row + i + kTogether) + from;
+      rows.next_dy[i] = At<const char>(run_, kDy, row + i + kTogether) + from;
+      rows.x[i] = At<const Tx>(run_, kX, row + i);
+      rows.dy[i] = At<const Ty>(run_, kDy, row + i);
+      rows.dx[i] = run_.data[kDx] == nullptr ? nullptr : At<Ty>(run_, kDx, row + i);
+      rows.r[i] = statistic_.r(first + i);
+      rows.f[i] = statistic_.f(first + i);
     }
     if (streams_) return Streamed<kRows, kRound>(rows);
     Columns<kRows, kRound>(rows, 0, 0, cols_);
@@ -320,8 +248,8 @@ class GradientRows {
 
   const Call& call_;
   const isonorm::Run run_;
-  const RowLeaves leaves_;
-  const PlainRange range_;
+  const PlainRows<Tx> rows_;
+  GradientStatistic<kTogether> statistic_;
   const size_t cols_;
   const Tw* const weight_;
   const float offset_;
@@ -330,7 +258,6 @@ class GradientRows {
   const Flow flow_;
   const bool streams_;
   const size_t head_;  // columns of dx before the first whole line, if it streams
-  float r_[kTogether], q_[kTogether] = {}, f_[kTogether] = {};
 };
 
 template <class Tx, class Tw, class Ty>

@@ -9,9 +9,7 @@
 
 #include <algorithm>
 
-#include "cpu/general/general-inl.h"
-#include "cpu/tuned/row_sums-inl.h"
-#include "cpu/tuned/rstd-inl.h"
+#include "cpu/tuned/row_loop-inl.h"
 #include "cpu/tuned/write-inl.h"
 #include "table/kernels.h"
 #include "cpu/run.h"
@@ -30,80 +28,48 @@ HWY_INLINE int64_t RowsPerBlock(int64_t row_bytes, bool from_memory) {
   return std::clamp<int64_t>((from_memory ? 4 << 10 : 8 << 10) / row_bytes, 1, kBlockRows);
 }
 
-// One row by the general path.
-HWY_NOINLINE inline void RunGeneralRow(const Call& call, const Run& run, int64_t row) {
-  char* data[kRowTensors];
-  GeneralForward(call, OneRow(run, row, data), ColumnSums{});
-}
-
 // A call of one short row, which must not spend more time on plans than on the row.
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
   HWY_ALIGN float sums[kBlockRows];  // whole vectors are written
-  const float sum = HWY_UNLIKELY(call.shard != nullptr)
-                        ? SharedSum(call, run.first)
-                        : RowSums(reinterpret_cast<const Tx*>(run.data[kX]), 0, 1, RowLeaves(call.cols), sums);
-  if (HWY_UNLIKELY(!PlainRange(call.eps, call.eps_outside).Holds(sum))) return RunGeneralRow(call, run, 0);
+  const float sum = SumsOf(call, run, 0, 1, PlainRows<Tx>(call, run), sums);
+  if (HWY_UNLIKELY(!TameRange(call.norm).Holds(sum))) return RunGeneralRow(call, run, 0);
   float r;
-  RstdOfSums(&sum, 1, call.counted(), static_cast<float>(call.eps), call.eps_outside, &r);
+  RstdOfSums(&sum, 1, call.norm, &r);
   RowWriter<Tx, Tw, Ty, kOffset>::WriteOne(call, run, r);
-  if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd]) = r;
+  StoreRstd(run, 0, 1, &r);
 }
+
+// Rows as they lie, each of which is summed while a later one is fetched.
+template <class Tx, class Writer>
+class FetchingRows {
+ public:
+  FetchingRows(const Call& call, const Run& run, const Writer& writer)
+      : run_(run), leaves_(call.cols), writer_(writer), bytes_(writer.plan().in_sum) {}
+  HWY_INLINE void Make(int64_t) const {}
+  HWY_INLINE float Sums(int64_t row, int64_t, float* HWY_RESTRICT sums) const {
+    return SumFetching(At<const Tx>(run_, kX, row), leaves_, writer_.Ahead(row), bytes_, sums);
+  }
+
+ private:
+  const Run& run_;
+  const RowLeaves leaves_;
+  const Writer& writer_;
+  const size_t bytes_;
+};
 
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
-  const RowLeaves leaves(call.cols);
-  const PlainRange range(call.eps, call.eps_outside);
-  const auto eps = static_cast<float>(call.eps);
-  const RowWriter<Tx, Tw, Ty, kOffset> writer(call, run);
-  HWY_ALIGN float sums[kBlockRows] = {};
+  using Writer = RowWriter<Tx, Tw, Ty, kOffset>;
+  const Writer writer(call, run);
 #if ISONORM_LEAF_NETWORK
   if (writer.FetchesAhead()) {
-    const size_t fetched = writer.plan().in_sum;
-    for (int64_t row = 0; row < run.count; ++row) {
-      const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
-      const float sum = call.shard != nullptr ? SharedSum(call, run.first + row)
-                        : fetched != 0        ? RowSumFetching(x, leaves, writer.Ahead(row), fetched)
-                                              : RowSums(x, 0, 1, leaves, sums);
-      float r;
-      RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
-      if (HWY_UNLIKELY(!range.Holds(sum))) {
-        RunGeneralRow(call, run, row);
-        continue;
-      }
-      writer.Write(row, 1, &r);
-      if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
-    }
-    return writer.Finish();
+    const FetchingRows<Tx, Writer> rows(call, run, writer);
+    return RowLoop(call, run, One(), rows, writer);
   }
 #endif
-  const int64_t block = RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(Tx)), writer.from_memory());
-  HWY_ALIGN float r[kBlockRows];
-  for (int64_t first = 0; first < run.count; first += block) {
-    const int64_t count = std::min(block, run.count - first);
-    const char* x = run.data[kX] + first * run.stride[kX];
-    if (call.shard == nullptr) {
-      RowSums(reinterpret_cast<const Tx*>(x), run.stride[kX], count, leaves, sums);
-    } else {
-      SharedSums(call, run.first + first, count, sums);
-    }
-    RstdOfSums(sums, count, call.counted(), eps, call.eps_outside, r);
-    if (HWY_LIKELY(range.HoldsAll(sums, count))) {
-      writer.Write(first, count, r);
-      if (run.data[kRstd] == nullptr) continue;
-      for (int64_t i = 0; i < count; ++i) *reinterpret_cast<float*>(run.data[kRstd] + (first + i) * run.stride[kRstd]) = r[i];
-      continue;
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      if (!range.Holds(sums[i])) {
-        RunGeneralRow(call, run, first + i);
-        continue;
-      }
-      writer.Write(first + i, 1, r + i);
-      if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + (first + i) * run.stride[kRstd]) = r[i];
-    }
-  }
-  writer.Finish();
+  const PlainRows<Tx> rows(call, run);
+  RowLoop(call, run, RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(Tx)), writer.from_memory()), rows, writer);
 }
 
 // Rows that share a weight of f16, which is as slow to read as x is: it is converted once, if it then fits the caches.

@@ -16,6 +16,15 @@ namespace HWY_NAMESPACE {
 #if ISONORM_TUNED_LOOPS
 namespace {
 
+template <class T>
+void GatedForward(const Call& call, const Run& run, const ColumnSums& sums) {
+  call.gate == Gate::kBefore ? GateBeforeForward<T>(call, run, sums) : GateAfterForward<T>(call, run, sums);
+}
+template <class T>
+void EitherGateBackward(const Call& call, const Run& run, const ColumnSums& sums) {
+  call.gate == Gate::kBefore ? GatedBackward<T, true>(call, run, sums) : GatedBackward<T, false>(call, run, sums);
+}
+
 enum class Parts { k_residual_cast, k_plain_quantize, k_plain_gate };
 
 template <Operation kOperation, Parts kParts, class Tx, class Tw>
@@ -25,7 +34,7 @@ void Add([[maybe_unused]] Kernel& kernel) {
   } else if constexpr (kParts == Parts::k_plain_quantize) {
     kernel = QuantizedForward<Tx>;
   } else {
-    kernel = kOperation == Operation::k_forward ? GatedForward<Tx> : GatedBackward<Tx>;
+    kernel = kOperation == Operation::k_forward ? GatedForward<Tx> : EitherGateBackward<Tx>;
   }
 }
 

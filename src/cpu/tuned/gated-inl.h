@@ -53,9 +53,9 @@ HWY_NOINLINE void GateLoop(Loop loop, size_t cols, Next next) {
   if (i < cols) loop.template Step<true>(i, cols - i);
 }
 
-// The source of a gate before the norm: h = x * f(gate). What is not finite shows in the sum of squares.
+// h = x * f(gate). What is not finite shows in the sum of squares.
 template <class T, class Function>
-struct GatedSource {
+struct GateColumns {
   const T* x;
   const T* gate;
   float* h;
@@ -81,7 +81,7 @@ HWY_INLINE Duo<Tag<float>> RoundIf(bool rounds, const Duo<Tag<float>>& v) {
 
 // round(v * r) * weight, times f(gate) where there is one, for columns of a row. v is x, or the buffer; T is the type of x.
 template <class Tv, class T, class Function>
-struct GatedSink {
+struct ScaledColumns {
   static constexpr Layout kLayout = kLayoutOf<Tv, T>;
   const Tv* from;
   const float* weight;
@@ -105,50 +105,96 @@ struct GatedSink {
   }
 };
 
+// The source of a gate before the norm: each row goes to a buffer of f32.
 template <class T, class Function>
-HWY_NOINLINE void GatedRows(const Call& call, const Run& run) {
-  const auto cols = static_cast<size_t>(call.cols);
-  const bool before = call.gate == Gate::kBefore;
-  const Roundings roundings(call);
-  const RowLeaves leaves(call.cols);
-  const PlainRange range(call.eps, call.eps_outside);
-  const auto eps = static_cast<float>(call.eps);
-  const bool over_gate = run.data[kY] == run.data[kGate];
-  const Flow flow = FlowOf(call, over_gate ? run.data[kY] : run.data[kX], run.data[kY]);
-  HWY_ALIGN float weight[kMostColumns];
-  HWY_ALIGN float h[kMostColumns];
-  HWY_ALIGN float sums[kBlockRows] = {};
-  WidenWeight(call, weight);
-  for (int64_t row = 0; row < run.count; ++row) {
-    const auto* x = reinterpret_cast<const T*>(run.data[kX] + row * run.stride[kX]);
-    const auto* gate = reinterpret_cast<const T*>(run.data[kGate] + row * run.stride[kGate]);
-    const auto next = NextRows<T, 2>::Of(run, {kX, kGate}, row + 1, call.cols, flow);
-    if (before) GateLoop(GatedSource<T, Function>{x, gate, h}, cols, next);
-    const float sum = call.shard != nullptr ? SharedSum(call, run.first + row)
-                      : before              ? RowSums(static_cast<const float*>(h), 0, 1, leaves, sums)
-                                            : RowSums(x, 0, 1, leaves, sums);
-    if (HWY_UNLIKELY(!range.Holds(sum))) {
-      RunGeneralRow(call, run, row);
-      continue;
-    }
-    float r;
-    RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
-    WriteInPieces(reinterpret_cast<T*>(run.data[kY] + row * run.stride[kY]), cols, flow,
-                  [&](size_t i, size_t n, T* to) HWY_ATTR {
-                    if (before) {
-                      GateLoop(GatedSink<float, T, None>{h + i, weight + i, nullptr, r, roundings, to}, n, NextRows<T, 2>());
-                    } else {
-                      GateLoop(GatedSink<T, T, Function>{x + i, weight + i, gate + i, r, roundings, to}, n, next.From(i));
-                    }
-                  });
-    if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
+class GateSource {
+ public:
+  GateSource(const Call& call, const Run& run, Flow flow, float* buffer)
+      : run_(run), leaves_(call.cols), cols_(call.cols), flow_(flow), buffer_(buffer) {}
+  HWY_INLINE void Make(int64_t row) const {
+    const auto next = NextRows<T, 2>::Of(run_, {kX, kGate}, row + 1, cols_, flow_);
+    GateLoop(GateColumns<T, Function>{At<const T>(run_, kX, row), At<const T>(run_, kGate, row), buffer_},
+             static_cast<size_t>(cols_), next);
   }
-  if (flow == Flow::kStreamed) hwy::FlushStream();
+  HWY_INLINE float Sums(int64_t, int64_t, float* HWY_RESTRICT sums) const {
+    return RowSums(static_cast<const float*>(buffer_), 0, 1, leaves_, sums);
+  }
+  HWY_INLINE const float* row() const { return buffer_; }
+
+ private:
+  const Run& run_;
+  const RowLeaves leaves_;
+  const int64_t cols_;
+  const Flow flow_;
+  float* const buffer_;
+};
+
+// The sinks: kBefore: of the rows that a GateSource made in `buffer`; otherwise of x, with the gate.
+template <class T, class Function, bool kBefore>
+class GateSink : public TakesAll {
+ public:
+  GateSink(const Call& call, const Run& run, Flow flow, const float* weight, const float* buffer)
+      : run_(run), cols_(call.cols), flow_(flow), roundings_(call), weight_(weight), buffer_(buffer) {}
+  HWY_INLINE void Write(int64_t row, int64_t, const float* r) const {
+    const auto *x = At<const T>(run_, kX, row), *gate = At<const T>(run_, kGate, row);
+    const auto next = NextRows<T, 2>::Of(run_, {kX, kGate}, row + 1, cols_, flow_);
+    WriteInPieces(At<T>(run_, kY, row), static_cast<size_t>(cols_), flow_, [&](size_t i, size_t n, T* to) HWY_ATTR {
+      if constexpr (kBefore) {
+        const ScaledColumns<float, T, None> columns = {buffer_ + i, weight_ + i, nullptr, *r, roundings_, to};
+        GateLoop(columns, n, NextRows<T, 2>());
+      } else {
+        const ScaledColumns<T, T, Function> columns = {x + i, weight_ + i, gate + i, *r, roundings_, to};
+        GateLoop(columns, n, next.From(i));
+      }
+    });
+  }
+  HWY_INLINE void Finish() const {
+    if (flow_ == Flow::kStreamed) hwy::FlushStream();
+  }
+
+ private:
+  const Run& run_;
+  const int64_t cols_;
+  const Flow flow_;
+  const Roundings roundings_;
+  const float *const weight_, *const buffer_;
+};
+
+HWY_INLINE Flow GateFlow(const Call& call, const Run& run) {
+  const bool over_gate = run.data[kY] == run.data[kGate];
+  return FlowOf(call, over_gate ? run.data[kY] : run.data[kX], run.data[kY]);
+}
+
+template <class T, class Function>
+HWY_NOINLINE void GateBeforeRows(const Call& call, const Run& run) {
+  const Flow flow = GateFlow(call, run);
+  HWY_ALIGN float weight[kMostColumns];
+  HWY_ALIGN float buffer[kMostColumns];
+  WidenWeight(call, weight);
+  const GateSource<T, Function> source(call, run, flow, buffer);
+  const GateSink<T, Function, true> sink(call, run, flow, weight, buffer);
+  RowLoop(call, run, One(), source, sink);
+}
+
+template <class T, class Function>
+HWY_NOINLINE void GateAfterRows(const Call& call, const Run& run) {
+  const Flow flow = GateFlow(call, run);
+  HWY_ALIGN float weight[kMostColumns];
+  WidenWeight(call, weight);
+  const PlainRows<T> source(call, run);
+  const GateSink<T, Function, false> sink(call, run, flow, weight, nullptr);
+  RowLoop(call, run, One(), source, sink);
 }
 
 template <class T>
-void GatedForward(const Call& call, const Run& run, const ColumnSums&) {
-  call.gate_function == GateFunction::kSilu ? GatedRows<T, SiluFunction>(call, run) : GatedRows<T, SigmoidFunction>(call, run);
+void GateBeforeForward(const Call& call, const Run& run, const ColumnSums&) {
+  const bool silu = call.gate_function == GateFunction::kSilu;
+  silu ? GateBeforeRows<T, SiluFunction>(call, run) : GateBeforeRows<T, SigmoidFunction>(call, run);
+}
+template <class T>
+void GateAfterForward(const Call& call, const Run& run, const ColumnSums&) {
+  const bool silu = call.gate_function == GateFunction::kSilu;
+  silu ? GateAfterRows<T, SiluFunction>(call, run) : GateAfterRows<T, SigmoidFunction>(call, run);
 }
 
 #endif  // ISONORM_TUNED_LOOPS

@@ -1,6 +1,6 @@
 // The tuned backward with a gate, row by row. After the norm: one loop makes dy * f(gate), which goes to a buffer and from there
 // the way of any dy, and dgate. Before the norm: x * f(gate) goes to a buffer and from there the way of any x, and the last loop
-// makes dgate. Nothing is written before it is known that the row is plain, for others start again on the general path.
+// makes dgate. Nothing is written before it is known that the row is tame, for others start again on the general path.
 #if defined(ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
 #undef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
@@ -10,7 +10,7 @@
 
 #include "cpu/choose.h"
 #include "cpu/tuned/gated-inl.h"
-#include "cpu/tuned/gradient_dot-inl.h"
+#include "cpu/tuned/gradient_loop-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
@@ -86,80 +86,77 @@ struct GatedGradient {
   }
 };
 
-// What does not depend on the gate: the rows' statistics.
-class GradientStatistic {
- public:
-  GradientStatistic(const Call& call, const Run& run)
-      : call_(call), run_(run), leaves_(call.cols), range_(call.eps, call.eps_outside) {
-    WidenWeight(call, weight_);
-  }
-
- protected:
-  template <class T>
-  T* At(RowTensor tensor, int64_t row) const {
-    return run_.data[tensor] == nullptr ? nullptr : reinterpret_cast<T*>(run_.data[tensor] + row * run_.stride[tensor]);
-  }
-
-  // The row's r, and its q where eps is outside the root; false: its sum says that it is not plain.
-  template <class Tv>
-  HWY_NOINLINE bool FindR(const Tv* v, int64_t row, float* r, float* q) const {
-    const float* saved = At<const float>(kRstd, row);
-    *q = 0;
-    if (call_.shard == nullptr && saved != nullptr && !call_.eps_outside && *saved >= 0x1p-48f && *saved <= 0x1p47f) {
-      *r = *saved;
-      return true;
-    }
-    HWY_ALIGN float sums[kBlockRows] = {};
-    const float sum = call_.shard != nullptr ? SharedSum(call_, run_.first + row) : RowSums(v, 0, 1, leaves_, sums);
-    RstdOfSums(&sum, 1, call_.counted(), static_cast<float>(call_.eps), call_.eps_outside, r);
-    *q = std::sqrt(Mean(sum, call_.counted()));
-    return range_.Holds(sum);
-  }
-
-  // f of the row; false: something in it is not finite. A finite sum has finite terms, so every dy, weight and x is.
-  template <class Tv, class Ty>
-  HWY_NOINLINE bool FindF(const Tv* v, const Ty* dy, int64_t row, float r, float q, float* f) const {
-    const GradientProducts<kLayoutOf<Tv, Ty>, Tv, float, Ty> products = {v, weight_, dy, r, -0.0f};
-    const float dot = call_.shard != nullptr ? call_.shard->Total<float>(call_, run_.first + row, 0) + 0.0f
-                                             : GradientDot<Tv, float, Ty>(products, leaves_, Nothing());
-    *f = Mean(dot, call_.counted());
-    if (call_.eps_outside) *f = q * r == 0 ? 0.0f : *f / (q * r);
-    return std::fabs(dot) <= std::numeric_limits<float>::max();
-  }
-
-  const Call& call_;
-  const isonorm::Run& run_;
-  const RowLeaves leaves_;
-  const PlainRange range_;
-  HWY_ALIGN float weight_[kMostColumns];
-};
-
-template <class T, class Function>
-class GatedGradientRows : GradientStatistic {
+template <class T, class Function, bool kBefore>
+class GatedGradientRows {
   using Next = NextRows<T, 3>;
 
  public:
   GatedGradientRows(const Call& call, const isonorm::Run& run, const ColumnSums& sums)
-      : GradientStatistic(call, run),
+      : call_(call),
+        run_(run),
         sums_(sums),
         cols_(static_cast<size_t>(call.cols)),
-        before_(call.gate == Gate::kBefore),
+        rows_(call, run),
+        gated_(call, run, Flow::kCached, buffer_),
         roundings_(call),
-        flow_(FlowOf(call, WrittenOver(), Written())) {}
+        flow_(FlowOf(call, WrittenOver(), Written())),
+        statistic_(call, run) {
+    WidenWeight(call, weight_);
+  }
 
   void Run() {
-    for (int64_t row = 0; row < run_.count; ++row) {
-      if (!(before_ ? Before(row) : After(row))) RunGeneralGradient(row);
-    }
+    GradientLoop<1>(run_.count, *this);
     if (flow_ == Flow::kStreamed) hwy::FlushStream();
   }
 
- private:
-  HWY_NOINLINE void RunGeneralGradient(int64_t row) const {
+  // The parts of the loop.
+  HWY_INLINE void Find(int64_t row, int, bool* tame) {
+    if constexpr (kBefore) {
+      gated_.Make(row);
+      FindR(row, gated_, tame);
+    } else {
+      FindR(row, rows_, tame);
+      if (!*tame) return;
+      const auto *x = At<const T>(run_, kX, row), *gate = At<const T>(run_, kGate, row), *dy = At<const T>(run_, kDy, row);
+      const float r = statistic_.r(0);
+      GateLoop(GateAfterUpstream<T, Function>{x, gate, dy, weight_, r, roundings_, buffer_, dgate_}, cols_, NextOf(row));
+    }
+    if (*tame) statistic_.FindF(0, row, tame, *this);
+  }
+  HWY_NOINLINE float Dot(int64_t row, float r) const {
+    if constexpr (kBefore) {
+      const GradientProducts<kLayoutOf<float, T>, float, float, T> products = {buffer_, weight_, At<const T>(run_, kDy, row), r,
+                                                                               -0.0f};
+      return GradientDot<float, float, T>(products, rows_.leaves(), Nothing());
+    } else {
+      const GradientProducts<kLayoutOf<T, float>, T, float, float> products = {At<const T>(run_, kX, row), weight_, buffer_, r,
+                                                                               -0.0f};
+      return GradientDot<T, float, float>(products, rows_.leaves(), Nothing());
+    }
+  }
+  template <int kRows>
+  HWY_INLINE void Write(int64_t row, int) {
+    const auto *x = At<const T>(run_, kX, row), *gate = At<const T>(run_, kGate, row), *dy = At<const T>(run_, kDy, row);
+    const float r = statistic_.r(0), f = statistic_.f(0);
+    const Next next = NextOf(row);
+    WriteDx(row, [&](T* to, size_t i, size_t n) HWY_ATTR {
+      float* const sums = Sums() == nullptr ? nullptr : Sums() + i;
+      if constexpr (kBefore) {
+        GateLoop(GatedGradient<float, T, T, Function>{buffer_ + i, dy + i, weight_ + i, r, f, roundings_, sums, to, x + i,
+                                                      gate + i, dgate_ + i},
+                 n, next.From(i));
+      } else {
+        GateLoop(GatedGradient<T, float, T, None>{x + i, buffer_ + i, weight_ + i, r, f, roundings_, sums, to}, n, Next());
+      }
+    });
+    if (run_.data[kDgate] != nullptr) CopyOut(dgate_, cols_, At<T>(run_, kDgate, row), flow_);
+  }
+  HWY_NOINLINE void General(int64_t row) const {
     char* data[kRowTensors];
     GeneralBackward(call_, OneRow(run_, row, data), sums_);
   }
 
+ private:
   // An output, and the input that it lies over, if there is one.
   const char* Written() const { return run_.data[kDx] != nullptr ? run_.data[kDx] : run_.data[kDgate]; }
   const char* WrittenOver() const {
@@ -172,64 +169,37 @@ class GatedGradientRows : GradientStatistic {
   Next NextOf(int64_t row) const { return Next::Of(run_, {kX, kGate, kDy}, row + 1, call_.cols, flow_); }
   float* Sums() const { return static_cast<float*>(sums_.dweight); }
 
+  template <class Source>
+  HWY_NOINLINE void FindR(int64_t row, const Source& source, bool* tame) {
+    statistic_.FindR(row, 1, source, tame);
+  }
   // Calls loop(dx of a piece, its first column, columns) for all pieces of the row, or for all of it if dx is not wanted.
   template <class Loop>
   void WriteDx(int64_t row, Loop loop) const {
-    T* const dx = At<T>(kDx, row);
-    if (dx == nullptr) return loop(dx, size_t{0}, cols_);
-    WriteInPieces(dx, cols_, flow_, [&](size_t i, size_t n, T* to) HWY_ATTR { loop(to, i, n); });
-  }
-  void WriteDgate(int64_t row) const {
-    T* const out = At<T>(kDgate, row);
-    if (out != nullptr) CopyOut(dgate_, cols_, out, flow_);
+    if (run_.data[kDx] == nullptr) return loop(nullptr, size_t{0}, cols_);
+    WriteInPieces(At<T>(run_, kDx, row), cols_, flow_, [&](size_t i, size_t n, T* to) HWY_ATTR { loop(to, i, n); });
   }
 
-  bool After(int64_t row) {
-    const T *x = At<const T>(kX, row), *gate = At<const T>(kGate, row), *dy = At<const T>(kDy, row);
-    float r, q, f;
-    if (!FindR(x, row, &r, &q)) return false;
-    GateLoop(GateAfterUpstream<T, Function>{x, gate, dy, weight_, r, roundings_, buffer_, dgate_}, cols_, NextOf(row));
-    if (!FindF(x, static_cast<const float*>(buffer_), row, r, q, &f)) return false;
-    WriteDx(row, [&](T* to, size_t i, size_t n) HWY_ATTR {
-      float* const sums = Sums() == nullptr ? nullptr : Sums() + i;
-      GateLoop(GatedGradient<T, float, T, None>{x + i, buffer_ + i, weight_ + i, r, f, roundings_, sums, to}, n, Next());
-    });
-    WriteDgate(row);
-    return true;
-  }
-
-  bool Before(int64_t row) {
-    const T *x = At<const T>(kX, row), *gate = At<const T>(kGate, row), *dy = At<const T>(kDy, row);
-    float r, q, f;
-    GateLoop(GatedSource<T, Function>{x, gate, buffer_}, cols_, Next());
-    if (!FindR(static_cast<const float*>(buffer_), row, &r, &q)) return false;
-    if (!FindF(static_cast<const float*>(buffer_), dy, row, r, q, &f)) return false;
-    const Next next = NextOf(row);
-    WriteDx(row, [&](T* to, size_t i, size_t n) HWY_ATTR {
-      float* const sums = Sums() == nullptr ? nullptr : Sums() + i;
-      GateLoop(GatedGradient<float, T, T, Function>{buffer_ + i, dy + i, weight_ + i, r, f, roundings_, sums, to, x + i,
-                                                    gate + i, dgate_ + i},
-               n, next.From(i));
-    });
-    WriteDgate(row);
-    return true;
-  }
-
+  const Call& call_;
+  const isonorm::Run& run_;
   const ColumnSums& sums_;
   const size_t cols_;
-  const bool before_;
+  const PlainRows<T> rows_;
+  const GateSource<T, Function> gated_;  // without fetching: the last loop does that
   const Roundings roundings_;
   const Flow flow_;
+  GradientStatistic<1> statistic_;
+  HWY_ALIGN float weight_[kMostColumns];
   HWY_ALIGN float buffer_[kMostColumns];
   HWY_ALIGN T dgate_[kMostColumns];
 };
 
-template <class T>
+template <class T, bool kBefore>
 void GatedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
   if (call.gate_function == GateFunction::kSilu) {
-    GatedGradientRows<T, SiluFunction>(call, run, sums).Run();
+    GatedGradientRows<T, SiluFunction, kBefore>(call, run, sums).Run();
   } else {
-    GatedGradientRows<T, SigmoidFunction>(call, run, sums).Run();
+    GatedGradientRows<T, SigmoidFunction, kBefore>(call, run, sums).Run();
   }
 }
 

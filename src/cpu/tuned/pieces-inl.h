@@ -29,7 +29,7 @@ HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
     return;
   }
   const auto offset = hn::Set(d, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset));
-  ForStored<float>(call.weight, call.weight_type, 0, cols,
+  ForStored<float>(call.weight, call.weight_type, 0, cols, false,
                    [&](V<Tag<float>> v, size_t i) HWY_ATTR { hn::StoreU(hn::Add(v, offset), d, w + i); });
 }
 

@@ -121,50 +121,57 @@ HWY_INLINE void QuantizeColumnsTo(Type type, const Row& row, size_t i, size_t co
   QuantizeColumns<Type::kE5M2>(row, i, count, multiplier, out);
 }
 
-// The scales of a row, and its bytes.
-template <class Row>
-HWY_INLINE void QuantizeRow(const Call& call, const Row& row, char* scales, uint8_t* out) {
-  const Quantizer& quantizer = call.quantizer;
-  const Type type = call.type[kY];
-  const auto cols = static_cast<size_t>(call.cols);
-  if (!quantizer.dynamic) return QuantizeColumnsTo(type, row, 0, cols, quantizer.multiplier, out);
-  const auto block = static_cast<size_t>(quantizer.scale_cols);
-  for (size_t i = 0, index = 0; i < cols; i += block, ++index) {
-    const BlockScale scale = ScaleOf(quantizer, type, AmaxOfRow(row, i, block));
-    StoreScale(quantizer, scale, scales, static_cast<int64_t>(index));
-    QuantizeColumnsTo(type, row, i, block, scale.multiplier, out);
+// The sink: the scales of a row, and its bytes.
+template <class Tx, bool kRound>
+class QuantizeSink : public TakesAll {
+  using Columns = ScaledRow<Tx, kRound>;
+
+ public:
+  // weight: arranged. bytes: room for a row.
+  QuantizeSink(const Call& call, const Run& run, const float* weight, uint8_t* bytes)
+      : call_(call), run_(run), flow_(FlowOf(call, run.data[kX], run.data[kY])), weight_(weight), bytes_(bytes) {}
+
+  HWY_INLINE void Write(int64_t row, int64_t, const float* r) const {
+    auto* const y = At<uint8_t>(run_, kY, row);
+    const auto next = NextRows<Tx, 1>::Of(run_, {kX}, row + 1, call_.cols, flow_);
+    const Columns columns = {At<const Tx>(run_, kX, row), weight_, *r, next};
+    Quantize(columns, run_.data[kScale] == nullptr ? nullptr : At<char>(run_, kScale, row), streams() ? bytes_ : y);
+    if (streams()) CopyOut(bytes_, static_cast<size_t>(call_.cols), y, flow_);
   }
-}
+  HWY_INLINE void Finish() const {
+    if (streams()) hwy::FlushStream();
+  }
+
+ private:
+  HWY_INLINE bool streams() const { return flow_ == Flow::kStreamed; }
+  HWY_INLINE void Quantize(const Columns& row, char* scales, uint8_t* out) const {
+    const Quantizer& quantizer = call_.quantizer;
+    const Type type = call_.type[kY];
+    const auto cols = static_cast<size_t>(call_.cols);
+    if (!quantizer.dynamic) return QuantizeColumnsTo(type, row, 0, cols, quantizer.multiplier, out);
+    const auto block = static_cast<size_t>(quantizer.scale_cols);
+    for (size_t i = 0, index = 0; i < cols; i += block, ++index) {
+      const BlockScale scale = ScaleOf(quantizer, type, AmaxOfRow(row, i, block));
+      StoreScale(quantizer, scale, scales, static_cast<int64_t>(index));
+      QuantizeColumnsTo(type, row, i, block, scale.multiplier, out);
+    }
+  }
+
+  const Call& call_;
+  const Run& run_;
+  const Flow flow_;
+  const float* const weight_;
+  uint8_t* const bytes_;
+};
 
 template <class Tx, bool kRound>
 HWY_NOINLINE void QuantizedRows(const Call& call, const Run& run) {
-  using Row = ScaledRow<Tx, kRound>;
-  const auto cols = static_cast<size_t>(call.cols);
-  const RowLeaves leaves(call.cols);
-  const PlainRange range(call.eps, call.eps_outside);
-  const auto eps = static_cast<float>(call.eps);
-  const Flow flow = FlowOf(call, run.data[kX], run.data[kY]);
   HWY_ALIGN float weight[kMostColumns];
   HWY_ALIGN uint8_t bytes[kMostColumns];
-  HWY_ALIGN float sums[kBlockRows] = {};
-  if (!ArrangeWeight<Row::kLayout>(call, weight)) return GeneralForward(call, run, ColumnSums{});
-  for (int64_t row = 0; row < run.count; ++row) {
-    const auto* x = reinterpret_cast<const Tx*>(run.data[kX] + row * run.stride[kX]);
-    const float sum = call.shard != nullptr ? SharedSum(call, run.first + row) : RowSums(x, 0, 1, leaves, sums);
-    if (HWY_UNLIKELY(!range.Holds(sum))) {
-      RunGeneralRow(call, run, row);
-      continue;
-    }
-    float r;
-    RstdOfSums(&sum, 1, call.counted(), eps, call.eps_outside, &r);
-    auto* const y = reinterpret_cast<uint8_t*>(run.data[kY] + row * run.stride[kY]);
-    char* const scales = run.data[kScale] == nullptr ? nullptr : run.data[kScale] + row * run.stride[kScale];
-    const auto next = NextRows<Tx, 1>::Of(run, {kX}, row + 1, call.cols, flow);
-    QuantizeRow(call, Row{x, weight, r, next}, scales, flow == Flow::kStreamed ? bytes : y);
-    if (flow == Flow::kStreamed) CopyOut(bytes, cols, y, flow);
-    if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
-  }
-  if (flow == Flow::kStreamed) hwy::FlushStream();
+  if (!ArrangeWeight<kLayoutOf<Tx, Tx>>(call, weight)) return GeneralForward(call, run, ColumnSums{});
+  const PlainRows<Tx> source(call, run);
+  const QuantizeSink<Tx, kRound> sink(call, run, weight, bytes);
+  RowLoop(call, run, One(), source, sink);
 }
 
 template <class Tx>

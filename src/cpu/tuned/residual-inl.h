@@ -37,58 +37,84 @@ HWY_NOINLINE void AddRows(const T* x, const T* residual, size_t cols, T* HWY_RES
   if (i < cols) add(std::true_type(), i, cols - i);
 }
 
+// The source: rows of x + residual, each in a buffer or, where it stays in the cache, in residual_out.
+template <class T>
+class ResidualSource {
+ public:
+  // buffer: a longest row and a line, on a line.
+  ResidualSource(const Call& call, const Run& run, Flow flow, char* buffer)
+      : run_(run), leaves_(call.cols), cols_(static_cast<size_t>(call.cols)), flow_(flow), buffer_(buffer) {
+    const char* const out = run.data[kResidualOut];
+    const bool in_place = out == run.data[kX] || out == run.data[kResidual];
+    streams_ = out != nullptr && flow == Flow::kStreamed && !in_place;
+    // Over an input there is a buffer, for the row may have to be done again.
+    buffered_ = out == nullptr || in_place || streams_;
+  }
+
+  // The sum fetches one of the two rows that come next again.
+  void FetchInSum(size_t bytes) { bytes_ = bytes; }
+
+  HWY_INLINE void Make(int64_t row) {
+    const auto *x = At<const T>(run_, kX, row), *residual = At<const T>(run_, kResidual, row);
+    ahead_ = At<const char>(run_, kResidual, row + 1);
+    out_ = run_.data[kResidualOut] == nullptr ? nullptr : At<T>(run_, kResidualOut, row);
+    const size_t place = streams_ ? reinterpret_cast<uintptr_t>(out_) % kLine : 0;
+    row_ = buffered_ ? reinterpret_cast<T*>(buffer_ + place) : out_;
+    const auto next = NextRows<T, 2>::Of(run_, {kX, kResidual}, row + 1, static_cast<int64_t>(cols_), flow_);
+    const auto add = [&](size_t i, size_t n, T* to) HWY_ATTR { AddRows(x + i, residual + i, n, to, next.From(i)); };
+    if (streams_) {
+      WriteInPieces(out_, cols_, flow_, add, row_);
+    } else {
+      add(0, cols_, row_);
+    }
+  }
+  HWY_INLINE float Sums(int64_t, int64_t, float* HWY_RESTRICT sums) const {
+    return SumFetching(row_, leaves_, ahead_, bytes_, sums);
+  }
+
+  HWY_INLINE const T* row() const { return row_; }
+  // Only of a row that was written: any other is made again.
+  HWY_INLINE void StoreSum() const {
+    if (out_ != nullptr && buffered_ && !streams_) std::memcpy(out_, row_, cols_ * sizeof(T));
+  }
+
+ private:
+  const Run& run_;
+  const RowLeaves leaves_;
+  const size_t cols_;
+  const Flow flow_;
+  char* const buffer_;
+  bool streams_, buffered_;
+  size_t bytes_ = 0;
+  T *row_ = nullptr, *out_ = nullptr;
+  const char* ahead_ = nullptr;
+};
+
+// The sink: that of plain rows, from the source's row.
+template <class Source, class Writer>
+struct ResidualSink : TakesAll {
+  Source& source;
+  Writer& writer;
+  ResidualSink(Source& of_source, Writer& of_writer) : source(of_source), writer(of_writer) {}
+  HWY_INLINE void Write(int64_t row, int64_t rows, const float* r) const {
+    writer.ReadFrom(source.row());
+    writer.Write(row, rows, r);
+    source.StoreSum();
+  }
+  HWY_INLINE void Finish() const { writer.Finish(); }
+};
+
 template <class T, class Tw>
 HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
-  const auto cols = static_cast<size_t>(call.cols);
-  const RowLeaves leaves(call.cols);
-  const PlainRange range(call.eps, call.eps_outside);
-  const auto eps = static_cast<float>(call.eps);
+  using Writer = RowWriter<T, Tw, T, false, true>;
   const bool in_place = run.data[kY] == run.data[kResidual];
   const Flow flow = FlowOf(call, in_place ? run.data[kY] : run.data[kX], run.data[kY]);
-  const char* const residual = run.data[kResidual];
-  char* const sum_out = run.data[kResidualOut];
-  const bool in_place_sum = sum_out == run.data[kX] || sum_out == residual;
-  const bool streams = sum_out != nullptr && flow == Flow::kStreamed && !in_place_sum;
-  // A sum that stays in the cache needs no buffer; over an input it does, for the row may have to be done again.
-  const bool buffered = sum_out == nullptr || in_place_sum || streams;
   alignas(kLine) char buffer[kMostBuffered + kLine];
-  RowWriter<T, Tw, T, false, true> writer(call, run, flow, reinterpret_cast<const T*>(buffer), kResidual);
-  HWY_ALIGN float sums[kBlockRows] = {};
-  for (int64_t row = 0; row < run.count; ++row) {
-    const auto* x = reinterpret_cast<const T*>(run.data[kX] + row * run.stride[kX]);
-    const char* const more = residual + row * run.stride[kResidual];
-    auto* const out = sum_out == nullptr ? nullptr : reinterpret_cast<T*>(sum_out + row * run.stride[kResidualOut]);
-    const size_t place = streams ? reinterpret_cast<uintptr_t>(out) % kLine : 0;
-    T* const sum = buffered ? reinterpret_cast<T*>(buffer + place) : out;
-    const auto next = NextRows<T, 2>::Of(run, {kX, kResidual}, row + 1, call.cols, flow);
-    const auto add = [&](size_t i, size_t n, T* to)
-                         HWY_ATTR { AddRows(x + i, reinterpret_cast<const T*>(more) + i, n, to, next.From(i)); };
-    if (streams) {
-      WriteInPieces(out, cols, flow, add, sum);
-    } else {
-      add(0, cols, sum);
-    }
-#if ISONORM_LEAF_NETWORK
-    const float square = call.shard != nullptr ? SharedSum(call, run.first + row)
-                         : writer.FetchesAhead()
-                             ? RowSumFetching(sum, leaves, more + run.stride[kResidual], writer.plan().in_sum)
-                             : RowSums(sum, 0, 1, leaves, sums);
-#else
-    const float square = call.shard != nullptr ? SharedSum(call, run.first + row) : RowSums(sum, 0, 1, leaves, sums);
-#endif
-    if (HWY_UNLIKELY(!range.Holds(square))) {
-      RunGeneralRow(call, run, row);
-      continue;
-    }
-    float r;
-    RstdOfSums(&square, 1, call.counted(), eps, call.eps_outside, &r);
-    writer.ReadFrom(sum);
-    writer.Write(row, 1, &r);
-    if (out != nullptr && buffered && !streams) std::memcpy(out, sum, cols * sizeof(T));
-    if (run.data[kRstd] != nullptr) *reinterpret_cast<float*>(run.data[kRstd] + row * run.stride[kRstd]) = r;
-  }
-  writer.Finish();
-  if (flow == Flow::kStreamed) hwy::FlushStream();
+  ResidualSource<T> source(call, run, flow, buffer);
+  Writer writer(call, run, flow, reinterpret_cast<const T*>(buffer), kResidual);
+  if (writer.FetchesAhead()) source.FetchInSum(writer.plan().in_sum);
+  const ResidualSink<ResidualSource<T>, Writer> sink(source, writer);
+  RowLoop(call, run, One(), source, sink);
 }
 
 // A weight of x's type is read as it is; any other, or one with an offset, or none, goes to f32 once, which spares a loop for each.

@@ -189,60 +189,73 @@ class RopeWriter {
   HWY_ALIGN float sin_[kMaxHead];
 };
 
+// The sink: heads of a run, those that share a position together.
+template <class Head>
+class RopeSink {
+  using T = typename Head::T;
+
+ public:
+  RopeSink(const Call& call, const Run& run, RopeWriter<Head>& writer)
+      : run_(run),
+        writer_(writer),
+        flow_(FlowOf(call, run.data[kX], run.data[kY])),
+        row_bytes_(call.cols * static_cast<int64_t>(sizeof(T))),
+        each_(call.rope.rows_each),
+        index_(each_ == 1 ? run.first : run.first / each_),
+        left_over_(each_ == 1 ? 0 : run.first % each_),
+        // Between the heads of two tokens of packed memory lies what is not read, and the hardware does not know.
+        ahead_(call.leading > 1 && from_memory() ? call.stride[call.leading - 2][kX] : 0) {
+    const auto y = reinterpret_cast<uintptr_t>(run.data[kY]) | static_cast<uintptr_t>(run.stride[kY]);
+    streams_ = flow_ == Flow::kStreamed && y % kLine == 0;
+    // Otherwise RunLines() orders the stores of all its runs at once.
+    flushes_ = streams_ && call.leading <= 1;
+  }
+  bool from_memory() const { return flow_ > Flow::kCached; }
+
+  HWY_INLINE int64_t Takes(int64_t row, int64_t rows) {
+    if (row == turns_at_) {
+      tame_ = writer_.Turn(index_++);
+      turns_at_ += each_ - left_over_;
+      left_over_ = 0;
+    }
+    return tame_ ? std::min(rows, turns_at_ - row) : 0;
+  }
+
+  HWY_INLINE void Write(int64_t row, int64_t rows, const float* r) const {
+    const int64_t x_stride = run_.stride[kX], y_stride = run_.stride[kY];
+    const char* x = At<const char>(run_, kX, row);
+    char* y = At<char>(run_, kY, row);
+    if (ahead_ != 0) {
+      for (int64_t k = 0; k < rows; ++k) {
+        HWY_UNROLL(8)
+        for (int64_t line = 0; line < row_bytes_; line += kLine) PrefetchFar(x + k * x_stride + ahead_ + line);
+      }
+    }
+    streams_ ? writer_.template Write<Store::kStreamed>(x, x_stride, y, y_stride, rows, r)
+             : writer_.template Write<Store::kCached>(x, x_stride, y, y_stride, rows, r);
+  }
+  HWY_INLINE void Finish() const {
+    if (flushes_) hwy::FlushStream();
+  }
+
+ private:
+  const Run& run_;
+  RopeWriter<Head>& writer_;
+  const Flow flow_;
+  const int64_t row_bytes_, each_;
+  int64_t index_, left_over_, turns_at_ = 0;  // turns_at_: the row whose position is the next one
+  const int64_t ahead_;
+  bool streams_, flushes_, tame_ = true;
+};
+
 template <class Head>
 HWY_NOINLINE void TunedRopeRows(const Call& call, const Run& run) {
   using T = typename Head::T;
   RopeWriter<Head> writer(call);
   if (!writer.tame_weight()) return GeneralForward(call, run, ColumnSums{});
-  const RowLeaves leaves(call.cols);
-  const PlainRange range(call.eps, call.eps_outside);
-  const auto eps = static_cast<float>(call.eps);
-  const int64_t x_stride = run.stride[kX], y_stride = run.stride[kY];
-  const Flow flow = FlowOf(call, run.data[kX], run.data[kY]);
-  const bool whole_lines = ((reinterpret_cast<uintptr_t>(run.data[kY]) | static_cast<uintptr_t>(y_stride)) % kLine) == 0;
-  const bool streams = flow == Flow::kStreamed && whole_lines;
-  const int64_t row_bytes = call.cols * static_cast<int64_t>(sizeof(T)), block = RowsPerBlock(row_bytes, flow > Flow::kCached);
-  HWY_ALIGN float sums[kBlockRows] = {};
-  HWY_ALIGN float r[kBlockRows];
-  const int64_t each = call.rope.rows_each;
-  int64_t index = each == 1 ? run.first : run.first / each, turns_at = 0;  // the row whose position is the next one
-  int64_t left_over = each == 1 ? 0 : run.first % each;
-  bool tame = true;
-  // Between the heads of two tokens of packed memory lies what is not read, and the hardware does not know.
-  const int64_t ahead = call.leading > 1 && flow > Flow::kCached ? call.stride[call.leading - 2][kX] : 0;
-  for (int64_t first = 0; first < run.count; first += block) {
-    const int64_t count = std::min(block, run.count - first);
-    RowSums(reinterpret_cast<const T*>(run.data[kX] + first * x_stride), x_stride, count, leaves, sums);
-    RstdOfSums(sums, count, call.cols, eps, call.eps_outside, r);
-    const bool plain = range.HoldsAll(sums, count);
-    for (int64_t i = 0, n = 0; i < count; i += n) {
-      const int64_t row = first + i;
-      if (row == turns_at) {
-        tame = writer.Turn(index++);
-        turns_at += each - left_over;
-        left_over = 0;
-      }
-      n = std::min(count - i, turns_at - row);
-      if (HWY_UNLIKELY(!plain)) n = 1;
-      if (HWY_UNLIKELY(!tame || (!plain && !range.Holds(sums[i])))) {
-        for (int64_t k = 0; k < n; ++k) RunGeneralRow(call, run, row + k);
-        continue;
-      }
-      const char* x = run.data[kX] + row * x_stride;
-      char* y = run.data[kY] + row * y_stride;
-      if (ahead != 0) {
-        for (int64_t k = 0; k < n; ++k) {
-          HWY_UNROLL(8)
-          for (int64_t line = 0; line < row_bytes; line += kLine) PrefetchFar(x + k * x_stride + ahead + line);
-        }
-      }
-      streams ? writer.template Write<Store::kStreamed>(x, x_stride, y, y_stride, n, r + i)
-              : writer.template Write<Store::kCached>(x, x_stride, y, y_stride, n, r + i);
-      if (run.data[kRstd] == nullptr) continue;
-      for (int64_t k = 0; k < n; ++k) *reinterpret_cast<float*>(run.data[kRstd] + (row + k) * run.stride[kRstd]) = r[i + k];
-    }
-  }
-  if (streams && call.leading <= 1) hwy::FlushStream();  // otherwise RunLines() orders the stores of all its runs at once
+  const PlainRows<T> source(call, run);
+  RopeSink<Head> sink(call, run, writer);
+  RowLoop(call, run, RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(T)), sink.from_memory()), source, sink);
 }
 
 template <class T, bool kRoundC, bool kRoundT, bool kInterleaved>

@@ -1,4 +1,5 @@
-// From sums of squares to reciprocals, many rows in one vector operation (docs/numerics.md §2, steps 1 and 2).
+// The statistic of the tuned loops: where sums of squares come from, which of them say that a row is tame, and their reciprocals,
+// many rows in one vector operation (docs/numerics.md §2, steps 1 and 2).
 #if defined(ISONORM_CPU_TUNED_RSTD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_RSTD_INL_H_
 #undef ISONORM_CPU_TUNED_RSTD_INL_H_
@@ -9,7 +10,7 @@
 #include <limits>
 
 #include "cpu/vector/vector-inl.h"
-#include "call/shard.h"
+#include "table/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
@@ -23,15 +24,16 @@ constexpr int64_t kExactCols = int64_t{1} << 24;
 
 // r[i] of sums[i] for the first `rows` entries; whole vectors are read and written.
 // 1 / sqrt in f64 and one rounding is the correctly rounded f32 result for every input.
-HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t cols, float eps, bool eps_outside,
-                           float* HWY_RESTRICT r) {
+HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, const Norm& norm, float* HWY_RESTRICT r) {
+  const int64_t cols = norm.count;
+  const auto eps = static_cast<float>(norm.eps);
   const bool exact = cols < kExactCols;
   if (rows == 1) {  // a division of one number takes less time than one of eight, and a multiplication even less
     const float mean = !exact                     ? Mean(sums[0], cols)
                        : (cols & (cols - 1)) != 0 ? sums[0] / static_cast<float>(cols)
                                                   : sums[0] * (1.0f / static_cast<float>(cols));  // a power of two: the same
     const float v = mean + eps;
-    r[0] = eps_outside                                       ? 1.0f / (std::sqrt(mean) + eps)
+    r[0] = norm.eps_outside                                  ? 1.0f / (std::sqrt(mean) + eps)
            : v > 0 && v <= std::numeric_limits<float>::max() ? SoonerInvSqrt(v)
                                                              : InvSqrt(v);
     return;
@@ -43,7 +45,7 @@ HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t
   for (size_t i = 0; i < static_cast<size_t>(rows); i += hn::Lanes(dd)) {
     const auto sum = hn::LoadU(df, sums + i);
     const auto mean = exact ? hn::Div(sum, n_exact) : hn::DemoteTo(df, hn::Div(hn::PromoteTo(dd, sum), n));
-    if (eps_outside) {
+    if (norm.eps_outside) {
       hn::StoreU(hn::Div(hn::Set(df, 1.0f), hn::Add(hn::Sqrt(mean), add)), df, r + i);
     } else {
       const auto v = hn::PromoteTo(dd, hn::Add(mean, add));
@@ -52,20 +54,32 @@ HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, int64_t
   }
 }
 
-// The sum of squares of a row that other ranks share, as all found out: NaN, which is in no range, if the row was scaled. A sum in
+// The sums of squares of rows that other ranks share, as all found out: NaN, which is in no range, if the row was scaled. A sum in
 // range says that every rank's values are finite.
-HWY_INLINE float SharedSum(const Call& call, int64_t row) {
-  const RowStatistic<float>& statistic = call.shard->StatisticOf<float>(row);
-  return statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
-}
 HWY_INLINE void SharedSums(const Call& call, int64_t first, int64_t rows, float* HWY_RESTRICT sums) {
-  for (int64_t i = 0; i < rows; ++i) sums[i] = SharedSum(call, first + i);
+  for (int64_t i = 0; i < rows; ++i) {
+    const auto statistic = call.shard->SumsOf<float>(first + i);
+    sums[i] = statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
+  }
 }
 
-// What is wrong with none of the tuned loops' rows: below, or where they are not, a row takes the general path, which knows
-// the scaled redo, infinities and NaN (docs/numerics.md §3).
-struct PlainRange {
-  PlainRange(double eps, bool eps_outside) : low(eps < (eps_outside ? 0x1p-48 : 0x1p-120) ? 0x1p-96f : 0.0f) {}
+// The sums of squares of rows [first, first + rows) of a run: what all ranks found out, where the call has that, or else what the
+// source takes from them. The last one is returned too, and is not always in `sums` if there is only one: a single row would wait
+// for it to come back from memory.
+template <class Source>
+HWY_INLINE float SumsOf(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source,
+                        float* HWY_RESTRICT sums) {
+  if (HWY_UNLIKELY(call.shard != nullptr)) {
+    SharedSums(call, run.first + first, rows, sums);
+    return sums[rows - 1];
+  }
+  return source.Sums(first, rows, sums);
+}
+
+// Whether a row is tame: its sum says that no value is infinite or NaN, and that no square overflowed or vanished. All others take
+// the general path, which knows the scaled redo, infinities and NaN (docs/numerics.md §3).
+struct TameRange {
+  explicit TameRange(const Norm& norm) : low(norm.LeastSquares<float>()) {}
   bool Holds(float sum) const { return sum >= low && sum <= std::numeric_limits<float>::max(); }
   bool HoldsAll(const float* sums, int64_t rows) const {
     bool all = true;
@@ -74,6 +88,11 @@ struct PlainRange {
   }
   float low;
 };
+
+HWY_INLINE void StoreRstd(const Run& run, int64_t first, int64_t rows, const float* r) {
+  if (run.data[kRstd] == nullptr) return;
+  for (int64_t i = 0; i < rows; ++i) StoreAt(r[i], run.data[kRstd] + (first + i) * run.stride[kRstd], 0);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "cpu/tuned/duo-inl.h"
+#include "cpu/tuned/row_loop-inl.h"
 #include "table/kernels.h"
 #include "cpu/run.h"
 #include "cpu/tuning.h"
@@ -76,10 +77,9 @@ HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
   return in == out || !ISONORM_FIXED_VECTORS ? Flow::kInPlace : Flow::kStreamed;
 }
 
-// kOffset: the contract adds something to the weight. Those that do not are spared an operation in ten. kTwo: a row is made of two
-// tensors, and both are fetched.
+// kOffset: the contract adds to the weight; others are spared an operation in ten. kTwo: rows are made of two tensors, both fetched.
 template <class Tx, class Tw, class Ty, bool kOffset, bool kTwo = false>
-class RowWriter {
+class RowWriter : public TakesAll {
   using D = Tag<float>;
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
   // c is rounded to the 16-bit type among x's and the weight's, if the contract rounds it at all.
@@ -97,7 +97,7 @@ class RowWriter {
     other_stride_ = run.stride[other];
     ReadFrom(buffer);
   }
-  void ReadFrom(const Tx* buffer) { x_ = reinterpret_cast<const char*>(buffer); }
+  HWY_INLINE void ReadFrom(const Tx* buffer) { x_ = reinterpret_cast<const char*>(buffer); }
 
   // Writes `rows` rows from `first` on with the reciprocals r.
   HWY_INLINE void Write(int64_t first, int64_t rows, const float* r) const {
@@ -124,18 +124,18 @@ class RowWriter {
   }
 
   // Whether rows come from memory and are long enough to be fetched ahead; shorter ones the hardware fetches better alone.
-  bool FetchesAhead() const { return clean_ && from_memory() && plan_.distance > 0; }
-  bool from_memory() const { return flow_ > Flow::kCached; }
-  const FetchPlan& plan() const { return plan_; }
+  HWY_INLINE bool FetchesAhead() const { return clean_ && from_memory() && plan_.distance > 0; }
+  HWY_INLINE bool from_memory() const { return flow_ > Flow::kCached; }
+  HWY_INLINE const FetchPlan& plan() const { return plan_; }
 
   // Where the row lies that is fetched while this one is worked on. Only fetched, so it may lie past the last row.
-  const char* Ahead(int64_t row) const { return fetched_ + (row + plan_.distance) * fetched_stride_; }
-  const char* OtherAhead(int64_t row) const { return kTwo ? other_ + (row + plan_.distance) * other_stride_ : nullptr; }
-
-  Flow flow() const { return flow_; }
+  HWY_INLINE const char* Ahead(int64_t row) const { return fetched_ + (row + plan_.distance) * fetched_stride_; }
+  HWY_INLINE const char* OtherAhead(int64_t row) const {
+    return kTwo ? other_ + (row + plan_.distance) * other_stride_ : nullptr;
+  }
 
   // Streamed stores are ordered before whatever the caller does next.
-  void Finish() const {
+  HWY_INLINE void Finish() const {
     if (flow_ == Flow::kStreamed) hwy::FlushStream();
   }
 
@@ -155,8 +155,8 @@ class RowWriter {
         x_stride_(run.stride[kX]),
         y_stride_(run.stride[kY]) {}
 
-  const Tx* X(int64_t row) const { return reinterpret_cast<const Tx*>(x_ + row * x_stride_); }
-  Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(y_ + row * y_stride_); }
+  HWY_INLINE const Tx* X(int64_t row) const { return reinterpret_cast<const Tx*>(x_ + row * x_stride_); }
+  HWY_INLINE Ty* Y(int64_t row) const { return reinterpret_cast<Ty*>(y_ + row * y_stride_); }
   template <class T>
   static HWY_INLINE T* Next(T* p, int64_t bytes) {
     using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
@@ -185,7 +185,7 @@ class RowWriter {
       constexpr size_t kStep = 2 * hn::MaxLanes(D());
       if (cols_ == 4 * kStep) return ByRows<kRound, 4>(first, rows, r);
       if (cols_ == 2 * kStep) return ByRows<kRound, 2>(first, rows, r);
-      ByColumns<kRound>(first, rows, r);
+      ByColumns<kRound>(X(first), x_stride_, weight_, Y(first), y_stride_, cols_, rows, r, offset_);
     } else {
       Cached<kRound, Nans::kNone>(X(first), weight_, Y(first), cols_, r[0], offset_, false);
     }
@@ -263,18 +263,19 @@ class RowWriter {
     }
   }
 
-  // Several short rows: column by column, so that the weight is read once for all of them.
+  // Several short rows: column by column, so that the weight is read once for all of them. Not inlined, to have all registers.
   template <bool kRound>
-  HWY_INLINE void ByColumns(int64_t first, int64_t rows, const float* r_of_rows) const {
+  static HWY_NOINLINE void ByColumns(const Tx* first_x, int64_t x_stride, const Tw* weight, Ty* first_y, int64_t y_stride,
+                                     size_t cols, int64_t rows, const float* r_of_rows, float offset_of_call) {
     const D d;
-    const auto offset = hn::Set(d, offset_);
+    const auto offset = hn::Set(d, offset_of_call);
     const size_t step = 2 * hn::Lanes(d);
-    const int64_t x_stride = x_stride_, y_stride = y_stride_;
+    const auto weight_at = [weight](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? weight : weight + i; };
     size_t i = 0;
-    for (; i + step <= cols_; i += step) {
-      const auto w = LoadDuo<kLayout>(d, WeightAt(i));
-      const Tx* x = X(first) + i;
-      Ty* y = Y(first) + i;
+    for (; i + step <= cols; i += step) {
+      const auto w = LoadDuo<kLayout>(d, weight_at(i));
+      const Tx* x = first_x + i;
+      Ty* y = first_y + i;
       HWY_UNROLL(1)
       for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride), y = Next(y, y_stride)) {
         const auto r = hn::Set(d, r_of_rows[row]);
@@ -282,11 +283,11 @@ class RowWriter {
                                                        y);
       }
     }
-    const size_t rest = cols_ - i;
+    const size_t rest = cols - i;
     if (rest == 0) return;
-    const auto w = LoadDuoPart<kLayout>(d, WeightAt(i), rest);
-    const Tx* x = X(first) + i;
-    Ty* y = Y(first) + i;
+    const auto w = LoadDuoPart<kLayout>(d, weight_at(i), rest);
+    const Tx* x = first_x + i;
+    Ty* y = first_y + i;
     for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride), y = Next(y, y_stride)) {
       const auto r = hn::Set(d, r_of_rows[row]);
       StoreDuoPart<kLayout, Nans::kNone>(Scale<kRound, Nans::kNone>(d, LoadDuoPart<kLayout>(d, x, rest), w, r, offset), d, y,
@@ -294,9 +295,8 @@ class RowWriter {
     }
   }
 
-  // The steps over `count` elements, a multiple of a step. Meanwhile the plan's part of a later row is fetched from `ahead` on;
-  // returns how far that has come. kFetchFirst: prefetches go before the loads of their group, by twos, which is better in place;
-  // otherwise behind them.
+  // The steps over `count` elements, a multiple of a step, while the plan's part of a later row is fetched from `ahead` on; returns how
+  // far that has come. kFetchFirst: prefetches go before the loads of their group, by twos, which is better in place.
   template <bool kRound, Store kStore, bool kFetchFirst>
   HWY_INLINE AheadRows Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset, AheadRows ahead) const {
     const D d;

@@ -232,6 +232,25 @@ HWY_INLINE V<hn::Rebind<uint16_t, D>> NarrowToF16(D d, V<D> v) {
 template <class T>
 using Raw = std::conditional_t<sizeof(T) == 2, uint16_t, T>;
 
+// Whole vectors at any address. Highway's own for a single lane goes through the pointer, which would have to be aligned.
+template <class D>
+HWY_INLINE V<D> LoadAny(D d, const hn::TFromD<D>* p) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Set(d, LoadAt<hn::TFromD<D>>(p, 0));
+#else
+  return hn::LoadU(d, p);
+#endif
+}
+template <class D>
+HWY_INLINE void StoreAny(V<D> v, D d, hn::TFromD<D>* p) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)d;
+  StoreAt(hn::GetLane(v), p, 0);
+#else
+  hn::StoreU(v, d, p);
+#endif
+}
+
 // Bits of count < Lanes(d) elements; the other lanes are 0. Never touches memory past the last one.
 template <class D>
 HWY_INLINE V<D> LoadPart(D d, const hn::TFromD<D>* p, size_t count) {
@@ -277,7 +296,7 @@ HWY_INLINE V<D> LoadAs(D d, const T* p) {
   if constexpr (std::is_same_v<T, None>) {
     return hn::Set(d, 1);
   } else {
-    return WidenRaw<D, T>(d, hn::LoadU(hn::Rebind<Raw<T>, D>(), reinterpret_cast<const Raw<T>*>(p)));
+    return WidenRaw<D, T>(d, LoadAny(hn::Rebind<Raw<T>, D>(), reinterpret_cast<const Raw<T>*>(p)));
   }
 }
 
@@ -314,7 +333,7 @@ HWY_INLINE V<hn::Rebind<Raw<T>, D>> NarrowTo(D d, V<D> v) {
 
 template <Nans kNans, class D, class T>
 HWY_INLINE void StoreAs(V<D> v, D d, T* p) {
-  hn::StoreU(NarrowTo<T, kNans>(d, v), hn::Rebind<Raw<T>, D>(), reinterpret_cast<Raw<T>*>(p));
+  StoreAny(NarrowTo<T, kNans>(d, v), hn::Rebind<Raw<T>, D>(), reinterpret_cast<Raw<T>*>(p));
 }
 
 template <Nans kNans, class D, class T>
