@@ -17,14 +17,20 @@ Program::Program(const std::vector<std::string>& argv, const RunOptions& options
   for (const std::string& arg : argv) pointers.push_back(const_cast<char*>(arg.c_str()));
   pointers.push_back(nullptr);
   const std::string out = options.stdout_path.empty() ? streams_ / "out" : options.stdout_path;
-  const std::string err = streams_ / "err";
+  const std::string err = options.stderr_path.empty() ? streams_ / "err" : options.stderr_path;
   pid_ = fork();
   if (pid_ < 0) throw std::runtime_error("fork failed");
   if (pid_ > 0) return;
   // The streams first: the size limit below is for the program's own files.
   dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
-  dup2(open(out.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
-  dup2(open(err.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
+  dup2(open(out.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600), STDOUT_FILENO);
+  dup2(open(err.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY, 0600), STDERR_FILENO);
+  if (int ends[2]; options.broken_stdout && pipe(ends) == 0) {
+    close(ends[0]);
+    dup2(ends[1], STDOUT_FILENO);
+  }
+  for (const auto& [ours, theirs] : options.descriptors) dup2(ours, theirs);
+  for (const int descriptor : options.closed) close(descriptor);
   if (options.file_size_limit >= 0) {
     const auto size = static_cast<rlim_t>(options.file_size_limit);
     const rlimit limit = {size, size};

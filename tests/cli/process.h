@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "files.h"
@@ -19,9 +20,13 @@ struct Outcome {
 };
 
 struct RunOptions {
-  std::int64_t file_size_limit = -1;          // bytes that a file may grow to: a full disk that needs no disk
-  std::string stdout_path = {};               // "": collected in Outcome
-  std::vector<std::string> environment = {};  // "NAME=value", added
+  std::int64_t file_size_limit = -1;                  // bytes that a file may grow to: a full disk that needs no disk
+  std::string stdout_path = {};                       // "": collected in Outcome
+  std::string stderr_path = {};                       // likewise
+  std::vector<int> closed = {};                       // descriptors that the program starts without
+  bool broken_stdout = false;                         // a pipe that nobody reads
+  std::vector<std::pair<int, int>> descriptors = {};  // of ours, and the numbers that the program gets them under
+  std::vector<std::string> environment = {};          // "NAME=value", added
 };
 
 // A running program; the destructor kills what still runs.

@@ -193,7 +193,7 @@ TEST(StatsReport, BadInput) {
       {{in, "--tensor", "y*"}, 3, "no tensor matches --tensor 'y*'"},
       {{in, "--tensor", "x", "--tensor", "y*"}, 3, "no tensor matches --tensor 'y*'"},
       {{in, "--tensor", "steps"}, 3, "of type I64"},
-      {{in, "--eps", "-1"}, 5, "ISONORM_ERROR_EPS"},
+      {{in, "--eps", "-1"}, 2, "--eps: '-1'"},
       {{in, "--outlier", "0.5"}, 2, "0.5"},
       {{in, "--threads", "-1"}, 2, "-1"},
   };

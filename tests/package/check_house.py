@@ -37,6 +37,8 @@ STREAMS = r"iostream|ostream|istream|fstream|sstream|thread|future"
 # Written so that this file does not match itself.
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|farm|root|home|tmp)/|\.\./" r"shared\b")
 LEFT_OPEN = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX|not imple" r"mented)\b", re.IGNORECASE)
+# What the command says goes through print.h alone, which keeps control characters from the terminal and knows what arrived.
+PRINTS = re.compile(r"\bfmt::print\(|\bstd::c(?:out|err)\b|\b(?:f?puts|f?printf|putchar)\(")
 # Licence text and data are not ours to shape.
 GIVEN = re.compile(r"^(LICENSE|data/.*|fuzz/corpus/.*|docs/.*\.svg)$")
 
@@ -110,6 +112,8 @@ def check(root):
         faults.append(f"{name}:{number}: names a path of one machine: {line.strip()[:80]}")
       if LEFT_OPEN.search(line):
         faults.append(f"{name}:{number}: leaves work open: {line.strip()[:80]}")
+      if name.startswith("tools/isonorm/") and PRINTS.search(line):
+        faults.append(f"{name}:{number}: prints past print.h: {line.strip()[:80]}")
     faults += check_includes(root, name, text)
   if sources == 0:
     faults.append(f"{root}: no source file was found, so nothing was checked")
@@ -132,6 +136,7 @@ def self_test():
       "src/torch.cc": ("#include <torch/torch.h>\n", "a framework's header"),
       "src/highway.cc": ('#include "hwy/highway.h"\n', "only src/cpu may use Highway"),
       "src/print.cc": ("#include <iostream>\n", "prints nothing"),
+      "tools/isonorm/verb.cc": ('  fmt::print("{}", name);\n', "prints past print.h"),
       "tools/inner.cc": ('#include "../src/entry/api.h"\n', "must not depend on src/entry"),
       "include/isonorm/leak.h": ('#include "../../src/entry/api.h"\n', "must not depend on src/entry"),
       "src/entry/api.h": ("// fine\n", None),

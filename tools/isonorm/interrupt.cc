@@ -7,8 +7,8 @@
 #include <climits>
 #include <csignal>
 #include <cstring>
-#include <string_view>
 
+#include "print.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
@@ -24,14 +24,10 @@ void RemoveTemporary() {
   if (g_temporary.exchange(false)) unlink(g_path);
 }
 
-void Print(int fd, std::string_view text) {
-  if (write(fd, text.data(), text.size()) < 0) return;  // there is nobody left to tell
-}
-
 [[noreturn]] void EndNow() {
   RemoveTemporary();
-  Print(STDERR_FILENO, "isonorm: interrupted\n");
-  if (*g_json) Print(STDOUT_FILENO, "{\n  \"error\": \"interrupted\",\n  \"exit_code\": 130\n}\n");
+  WriteRaw(STDERR_FILENO, "isonorm: interrupted\n");
+  if (*g_json && !OutputBegan()) WriteRaw(STDOUT_FILENO, "{\n  \"error\": \"interrupted\",\n  \"exit_code\": 130\n}\n");
   _exit(kInterrupted);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "contract_words.h"
+#include "print.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
@@ -30,22 +31,22 @@ Json Collect() {
           {"kernels", isonorm::list_kernels()}};
 }
 
-void Print(const Json& all) {
-  fmt::print("isonorm {}\n\nTargets of this machine, best first (* in use; force one with ISONORM_TARGET or --target):\n",
-             all["version"].get<std::string>());
+void PrintAll(const Json& all) {
+  Print("isonorm {}\n\nTargets of this machine, best first (* in use; force one with ISONORM_TARGET or --target):\n",
+        all["version"].get<std::string>());
   for (const auto& name : all["targets"]) {
-    fmt::print("  {} {}\n", name == all["target"] ? '*' : ' ', name.get<std::string>());
+    Print("  {} {}\n", name == all["target"] ? '*' : ' ', name.get<std::string>());
   }
-  fmt::print("\nContracts:\n  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{:<15}{}\n", "name", "statistic", "eps", "scaled_rounding",
-             "sum_rounding", "gate", "weight_offset", "rotation_rounding");
+  Print("\nContracts:\n  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{:<15}{}\n", "name", "statistic", "eps", "scaled_rounding",
+        "sum_rounding", "gate", "weight_offset", "rotation_rounding");
   for (const auto& c : all["contracts"]) {
     const auto text = [&](const char* field) { return c[field].get<std::string>(); };
-    fmt::print("  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{:<15}{}\n", text("name"), text("statistic"), text("eps_place"),
-               text("scaled_rounding"), text("sum_rounding"), text("gate_place"), c["weight_offset"].get<double>(),
-               text("rotation_rounding"));
+    Print("  {:<18}{:<11}{:<9}{:<17}{:<14}{:<8}{:<15}{}\n", text("name"), text("statistic"), text("eps_place"),
+          text("scaled_rounding"), text("sum_rounding"), text("gate_place"), c["weight_offset"].get<double>(),
+          text("rotation_rounding"));
   }
-  fmt::print("\nKernels ({}):\n", all["kernels"].size());
-  for (const auto& name : all["kernels"]) fmt::print("  {}\n", name.get<std::string>());
+  Print("\nKernels ({}):\n", all["kernels"].size());
+  for (const auto& name : all["kernels"]) Print("  {}\n", name.get<std::string>());
 }
 
 }  // namespace
@@ -55,9 +56,9 @@ void AddList(CLI::App& app, Context& context) {
   verb->callback([&context] {
     const Json all = Collect();
     if (context.json) {
-      fmt::print("{}\n", all.dump(2));
+      Print("{}\n", all.dump(2));
     } else {
-      Print(all);
+      PrintAll(all);
     }
   });
 }

@@ -4,16 +4,39 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include <cstdio>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <new>
+#include <sstream>
 #include <string>
 
+#include "command_line.h"
 #include "interrupt.h"
+#include "print.h"
 #include "verbs.h"
 
 namespace isonorm_cli {
 namespace {
+
+// Memory for the end: without any a destructor that allocates, as those of JSON values do, would end the program in the middle
+// of its work. The first allocation that fails gets it back; what is still too large throws.
+std::atomic<void*> g_reserve{nullptr};
+
+void OnNoMemory() {
+  void* const reserve = g_reserve.exchange(nullptr);
+  if (reserve == nullptr) throw std::bad_alloc();
+  std::free(reserve);
+}
+
+void ReserveMemory() {
+  constexpr std::size_t kReserve = 1 << 20;
+  g_reserve = std::malloc(kReserve);
+  std::set_new_handler(OnNoMemory);
+}
 
 constexpr const char* kFooter =
     "Exit codes:\n"
@@ -22,49 +45,74 @@ constexpr const char* kFooter =
     "  2    the command line is wrong\n"
     "  3    an input file is missing, damaged, or of a kind that isonorm does not read\n"
     "  4    the output exists already, or cannot be written in full\n"
-    "  5    the library refused the call\n"
+    "  5    the library refused the call, or memory ran out\n"
     "  130  interrupted by a signal; no file is left in part\n"
+    "  141  nobody reads the result any more, as in `isonorm list | head -1`\n"
     "\n"
     "The environment variable ISONORM_TARGET chooses the target, see `isonorm list`.";
 
+// Says why the program fails; with --json on standard output too, unless half a result stands there already. A message that
+// does not arrive changes nothing: the exit code is that of what failed first.
 int Report(const Context& context, int code, const std::string& message) {
-  fmt::print(stderr, "isonorm: {}\n", message);
-  if (context.json) {
-    const nlohmann::ordered_json result = {{"error", message}, {"exit_code", code}};
-    fmt::print("{}\n", result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  if (code == kClosedPipe) return code;  // nobody reads, as head does once it has its lines
+  try {
+    if (!context.json) FlushOutput();  // what came before it
+  } catch (const Failure&) {
+  }
+  WriteRaw(STDERR_FILENO, fmt::format("isonorm: {}\n", Visible(message)));
+  if (!context.json || !TakeBackOutput()) return code;
+  const nlohmann::ordered_json result = {{"error", message}, {"exit_code", code}};
+  try {
+    Print("{}\n", result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    FlushOutput();
+  } catch (const Failure&) {
   }
   return code;
 }
 
-// Everything that stdout was given must have arrived before the exit code says so.
-int Finish(const Context& context) {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    return Report(context, kCannotWrite, "the result could not be written to standard output");
+// Every verb computes, and with a target that is not there none can.
+void CheckTarget() {
+  const char* const name = std::getenv("ISONORM_TARGET");
+  if (name == nullptr || *name == '\0' || *isonorm_target() != '\0') return;
+  throw Failure(kLibrary, fmt::format("ISONORM_TARGET is \"{}\", which is none of the targets of this machine: {}", name,
+                                      fmt::join(isonorm::list_targets(), ", ")));
+}
+
+void Parse(CLI::App& app, int argc, char** argv) {
+  try {
+    CheckArguments(app, argc, argv);
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() != 0) throw Failure(kUsage, fmt::format("{}; see `isonorm --help`", e.what()));
+    std::ostringstream text;  // --help, --version
+    app.exit(e, text, text);
+    PrintText(text.str());
   }
-  return context.exit_code;
 }
 
 int Main(int argc, char** argv) {
   static Context context;  // signal handlers look at it to the very end
+  context.json = AsksForJson(argc, argv);
   CLI::App app("RMSNorm and LayerNorm with the same bits on every path", "isonorm");
   app.footer(kFooter);
   app.set_version_flag("--version", isonorm_version());
   app.add_flag("--json", context.json, "Print the result as one JSON value");
-  app.add_flag("--no-progress{false}", context.progress, "Never show a progress line");
+  app.add_flag_callback(
+      "--no-progress", [] { context.progress = false; }, "Never show a progress line");
   app.require_subcommand(1);
   app.fallthrough();
+  app.parse_complete_callback(CheckTarget);
   AddApply(app, context);
   AddStats(app, context);
   AddVerify(app, context);
   AddBench(app, context);
   AddList(app, context);
+  MakeStrict(app);
   CatchSignals(context.json);
   try {
-    app.parse(argc, argv);
-    return Finish(context);
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    return Report(context, kUsage, fmt::format("{}; see `isonorm --help`", e.what()));
+    Parse(app, argc, argv);
+    FlushOutput();  // all of it must have arrived before the exit code says so
+    return context.exit_code;
   } catch (const Failure& e) {
     return Report(context, e.code(), e.what());
   } catch (const isonorm::error& e) {
@@ -81,10 +129,17 @@ int Main(int argc, char** argv) {
 }  // namespace isonorm_cli
 
 int main(int argc, char** argv) {
+  using namespace isonorm_cli;
+  if (!OpenStandardStreams()) return kCannotWrite;
+  ReserveMemory();
   try {
-    return isonorm_cli::Main(argc, argv);
-  } catch (...) {  // setting the options up, or saying what went wrong, failed itself
-    std::fputs("isonorm: the program could not start or could not print its message\n", stderr);
-    return isonorm_cli::kLibrary;
+    return Main(argc, argv);
+  } catch (...) {  // setting the options up, or saying what went wrong, failed itself: memory ran out
+    WriteRaw(STDERR_FILENO, "isonorm: there is not enough memory to start or to say what failed\n");
+    if (AsksForJson(argc, argv) && TakeBackOutput()) {
+      WriteRaw(STDOUT_FILENO,
+               "{\n  \"error\": \"there is not enough memory to start or to say what failed\",\n  \"exit_code\": 5\n}\n");
+    }
+    return kLibrary;
   }
 }

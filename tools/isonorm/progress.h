@@ -1,4 +1,5 @@
-// A progress line on stderr, for work that takes more than a second at a terminal.
+// A progress line on standard error, for work that takes more than a second at a terminal. It fits the window, and overwrites
+// itself without escape codes.
 #pragma once
 
 #include <chrono>
@@ -25,7 +26,7 @@ class Progress {
   void Draw(std::chrono::steady_clock::time_point now);
 
   bool enabled_;
-  bool drawn_ = false;
+  int drawn_ = 0;  // columns
   std::string label_;
   std::int64_t total_;
   std::int64_t done_ = 0;

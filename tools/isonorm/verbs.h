@@ -11,12 +11,13 @@ namespace isonorm_cli {
 // Documented in `isonorm --help` and docs/cli.md; a value never changes its meaning.
 enum ExitCode : int {
   kOk = 0,
-  kCheckFailed = 1,   // verify found a difference, or bench --check a missed goal
-  kUsage = 2,         // the command line is wrong
-  kBadInput = 3,      // an input file is missing, damaged, or of a kind that isonorm does not read
-  kCannotWrite = 4,   // the output exists already, or cannot be written in full
-  kLibrary = 5,       // the library refused the call
-  kInterrupted = 130  // Ctrl-C or another signal; no file is left in part
+  kCheckFailed = 1,    // verify found a difference, or bench --check a missed goal
+  kUsage = 2,          // the command line is wrong
+  kBadInput = 3,       // an input file is missing, damaged, or of a kind that isonorm does not read
+  kCannotWrite = 4,    // the output exists already, or cannot be written in full
+  kLibrary = 5,        // the library refused the call, or memory ran out
+  kInterrupted = 130,  // Ctrl-C or another signal; no file is left in part
+  kClosedPipe = 141    // nobody reads standard output any more, which ends other programs by SIGPIPE
 };
 
 // Thrown by a verb to end the program: main prints the message to stderr and exits with the code.

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <cstdlib>
 #include <isonorm/thread_pool.hpp>
 #include <memory>
@@ -11,10 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "command_line.h"
 #include "glob.h"
 #include "golden/golden.h"
 #include "golden/run.h"
 #include "interrupt.h"
+#include "print.h"
 #include "progress.h"
 #include "target_option.h"
 #include "verbs.h"
@@ -41,14 +42,14 @@ std::vector<std::string> AllTargets() {
   return targets;
 }
 
-void Print(const TargetResult& result) {
+void PrintResult(const TargetResult& result) {
   const Tally& tally = result.tally;
-  fmt::print("{:<12} {:>6} cases {:>8} calls {:>8} digests {:>6} mismatches\n", result.target, tally.cases, tally.calls,
-             tally.outputs, tally.mismatches);
+  Print("{:<12} {:>6} cases {:>8} calls {:>8} digests {:>6} mismatches\n", result.target, tally.cases, tally.calls,
+        tally.outputs, tally.mismatches);
   for (const Mismatch& m : tally.first) {
-    fmt::print("  case {}: {}: expected {}, got {}\n    {}\n    {}\n", m.id, m.output, m.expected, m.got, m.setup, m.line);
+    Print("  case {}: {}: expected {}, got {}\n    {}\n    {}\n", m.id, m.output, m.expected, m.got, m.setup, m.line);
   }
-  if (tally.mismatches > tally.first.size()) fmt::print("  and {} more\n", tally.mismatches - tally.first.size());
+  if (tally.mismatches > tally.first.size()) Print("  and {} more\n", tally.mismatches - tally.first.size());
 }
 
 nlohmann::ordered_json ToJson(const TargetResult& result) {
@@ -118,16 +119,16 @@ void Verify(const Options& options, Context& context) {
     if (context.json) {
       results.push_back(ToJson(result));
     } else {
-      Print(result);
-      std::fflush(stdout);
+      PrintResult(result);
+      FlushOutput();
     }
   }
   if (context.json) {
     const nlohmann::ordered_json result = {{"passed", passed}, {"setups", setups.size()}, {"targets", std::move(results)}};
     // A name from a golden file may be no UTF-8.
-    fmt::print("{}\n", result.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    Print("{}\n", result.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   } else {
-    fmt::print("{}\n", passed ? "verified: every digest is as specified" : "FAILED");
+    Print("{}\n", passed ? "verified: every digest is as specified" : "FAILED");
   }
   context.exit_code = passed ? kOk : kCheckFailed;
 }
@@ -141,9 +142,8 @@ void AddVerify(CLI::App& app, Context& context) {
       ->type_name("FILE");
   verb->add_option("--target", options->targets, "Target to check instead of all; may be repeated")->type_name("NAME");
   verb->add_option("--case", options->pattern, "Check only the cases with such a name, such as 'p1*'")->type_name("GLOB");
-  verb->add_option("--threads", options->threads, "Threads beside the calling one alone; 0: one for each CPU, but two at least")
-      ->check(CLI::Range(0, 1024))
-      ->type_name("N");
+  AddCount(*verb, "--threads", options->threads, {0, 1024},
+           "Threads beside the calling one alone; 0, the default: one for each CPU, but two at least");
   verb->add_flag("--quick", options->quick, "Two setups: aligned, and misaligned with rows apart on several threads");
   verb->callback([options, &context] { Verify(*options, context); });
 }

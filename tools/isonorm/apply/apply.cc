@@ -2,6 +2,8 @@
 #include <isonorm/isonorm.hpp>
 #include <CLI/CLI.hpp>
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,6 +15,7 @@
 #include "apply/report.h"
 #include "apply/run.h"
 #include "contract_words.h"
+#include "command_line.h"
 #include "target_option.h"
 #include "verbs.h"
 
@@ -40,6 +43,9 @@ constexpr const char* kFooter =
     "  ... --out-dtype e4m3 --scale-kind dynamic\n"
     "The RMS is that of the whole tensor, without its values that are not finite. GB/s counts the bytes of input and output\n"
     "and the time in the library; the last line counts the time with files and checks.";
+
+constexpr double kLargest = std::numeric_limits<double>::max();
+constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 
 std::vector<std::string> Words(std::span<const std::string_view> words) { return {words.begin(), words.end()}; }
 
@@ -69,12 +75,12 @@ void AddQuantization(CLI::App& verb, ApplyOptions& o) {
       ->check(CLI::IsMember(OutDtypeNames()));
   verb.add_option("--scale-kind", o.scale_kind, "For i8, e4m3 and e5m2: one given scale, computed ones, or powers of two")
       ->check(CLI::IsMember(Words(kScaleKinds)));
-  verb.add_option("--scale", o.scale, "The static scale");
+  AddNumber(verb, "--scale", o.scale, {0, kLargest}, "The static scale");
   AddCompanion(verb, "scale-tensor", "Name of the static scale, F32 of shape [] or [1]", o.scale_tensor, o.scale_tensor_file);
   verb.add_option("--scale-group", o.scale_group, "A computed scale for each so many columns; without it for each row")
-      ->check(CLI::IsMember({32, 64, 128}));
-  verb.add_option("--min-scale", o.min_scale, "Computed scales are at least this");
-  verb.add_option("--scale-ub", o.scale_ub, "Cut the largest magnitude to this before a scale is computed");
+      ->check(CLI::IsMember({"32", "64", "128"}));
+  AddNumber(verb, "--min-scale", o.min_scale, {0, kLargest}, "Computed scales are at least this");
+  AddNumber(verb, "--scale-ub", o.scale_ub, {0, kLargest}, "Cut the largest magnitude to this before a scale is computed");
   verb.add_option("--round-to", o.round_to, "Round to this type before quantising, as if that had been stored")
       ->check(CLI::IsMember({"bf16", "f16"}));
   verb.add_option("--scale-name", o.scale_name, "Name of the scales in the output; without it {name}_scale")
@@ -92,15 +98,13 @@ void AddApply(CLI::App& app, Context& context) {
   verb->add_option("--contract", o->contract, "What to compute, see `isonorm list`")
       ->required()
       ->check(CLI::IsMember(isonorm::list_contracts()));
-  verb->add_option("--eps", o->eps, "Epsilon; there is no default because models differ")->required();
-  verb->add_option("--tensor", o->globs, "Normalise the tensors whose names match GLOB; may be repeated")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
+  AddNumber(*verb, "--eps", o->eps, {0, kLargest}, "Epsilon; there is no default because models differ")->required();
+  verb->add_option("--tensor", o->globs, "Normalise the tensors whose names match GLOB; may be repeated")->type_name("GLOB");
   AddTensors(*verb, *o);
-  verb->add_option("--groups", o->groups, "Normalise each row in this many groups")->capture_default_str();
-  verb->add_option("--window", o->window, "Statistic over the first values of a group; 0: all")->capture_default_str();
+  AddCount(*verb, "--groups", o->groups, {1, kMost}, "Normalise each row in this many groups; 1 without it");
+  AddCount(*verb, "--window", o->window, {0, kMost}, "Statistic over the first values of a group; 0, the default: all");
   AddQuantization(*verb, *o);
-  verb->add_option("--threads", o->threads, "Threads; 0: one for each CPU")->check(CLI::Range(0, 1024))->capture_default_str();
+  AddCount(*verb, "--threads", o->threads, {0, 1024}, "Threads; 0, the default: one for each CPU");
   verb->add_option("--target", o->target, "Instruction set to use, see `isonorm list`");
   verb->add_flag("--keep-others", o->keep_others, "Copy the tensors that are not normalised");
   verb->add_flag("--digest", o->digest, "Print a 64-bit FNV-1a digest of each output");

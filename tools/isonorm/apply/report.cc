@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "contract_words.h"
+#include "print.h"
 
 namespace isonorm_cli {
 namespace {
@@ -97,8 +98,7 @@ void PrintBeside(const std::vector<TensorResult>& results, const Plan& plan, con
   });
   if (name == 0) return;
   const auto print = [&](const BesideLine& line) {
-    fmt::print("{:<{}}  {:<16}  {:<12}  {:<{}}  {}\n", line.name, name, line.shape, line.dtype, line.digest, digest,
-               line.holds);
+    Print("{:<{}}  {:<16}  {:<12}  {:<{}}  {}\n", line.name, name, line.shape, line.dtype, line.digest, digest, line.holds);
   };
   print(heading);
   ForEachBeside(results, plan, options, print);
@@ -115,36 +115,36 @@ void PrintJson(const std::vector<TensorResult>& results, const Plan& plan, const
     return json.dump(indent, ' ', false, Json::error_handler_t::replace);
   };
   const std::string open = text(head, 2);
-  fmt::print("{},\n  \"tensors\": [", std::string_view(open).substr(0, open.size() - 2));  // without the last "\n}"
+  Print("{},\n  \"tensors\": [", std::string_view(open).substr(0, open.size() - 2));  // without the last "\n}"
   const char* separator = "\n    ";
   for (const TensorResult& r : results) {  // one by one: there may be very many
-    fmt::print("{}{}", separator, text(ResultJson(r, plan, options), -1));
+    Print("{}{}", separator, text(ResultJson(r, plan, options), -1));
     separator = ",\n    ";
   }
-  fmt::print("\n  ],\n  \"left_out\": [");
+  Print("\n  ],\n  \"left_out\": [");
   separator = "\n    ";
   for (const TensorInfo* t : plan.left_out) {
     const Json left = {{"name", t->name}, {"shape", t->shape}, {"type", t->type_name}, {"why", WhyNot(*t)}};
-    fmt::print("{}{}", separator, text(left, -1));
+    Print("{}{}", separator, text(left, -1));
     separator = ",\n    ";
   }
-  fmt::print("\n  ]\n}}\n");
+  Print("\n  ]\n}}\n");
 }
 
 void PrintTable(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options) {
   std::size_t width = 6;
   for (const TensorResult& r : results) width = std::max(width, Printable(r.job->x.info->name).size());
-  fmt::print("{:<{}}  {:<16}  {:<12}  {:>11}  {:>11}  {:>14}  {:>6}  {}\n", "tensor", width, "shape", "dtype", "rms before",
-             "rms after", "non-finite", "GB/s", "digest");
+  Print("{:<{}}  {:<16}  {:<12}  {:>11}  {:>11}  {:>14}  {:>6}  {}\n", "tensor", width, "shape", "dtype", "rms before",
+        "rms after", "non-finite", "GB/s", "digest");
   double seconds = 0;
   std::int64_t bytes = 0;
   for (const TensorResult& r : results) {
     const TensorInfo& x = *r.job->x.info;
     const std::string in = DtypeName(r.job->x.type()), out = DtypeName(r.job->out_type);
-    fmt::print("{:<{}}  {:<16}  {:<12}  {:>11.6g}  {:>11.6g}  {:>14}  {:>6.2f}  {}\n", Printable(x.name), width, Shape(x),
-               in == out ? in : in + " -> " + out, r.before.Rms(), r.after.Rms(),
-               fmt::format("{} -> {}", r.before.non_finite, r.after.non_finite), GigabytesPerSecond(r),
-               DigestText(r.digest, options));
+    Print("{:<{}}  {:<16}  {:<12}  {:>11.6g}  {:>11.6g}  {:>14}  {:>6.2f}  {}\n", Printable(x.name), width, Shape(x),
+          in == out ? in : in + " -> " + out, r.before.Rms(), r.after.Rms(),
+          fmt::format("{} -> {}", r.before.non_finite, r.after.non_finite), GigabytesPerSecond(r),
+          DigestText(r.digest, options));
     seconds += r.seconds;
     bytes += x.bytes;
   }
@@ -152,11 +152,11 @@ void PrintTable(const std::vector<TensorResult>& results, const Plan& plan, cons
   FirstFew left_out;
   for (const TensorInfo* t : plan.left_out) left_out.Add(*t, WhyNot(*t));
   if (!left_out.empty()) {
-    fmt::print("{}: {}\n", options.keep_others ? "copied as it is" : "left out", left_out.text());
+    Print("{}: {}\n", options.keep_others ? "copied as it is" : "left out", left_out.text());
   }
-  fmt::print("{} tensor{}, {:.1f} MB in {:.3f} s, contract {}, eps {}, target {}: {}\n", results.size(),
-             results.size() == 1 ? "" : "s", static_cast<double>(bytes) * 1e-6, seconds, options.contract, options.eps,
-             isonorm::target(), options.output);
+  Print("{} tensor{}, {:.1f} MB in {:.3f} s, contract {}, eps {}, target {}: {}\n", results.size(),
+        results.size() == 1 ? "" : "s", static_cast<double>(bytes) * 1e-6, seconds, options.contract, options.eps,
+        isonorm::target(), Visible(options.output));
 }
 
 }  // namespace isonorm_cli

@@ -4,16 +4,19 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstdio>
-#include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "bench/call.h"
 #include "bench/report.h"
+#include "command_line.h"
 #include "glob.h"
 #include "interrupt.h"
+#include "output_file.h"
+#include "print.h"
 #include "progress.h"
 #include "verbs.h"
 
@@ -35,11 +38,22 @@ bool Selected(const std::string& name, const std::vector<std::string>& filters) 
   return false;
 }
 
+// Replaces what is there.
 void WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) throw Failure(kCannotWrite, fmt::format("'{}' cannot be written", path));
+  if (path.empty()) return;
+  OutputFile file(path, /*force=*/true);
+  file.Write(0, std::as_bytes(std::span(text)));
+  file.Commit();
+}
+
+void PrintNames(const Context& context) {
+  nlohmann::json names = nlohmann::json::array();
+  for (const bench::Row& row : bench::Rows()) names.push_back(row.name);
+  if (context.json) {
+    Print("{}\n", names.dump(2));
+  } else {
+    for (const auto& name : names) Print("{}\n", name.get<std::string>());
+  }
 }
 
 // A number that is not one would look like a goal that was met, and so would a call that did nothing.
@@ -64,7 +78,7 @@ std::vector<bench::Result> RunAll(const Options& options, const Context& context
     if (Selected(row.name, options.filters)) rows.push_back(row);
   }
   if (rows.empty()) throw Failure(kUsage, "no row has a name that --filter matches; `isonorm bench --list` shows the names");
-  if (!context.json) fmt::print("{}\n", bench::TableHead());
+  if (!context.json) Print("{}\n", bench::TableHead());
   std::vector<bench::Result> results;
   bench::Arena arena;
   Progress progress(context, "bench", static_cast<int64_t>(rows.size()));
@@ -76,8 +90,8 @@ std::vector<bench::Result> RunAll(const Options& options, const Context& context
     }
     RequireNumbers(results.back());
     if (!context.json) {
-      fmt::print("{}\n", bench::TableLine(results.back()));
-      std::fflush(stdout);  // a line at a time, also into a pipe
+      Print("{}\n", bench::TableLine(results.back()));
+      FlushOutput();  // a line at a time, also into a pipe
     }
     progress.Add(1);
   }
@@ -87,17 +101,17 @@ std::vector<bench::Result> RunAll(const Options& options, const Context& context
 void Run(const Options& options, Context& context) {
   const std::vector<bench::Result> results = RunAll(options, context);
   const std::string json = bench::ToJson(results).dump(2) + "\n";
-  if (context.json) fmt::print("{}", json);
-  if (!options.json_file.empty()) WriteFile(options.json_file, json);
-  if (!options.svg_file.empty()) WriteFile(options.svg_file, bench::Chart(results));
+  WriteFile(options.json_file, json);
+  WriteFile(options.svg_file, bench::Chart(results));
+  if (context.json) Print("{}", json);
   int missed = 0, judged = 0;
   for (const bench::Result& r : results) {
     judged += r.goal ? 1 : 0;
     missed += r.Met() ? 0 : 1;
   }
   if (!context.json) {
-    fmt::print("{} of {} goals met{}\n", judged - missed, judged,
-               options.settings.quick ? " (quick: shapes are too small for these to mean anything)" : "");
+    Print("{} of {} goals met{}\n", judged - missed, judged,
+          options.settings.quick ? " (quick: shapes are too small for these to mean anything)" : "");
   }
   if (options.check && missed > 0) context.exit_code = kCheckFailed;
 }
@@ -109,10 +123,9 @@ void AddBench(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
   auto list = std::make_shared<bool>(false);
   verb->add_option("--filter", options->filters, "Only rows whose name matches this pattern with * and ?")->type_name("GLOB");
-  verb->add_option("--rounds", options->settings.rounds, "How often every loop takes its turn; medians are reported")
-      ->check(CLI::Range(1, 10000))
-      ->capture_default_str();
-  verb->add_option("--cpu", options->settings.cpu, "Pin rows of one thread to this CPU")->check(CLI::Range(0, 1023));
+  AddCount(*verb, "--rounds", options->settings.rounds, {1, 10000},
+           "How often every loop takes its turn, 15 without it; medians are reported");
+  AddCount(*verb, "--cpu", options->settings.cpu, {0, 1023}, "Pin rows of one thread to this CPU");
   verb->add_option("--json-file", options->json_file, "Also write the results as JSON")->type_name("FILE");
   verb->add_option("--svg", options->svg_file, "Also draw them as a chart")->type_name("FILE");
   verb->add_flag("--quick", options->settings.quick, "Small shapes and few rounds: shows that everything runs, not how fast");
@@ -120,10 +133,10 @@ void AddBench(CLI::App& app, Context& context) {
   verb->add_flag("--list", *list, "Print the names of the rows");
   verb->callback([options, list, &context] {
     if (*list) {
-      for (const bench::Row& row : bench::Rows()) fmt::print("{}\n", row.name);
-      return;
+      PrintNames(context);
+    } else {
+      Run(*options, context);
     }
-    Run(*options, context);
   });
 }
 

@@ -1,12 +1,14 @@
 #include "golden/golden.h"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <iterator>
 #include <map>
+#include <new>
 #include <utility>
 
 namespace isonorm_cli {
@@ -245,8 +247,12 @@ GoldenFile ParseGolden(std::string name, std::string_view text) {
 }
 
 GoldenFile ReadGolden(const std::string& path) {
+  errno = 0;
   std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (!in.is_open() && errno == ENOMEM) throw std::bad_alloc();  // it says so in no other way
+  std::string text;
+  std::array<char, 16384> piece;
+  while (in.read(piece.data(), piece.size()), in.gcount() > 0) text.append(piece.data(), static_cast<size_t>(in.gcount()));
   if (!in.is_open() || in.bad()) return GoldenFile{path, {}, path + ": this golden file cannot be read."};
   return ParseGolden(path, text);
 }

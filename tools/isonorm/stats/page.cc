@@ -169,6 +169,7 @@ void WriteStatsPage(const StatsPlan& plan, const std::vector<TensorReport>& repo
         {"EPS", text(fmt::format("{:g}", options.eps))},
         {"VERSION", text(isonorm::version())},
         {"DATA", [&] { WriteStatsJson(plan, reports, options, ScriptText, write); }},
+        {"SCRIPT_HASH", text(std::string(parts.script_hash))},
         {"SCRIPT", text(fmt::format("{}{}", parts.charts, parts.script))}},
        write);
 }

@@ -2,11 +2,14 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
 
+#include "command_line.h"
 #include "output_file.h"
+#include "print.h"
 #include "stats/stats.h"
 
 namespace isonorm_cli {
@@ -42,12 +45,12 @@ void Stats(const StatsOptions& options, const Context& context) {
     using Json = nlohmann::ordered_json;
     // A path need not be UTF-8.
     const auto dump = [](const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); };
-    WriteStatsJson(plan, reports, options, dump, [](std::string_view text) { fmt::print("{}", text); });
-    fmt::print("\n");
+    WriteStatsJson(plan, reports, options, dump, PrintText);
+    PrintText("\n");
     return;
   }
   PrintStats(plan, reports, options);
-  if (page) fmt::print("report: {}\n", options.html);
+  if (page) Print("report: {}\n", Visible(options.html));
 }
 
 constexpr const char* kFooter =
@@ -62,17 +65,13 @@ void AddStats(CLI::App& app, Context& context) {
   verb->footer(kFooter);
   const auto o = std::make_shared<StatsOptions>();
   verb->add_option("FILE", o->inputs, "Files to read, .npy or .safetensors by their content")->required();
-  verb->add_option("--tensor", o->globs, "Look at the tensors whose names match GLOB; may be repeated")
-      ->type_name("GLOB")
-      ->allow_extra_args(false);
+  verb->add_option("--tensor", o->globs, "Look at the tensors whose names match GLOB; may be repeated")->type_name("GLOB");
   verb->add_option("--html", o->html, "Also write a report as one HTML page that needs nothing else");
-  verb->add_option("--eps", o->eps, "Epsilon of the comparison of RMSNorm and LayerNorm; nothing else needs it")
-      ->capture_default_str();
-  verb->add_option("--outlier", o->outlier, "A channel is an outlier from this many times the RMS of the median channel")
-      ->type_name("FACTOR")
-      ->check(CLI::Range(1.0, 1e30))
-      ->capture_default_str();
-  verb->add_option("--threads", o->threads, "Threads; 0: one for each CPU")->check(CLI::Range(0, 1024))->capture_default_str();
+  AddNumber(*verb, "--eps", o->eps, {0, std::numeric_limits<double>::max()},
+            "Epsilon of the comparison of RMSNorm and LayerNorm, 1e-6 without it; nothing else needs it");
+  AddNumber(*verb, "--outlier", o->outlier, {1, 1e30},
+            "A channel is an outlier from this many times the RMS of the median channel; 6 without it");
+  AddCount(*verb, "--threads", o->threads, {0, 1024}, "Threads; 0, the default: one for each CPU");
   verb->add_flag("--force", o->force, "Replace an existing report");
   verb->callback([o, &context] { Stats(*o, context); });
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "print.h"
 #include "stats/stats.h"
 
 namespace isonorm_cli {
@@ -22,10 +23,10 @@ std::string CosineText(const AtRow& at) { return std::isnan(at.value) ? "-" : fm
 
 void PrintFiles(const StatsPlan& plan, const std::vector<TensorReport>& reports) {
   const std::vector<FileSummary> files = SummariseFiles(plan, reports);
-  fmt::print("\nFiles by RMS, which a change of width alone does not change:\n");
+  Print("\nFiles by RMS, which a change of width alone does not change:\n");
   for (const FileSummary& f : files) {
-    fmt::print("  {:>11}  {:>8}  {} ({} tensor{}, {} values)\n", NumberText(f.rms), FactorText(f.rms / files[0].rms), f.path,
-               f.tensors, f.tensors == 1 ? "" : "s", f.values);
+    Print("  {:>11}  {:>8}  {} ({} tensor{}, {} values)\n", NumberText(f.rms), FactorText(f.rms / files[0].rms),
+          Visible(f.path), f.tensors, f.tensors == 1 ? "" : "s", f.values);
   }
 }
 
@@ -62,25 +63,25 @@ void PrintStats(const StatsPlan& plan, const std::vector<TensorReport>& reports,
     width = std::max(width, Printable(r.tensor->x.info->name).size());
     shape = std::max(shape, ShapeText(r).size());
   }
-  fmt::print("{:<{}}  {:<{}}  {:<5}  {:>10}  {:>10}  {:>9}  {:>10}  {:>11}  {}\n", "tensor", width, "shape", shape, "dtype",
-             "rms", "mean", "drift", "max |x|", "min cosine", "outlier channels");
+  Print("{:<{}}  {:<{}}  {:<5}  {:>10}  {:>10}  {:>9}  {:>10}  {:>11}  {}\n", "tensor", width, "shape", shape, "dtype", "rms",
+        "mean", "drift", "max |x|", "min cosine", "outlier channels");
   std::size_t file = plan.files.size();
   for (const TensorReport& r : reports) {
     if (plan.files.size() > 1 && r.tensor->file != file) {
       file = r.tensor->file;
-      fmt::print("{}:\n", plan.files[file]->file.path());
+      Print("{}:\n", Visible(plan.files[file]->file.path()));
     }
-    fmt::print("{:<{}}  {:<{}}  {:<5}  {:>10}  {:>10}  {:>9}  {:>10}  {:>11}  {}\n", Printable(r.tensor->x.info->name), width,
-               ShapeText(r), shape, DtypeName(r.tensor->x.type()), NumberText(r.rms), NumberText(r.mean), NumberText(r.drift),
-               NumberText(r.max_abs.value), CosineText(r.cosine_min), ChannelText(r));
+    Print("{:<{}}  {:<{}}  {:<5}  {:>10}  {:>10}  {:>9}  {:>10}  {:>11}  {}\n", Printable(r.tensor->x.info->name), width,
+          ShapeText(r), shape, DtypeName(r.tensor->x.type()), NumberText(r.rms), NumberText(r.mean), NumberText(r.drift),
+          NumberText(r.max_abs.value), CosineText(r.cosine_min), ChannelText(r));
     const std::string remarks = Remarks(r);
-    if (!remarks.empty()) fmt::print("  ! {}\n", remarks);
+    if (!remarks.empty()) Print("  ! {}\n", remarks);
   }
   FirstFew left_out;
   for (const StatsTensor& t : plan.left_out) left_out.Add(*t.x.info, fmt::format("is of type {}", t.x.info->type_name));
-  if (!left_out.empty()) fmt::print("left out: {}\n", left_out.text());
+  if (!left_out.empty()) Print("left out: {}\n", left_out.text());
   if (plan.files.size() > 1) PrintFiles(plan, reports);
-  fmt::print(
+  Print(
       "\ndrift: mean / RMS of a row, root mean square over the rows. min cosine: between RMSNorm and LayerNorm of the same "
       "row, eps "
       "{}.\noutlier channels: those with at least {} times the RMS of the median channel (the worst and its factor).\n",
