@@ -97,16 +97,18 @@ TEST(Large, MemoryOfStatsIsBoundedForManyTensors) {
   }
 }
 
-// Beyond that it is the header that counts: docs/cli.md promises so many bytes for each of its.
+// Beyond that it is the header that counts: docs/cli.md promises so many bytes for each of its. `apply` keeps most where each
+// tensor gets two more beside it: 23 were measured with names of four characters.
 TEST(Large, MemoryIsBoundedByTheHeader) {
   const Folder folder;
-  const std::int64_t header = WriteMany(folder / "in.safetensors", 500'000, 1, 0);
-  EXPECT_GT(header, 30'000'000);
+  const std::int64_t header = WriteMany(folder / "in.safetensors", 250'000, 1, 0);
+  EXPECT_GT(header, 15'000'000);
   const Outcome stats = RunCli({"stats", folder / "in.safetensors", "--json"}, {.stdout_path = "/dev/null"});
   ASSERT_EQ(stats.exit_code, 0) << stats.err;
-  const Outcome apply = RunCli(
-      {"apply", folder / "in.safetensors", "-o", folder / "out.safetensors", "--contract", "torch", "--eps", "1e-6", "--json"},
-      {.stdout_path = "/dev/null"});
+  const Outcome apply =
+      RunCli({"apply", folder / "in.safetensors", "-o", folder / "out.safetensors", "--contract", "torch", "--eps", "1e-6",
+              "--residual", "tensor.1", "--residual-out", "{name}.h", "--out-dtype", "i8", "--scale-kind", "dynamic", "--json"},
+             {.stdout_path = "/dev/null"});
   ASSERT_EQ(apply.exit_code, 0) << apply.err;
   for (const Outcome& run : {stats, apply}) {
     EXPECT_LE(run.max_resident, kMemoryPerHeaderByte * header);
