@@ -67,9 +67,8 @@ class Injected {
 
   Result Run(const Fault& fault) {
     const std::string out = folder_ / "out", err = folder_ / "err";
-    if (access(out.c_str(), F_OK) == 0 && (truncate(out.c_str(), 0) != 0 || truncate(err.c_str(), 0) != 0)) {
-      throw std::runtime_error("cannot empty the streams");
-    }
+    WriteAll(out, "");
+    WriteAll(err, "");
     new (control_) FaultControl{fault.kind, fault.mode, fault.at, {0}, {}, -1};
     int status = 0;
     if (write(start_[1], "", 1) != 1 || read(status_[0], &status, sizeof status) != sizeof status) {
