@@ -19,8 +19,7 @@ int main() {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 2654435761u % 2001) - 1000);
 
   const isonorm_executor executor = {sizeof(isonorm_executor), 4, 0, nullptr, &ParallelFor};
-  using isonorm::tensor;
-  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = {x, rows, cols}, .y = tensor(alone, rows, cols)}, nullptr);
-  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = {x, rows, cols}, .y = tensor(together, rows, cols)}, &executor);
+  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = {x, rows, cols}, .y = {alone, rows, cols}});
+  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = {x, rows, cols}, .y = {together, rows, cols}, .executor = &executor});
   std::printf("one thread and four: %s\n", alone == together ? "the same bits" : "different bits");
 }

@@ -24,7 +24,6 @@ static Bf16 FromFloat(float v) { return {static_cast<std::uint16_t>(std::bit_cas
 static float ToFloat(Bf16 v) { return std::bit_cast<float>(std::uint32_t{v.bits} << 16); }
 
 int main() {
-  using isonorm::const_tensor, isonorm::tensor;
   const std::int64_t rows = 2, cols = 8, size = rows * cols;
   std::vector<Bf16> x(size), y(size), dy(size), dx(size), weight(cols), dweight(cols);
   std::vector<float> residual(size), rstd(rows), dresidual(size, 0.5f);
@@ -39,19 +38,19 @@ int main() {
   isonorm::forward(isonorm::contracts::llama, 1e-6,
                    {.x = {x, rows, cols},
                     .weight = weight,
-                    .residual = const_tensor(residual, rows, cols),
-                    .y = tensor(y, rows, cols),
-                    .residual_out = tensor(residual, rows, cols),
+                    .residual = {residual, rows, cols},
+                    .y = {y, rows, cols},
+                    .residual_out = {residual, rows, cols},
                     .rstd = rstd});
 
   // What comes back through the residual stream is added to dx, which is the gradient of both x and the residual.
   isonorm::backward(isonorm::contracts::llama, 1e-6,
                     {.dy = {dy, rows, cols},
                      .weight = weight,
-                     .residual_out = const_tensor(residual, rows, cols),
+                     .residual_out = {residual, rows, cols},
                      .rstd = rstd,
-                     .dresidual = const_tensor(dresidual, rows, cols),
-                     .dx = tensor(dx, rows, cols),
+                     .dresidual = {dresidual, rows, cols},
+                     .dx = {dx, rows, cols},
                      .dweight = dweight});
 
   const auto print = [](const char* name, const std::vector<Bf16>& values) {

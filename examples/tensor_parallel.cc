@@ -18,8 +18,7 @@ struct Rank {
 };
 
 int main() {
-  using isonorm::const_tensor, isonorm::tensor;
-  const isonorm_contract contract = isonorm::contracts::llama;
+  const isonorm::contract contract = isonorm::contracts::llama;
   std::vector<float> x(kRows * kCols), dy(kRows * kCols), weight(kCols, 1.5f);
   std::vector<Rank> ranks(kRanks);
   for (std::int64_t i = 0; i < kRows * kCols; ++i) {
@@ -44,16 +43,16 @@ int main() {
       ++exchanges[number];
     };
     const isonorm::shard shard = {.ranks = kRanks,
-                                  .partial = tensor(rank.partial, kRows, 1),
-                                  .gathered = const_tensor(rank.gathered, {kRanks, kRows, 1}),
+                                  .partial = {rank.partial, kRows, 1},
+                                  .gathered = {rank.gathered, {kRanks, kRows, 1}},
                                   .statistic = {rank.statistic, kRows, 4}};
-    isonorm::forward(contract, 1e-6, {.x = {rank.x, kRows, kOwn}, .weight = rank.weight, .y = tensor(rank.y, kRows, kOwn)},
-                     shard, all_gather);
+    isonorm::forward(contract, 1e-6, {.x = {rank.x, kRows, kOwn}, .weight = rank.weight, .y = {rank.y, kRows, kOwn}}, shard,
+                     all_gather);
     isonorm::backward(contract, 1e-6,
                       {.dy = {rank.dy, kRows, kOwn},
-                       .x = const_tensor(rank.x, kRows, kOwn),
+                       .x = {rank.x, kRows, kOwn},
                        .weight = rank.weight,
-                       .dx = tensor(rank.dx, kRows, kOwn),
+                       .dx = {rank.dx, kRows, kOwn},
                        .dweight = rank.dweight},
                       shard, all_gather);
   };
@@ -62,13 +61,10 @@ int main() {
   for (std::thread& thread : threads) thread.join();
 
   std::vector<float> y(kRows * kCols), dx(kRows * kCols), dweight(kCols);
-  isonorm::forward(contract, 1e-6, {.x = {x, kRows, kCols}, .weight = weight, .y = tensor(y, kRows, kCols)});
-  isonorm::backward(contract, 1e-6,
-                    {.dy = {dy, kRows, kCols},
-                     .x = const_tensor(x, kRows, kCols),
-                     .weight = weight,
-                     .dx = tensor(dx, kRows, kCols),
-                     .dweight = dweight});
+  isonorm::forward(contract, 1e-6, {.x = {x, kRows, kCols}, .weight = weight, .y = {y, kRows, kCols}});
+  isonorm::backward(
+      contract, 1e-6,
+      {.dy = {dy, kRows, kCols}, .x = {x, kRows, kCols}, .weight = weight, .dx = {dx, kRows, kCols}, .dweight = dweight});
   bool same = true;
   for (std::int64_t number = 0; number < kRanks; ++number) {
     const Rank& rank = ranks[number];

@@ -28,10 +28,10 @@ extern "C" {
  *                              &round);
  *     } while (round != 0);
  *
- * All ranks leave the loop in the same turn: what finish says depends on the contract, eps and the gathered numbers alone, which
- * are the same on all ranks, whatever CPUs they have. RMS takes one turn, LayerNorm two, and a call in which the squares of some
- * row overflow or vanish two or three more. Every rank writes its outputs in the last turn, and only then; until then inputs
- * must stay as they are.
+ * All ranks leave the loop in the same turn: what finish says depends on the contract, eps and the gathered numbers alone,
+ * which are the same on all ranks, whatever CPUs they have. RMS takes one turn, LayerNorm two, and a call in which the squares
+ * of some row overflow or vanish two or three more. Every rank writes its outputs in the last turn, and only then; until then
+ * inputs must stay as they are.
  *
  * A row may be split among 1, 2, 4, ... isonorm_max_ranks(columns of the whole row) ranks. Any other number is
  * ISONORM_ERROR_SPLIT. There are no groups and no window: groups that lie whole on a rank need no exchange (isonorm_forward
@@ -47,7 +47,7 @@ typedef struct isonorm_shard {
   const isonorm_tensor* statistic; /* [rows, 4], compute type: written by forward_finish and read by all the others; the same
                                       on all ranks. Backward needs it as the last forward_finish left it:
                                       sum of v (LayerNorm) | sum of squares | sum of v - mean (LayerNorm) | 0, or where the row
-                                      was scaled (docs/numerics.md) its largest |v|, the sums then being those of scaled values */
+                                      was scaled (docs/numerics.md) its largest |v|, the sums being those of scaled values */
 } isonorm_shard;
 
 /* The most ranks among which rows of so many columns can be split; every smaller power of two will do too. cols divisible by
@@ -57,16 +57,17 @@ ISONORM_API int64_t isonorm_max_ranks(int64_t cols);
 
 /* args as for isonorm_forward, of this rank's columns; the same for both functions. partial reads the inputs and writes
  * shard.partial alone. finish reads shard.gathered, updates shard.statistic and sets *round: to 0 when it has written y,
- * residual_out, mean and rstd (the last two are the same on all ranks), else to the round that comes next, having written nothing else.
- * A wrong argument is found by partial, before anything is exchanged, but for a fault of shard.gathered or round. */
+ * residual_out, mean and rstd (the last two are the same on all ranks), else to the round that comes next, having written
+ * nothing else. A wrong argument is found by partial, before anything is exchanged, but for a fault of shard.gathered or of
+ * round. */
 ISONORM_API isonorm_status isonorm_forward_partial(const isonorm_contract* contract, double eps,
                                                    const isonorm_forward_args* args, const isonorm_shard* shard, int32_t round);
 ISONORM_API isonorm_status isonorm_forward_finish(const isonorm_contract* contract, double eps,
                                                   const isonorm_forward_args* args, const isonorm_shard* shard, int32_t* round);
 
-/* args as for isonorm_backward, of this rank's columns; mean and rstd are null, since shard.statistic takes their place. dweight and dbias
- * are whole: those of this rank's columns need nothing from other ranks. The workspace, which partial does not need, is as
- * large as isonorm_backward_workspace() says for the same args. */
+/* args as for isonorm_backward, of this rank's columns; mean and rstd are null, since shard.statistic takes their place.
+ * dweight and dbias are whole: those of this rank's columns need nothing from other ranks. The workspace, which partial does
+ * not need, is as large as isonorm_backward_workspace() says for the same args. */
 ISONORM_API isonorm_status isonorm_backward_partial(const isonorm_contract* contract, double eps,
                                                     const isonorm_backward_args* args, const isonorm_shard* shard);
 ISONORM_API isonorm_status isonorm_backward_finish(const isonorm_contract* contract, double eps,
@@ -74,10 +75,10 @@ ISONORM_API isonorm_status isonorm_backward_finish(const isonorm_contract* contr
 
 /* ------------------------------------------------------------------------------------------------ data parallel: parts of rows
  *
- * dweight and dbias are sums over rows, in an order that is part of the definition. Where the rows of a call are computed apart,
- * on several ranks or one micro-batch after another, in runs of part_rows = 32 * 2^k rows in row order (the last one may be
- * shorter), each run's isonorm_backward writes its sum unrounded, into dweight and dbias of the compute type, and this function
- * makes of them what one call over all rows would have written. */
+ * dweight and dbias are sums over rows, in an order that is part of the definition. Where the rows of a call are computed
+ * apart, on several ranks or one micro-batch after another, in runs of part_rows = 32 * 2^k rows in row order (the last one may
+ * be shorter), each run's isonorm_backward writes its sum unrounded, into dweight and dbias of the compute type, and this
+ * function makes of them what one call over all rows would have written. */
 
 typedef struct isonorm_combine_args {
   size_t struct_size;               /* sizeof(isonorm_combine_args) */

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
-#include <optional>
 #include <ranges>
 #include <span>
 #include <stdexcept>
@@ -24,7 +23,7 @@ using status = isonorm_status;
 class error : public std::runtime_error {
  public:
   error(isonorm_status code, const std::string& message) : std::runtime_error(message), status_(code) {}
-  isonorm_status status() const noexcept { return status_; }
+  [[nodiscard]] isonorm_status status() const noexcept { return status_; }
 
  private:
   isonorm_status status_;
@@ -34,6 +33,14 @@ namespace detail {
 inline void check(isonorm_status code) {
   if (code != ISONORM_OK) throw error(code, isonorm_last_error());
 }
+
+// A name for the C ABI, which reads up to the first NUL: one behind which more follows would stand for another name.
+inline const char* c_name(const std::string& name, isonorm_status otherwise) {
+  if (const std::size_t at = name.find('\0'); at != name.npos) {
+    throw error(otherwise, "name has a NUL at index " + std::to_string(at) + ", but must be text without one.");
+  }
+  return name.c_str();
+}
 }  // namespace detail
 
 // -------------------------------------------------------------------------------------------------------------- dtypes
@@ -41,7 +48,7 @@ inline void check(isonorm_status code) {
 // Behind f64: for quantised outputs and their scales, and for positions.
 enum class dtype { f32, bf16, f16, f64, i8, e4m3, e5m2, e8m0, i32, i64 };
 
-constexpr isonorm_dtype to_c(dtype type) {
+[[nodiscard]] constexpr isonorm_dtype to_c(dtype type) {
   switch (type) {
     case dtype::f32: return ISONORM_F32;
     case dtype::bf16: return ISONORM_BF16;
@@ -57,9 +64,17 @@ constexpr isonorm_dtype to_c(dtype type) {
   return {};
 }
 
-constexpr std::int64_t size_of(dtype type) { return to_c(type).bits / 8; }
+[[nodiscard]] constexpr std::int64_t size_of(dtype type) { return to_c(type).bits / 8; }
 
-// Which dtype a C++ type holds. Specialise it for the bf16 and f16 types of your program:
+// The compiler's own 16-bit types, where it has them. GCC 12 knows the limits of _Float16 on aarch64, but not the type.
+#if defined(__FLT16_MANT_DIG__) && (defined(__clang__) || __GNUC__ >= 13 || defined(__SSE2__))
+#define ISONORM_FLOAT16 _Float16  // std::float16_t too
+#endif
+#if defined(__BFLT16_MANT_DIG__)
+#define ISONORM_BFLOAT16 __bf16  // std::bfloat16_t too
+#endif
+
+// Which dtype a C++ type holds. Specialise it for other bf16 and f16 types of your program:
 //   template <> struct isonorm::dtype_of<my::bfloat16> { static constexpr isonorm::dtype value = isonorm::dtype::bf16; };
 template <class T>
 struct dtype_of {};
@@ -71,6 +86,18 @@ template <>
 struct dtype_of<double> {
   static constexpr dtype value = dtype::f64;
 };
+#if defined(ISONORM_FLOAT16)
+template <>
+struct dtype_of<ISONORM_FLOAT16> {
+  static constexpr dtype value = dtype::f16;
+};
+#endif
+#if defined(ISONORM_BFLOAT16)
+template <>
+struct dtype_of<ISONORM_BFLOAT16> {
+  static constexpr dtype value = dtype::bf16;
+};
+#endif
 template <>
 struct dtype_of<std::int8_t> {
   static constexpr dtype value = dtype::i8;
@@ -90,6 +117,12 @@ concept values = std::ranges::contiguous_range<R> && std::ranges::sized_range<R>
   dtype_of<std::remove_cv_t<std::ranges::range_value_t<R>>>::value;
 };
 
+// A pointer to such values.
+template <class P>
+concept values_pointer = std::is_pointer_v<P> && requires {
+  dtype_of<std::remove_cv_t<std::remove_pointer_t<P>>>::value;
+};
+
 template <class R>
 concept mutable_values = values<R> && !std::is_const_v<std::remove_reference_t<std::ranges::range_reference_t<R>>>;
 
@@ -98,6 +131,7 @@ concept mutable_values = values<R> && !std::is_const_v<std::remove_reference_t<s
 // Sizes, or strides in elements, of up to 7 dimensions; the last one is the normalised one.
 class dims {
  public:
+  dims() = default;
   dims(std::initializer_list<std::int64_t> sizes) : dims(std::span(sizes.begin(), sizes.size())) {}
   dims(std::span<const std::int64_t> sizes) : count_(static_cast<int>(sizes.size())) {
     if (sizes.size() > values_.size()) {
@@ -105,17 +139,19 @@ class dims {
     }
     for (std::size_t i = 0; i < sizes.size(); ++i) values_[i] = sizes[i];
   }
-  int count() const { return count_; }
-  const std::int64_t* data() const { return values_.data(); }
+  [[nodiscard]] int count() const { return count_; }
+  [[nodiscard]] const std::int64_t* data() const { return values_.data(); }
 
  private:
   std::array<std::int64_t, 7> values_{};
-  int count_;
+  int count_ = 0;
 };
 
-// A view of values that a call reads. It owns its shape and not its data.
+// A view of values that a call reads, or none: {} is a tensor that is not given. It owns its shape and not its data.
 class const_tensor {
  public:
+  const_tensor() = default;
+
   // A vector [size].
   template <values R>
   const_tensor(const R& data) : const_tensor(data, dims{static_cast<std::int64_t>(std::ranges::size(data))}) {}
@@ -123,33 +159,36 @@ class const_tensor {
   // Compact row-major; data must hold exactly rows * cols values.
   template <values R>
   const_tensor(const R& data, std::int64_t rows, std::int64_t cols) : const_tensor(data, dims{rows, cols}) {}
-
   template <values R>
   const_tensor(const R& data, const dims& shape)
       : const_tensor(std::ranges::data(data), dtype_of<std::remove_cv_t<std::ranges::range_value_t<R>>>::value, shape) {
     check_size(static_cast<std::int64_t>(std::ranges::size(data)));
   }
 
-  // Any memory: `strides` in elements, the last one 1; without them compact row-major.
-  const_tensor(const void* data, dtype type, const dims& shape, const std::optional<dims>& strides = std::nullopt)
-      : data_(const_cast<void*>(data)), type_(type), shape_(shape), strides_(strides) {
-    if (strides && strides->count() != shape.count()) {
+  // Any memory: `strides` in elements; without them compact row-major.
+  template <values_pointer P>
+  const_tensor(const P& data, const dims& shape, const dims& strides = {})
+      : const_tensor(data, dtype_of<std::remove_cv_t<std::remove_pointer_t<P>>>::value, shape, strides) {}
+  const_tensor(const void* data, dtype type, const dims& shape, const dims& strides = {})
+      : data_(const_cast<void*>(data)), type_(type), given_(true), shape_(shape), strides_(strides) {
+    if (strides.count() != 0 && strides.count() != shape.count()) {
       throw error(ISONORM_ERROR_RANK, "a tensor has " + std::to_string(shape.count()) + " dimensions and " +
-                                          std::to_string(strides->count()) + " strides; as many strides are needed");
+                                          std::to_string(strides.count()) + " strides; as many strides are needed");
     }
   }
 
-  dtype type() const { return type_; }
-  const dims& shape() const { return shape_; }
+  explicit operator bool() const { return given_; }
+  [[nodiscard]] dtype type() const { return type_; }
+  [[nodiscard]] const dims& shape() const { return shape_; }
 
   // What the C ABI reads. It points into this view, which must outlive it.
-  isonorm_tensor c_tensor() const {
+  [[nodiscard]] isonorm_tensor c_tensor() const {
     return {data_,
             {ISONORM_DEVICE_CPU, 0},
             shape_.count(),
             to_c(type_),
             const_cast<std::int64_t*>(shape_.data()),
-            strides_ ? const_cast<std::int64_t*>(strides_->data()) : nullptr,
+            strides_.count() != 0 ? const_cast<std::int64_t*>(strides_.data()) : nullptr,
             0};
   }
 
@@ -170,23 +209,47 @@ class const_tensor {
     }
   }
 
-  void* data_;
-  dtype type_;
-  dims shape_;
-  std::optional<dims> strides_;
+  void* data_ = nullptr;
+  dtype type_ = dtype::f32;
+  bool given_ = false;
+  dims shape_, strides_;
 };
 
 // A view of values that a call may write: the same constructors, from data that is not const.
 class tensor : public const_tensor {
  public:
+  tensor() = default;
   template <mutable_values R>               // a tensor is no range, so this hides neither copy nor move
   tensor(R&& data) : const_tensor(data) {}  // NOLINT(bugprone-forwarding-reference-overload)
   template <mutable_values R>
   tensor(R&& data, std::int64_t rows, std::int64_t cols) : const_tensor(data, rows, cols) {}
   template <mutable_values R>
   tensor(R&& data, const dims& shape) : const_tensor(data, shape) {}
-  tensor(void* data, dtype type, const dims& shape, const std::optional<dims>& strides = std::nullopt)
-      : const_tensor(data, type, shape, strides) {}
+  template <values_pointer P>
+  requires(!std::is_const_v<std::remove_pointer_t<P>>) tensor(const P& data, const dims& shape, const dims& strides = {})
+      : const_tensor(data, shape, strides) {}
+  tensor(void* data, dtype type, const dims& shape, const dims& strides = {}) : const_tensor(data, type, shape, strides) {}
 };
+
+namespace detail {
+// Room for the C views of a call's tensors, which are to outlive them; that of one that is not given is null.
+template <std::size_t N>
+class c_tensors {
+ public:
+  c_tensors() = default;
+  c_tensors(const c_tensors&) = delete;
+  c_tensors& operator=(const c_tensors&) = delete;
+
+  const isonorm_tensor* operator()(const const_tensor& view) {
+    if (!view) return nullptr;
+    return &(room_.at(count_++) = view.c_tensor());
+  }
+  const isonorm_tensor* operator()(const const_tensor&&) = delete;
+
+ private:
+  std::array<isonorm_tensor, N> room_{};
+  std::size_t count_ = 0;
+};
+}  // namespace detail
 
 }  // namespace isonorm

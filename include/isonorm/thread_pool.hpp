@@ -1,4 +1,4 @@
-// isonorm::thread_pool: the executor that the C++ face and the command line use when they are not handed another one.
+// isonorm::thread_pool: an executor for programs that have none; the command line uses it.
 //
 // A call of the library hands over a few equal tasks at once and waits for all of them. These lines do that and no more:
 // nothing is allocated for a job, the caller works too, and waiting threads spin for some microseconds before they sleep.
@@ -7,10 +7,10 @@
 // A program that has a pool already fills an isonorm_executor with it and does not need this file.
 //
 // fork(): a child has the one thread that forked, and no pool in it may wait for the others. So the threads of a pool belong to
-// one process, told apart by a count that fork() raises in the child; they start when a job first needs them in that process, and
-// are stopped and joined by that process alone. Every pool of the parent can be used and destroyed in the child, even if a thread
-// of the parent was using it while another forked. A child that was forked inside a task has only that task: the others are the
-// parent's. There parallel_for returns when the task does, and on a thread of the pool the child ends with status 0.
+// one process, told apart by a count that fork() raises in the child; they start when a job first needs them in that process,
+// and are stopped and joined by that process alone. Every pool of the parent can be used and destroyed in the child, even if a
+// thread of the parent was using it while another forked. A child that was forked inside a task has only that task: the others
+// are the parent's. There parallel_for returns when the task does, and on a thread of the pool the child ends with status 0.
 #pragma once
 
 #include <isonorm/isonorm.h>
@@ -65,10 +65,10 @@ class thread_pool {
   }
 
   // How many tasks can run at once.
-  int concurrency() const { return worker_count_ + 1; }
+  [[nodiscard]] int concurrency() const { return worker_count_ + 1; }
 
   // For isonorm_forward_args::executor and its like. Valid as long as the pool.
-  const isonorm_executor* executor() const { return &executor_; }
+  [[nodiscard]] const isonorm_executor* executor() const { return &executor_; }
 
   // Calls task(task_context, i) once for every i in [0, count) and returns when all have returned. The task must not throw.
   // Safe from many threads at once and from inside a task: a call that finds the pool busy does its tasks by itself.
@@ -94,7 +94,7 @@ class thread_pool {
   }
 
   // The CPUs that the affinity mask leaves to this process; at least 1.
-  static int available_cpus() {
+  [[nodiscard]] static int available_cpus() {
 #if defined(__linux__)
     cpu_set_t mask;
     if (sched_getaffinity(0, sizeof mask, &mask) == 0) return std::max(CPU_COUNT(&mask), 1);

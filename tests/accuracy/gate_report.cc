@@ -43,13 +43,13 @@ struct Samples {
   void Compute() {
     const std::int64_t n = kBlock;
     for (int i = 0; i < 2; ++i) {
-      isonorm_contract contract = isonorm::contracts::torch;
-      contract.gate_place = ISONORM_GATE_AFTER;
-      contract.gate_function = i == 0 ? ISONORM_GATE_SILU : ISONORM_GATE_SIGMOID;
+      isonorm::contract contract = isonorm::contracts::torch;
+      contract.gate_place = isonorm::gate_place::after;
+      contract.gate_function = i == 0 ? isonorm::gate_function::silu : isonorm::gate_function::sigmoid;
       const isonorm::const_tensor x(ones, 1, n), gate(z, 1, n);
       const auto f = static_cast<size_t>(i);
-      isonorm::forward(contract, 0, {.x = x, .gate = gate, .y = isonorm::tensor{value[f], 1, n}}, nullptr);
-      isonorm::backward(contract, 0, {.dy = x, .x = x, .gate = gate, .dgate = isonorm::tensor{slope[f], 1, n}}, nullptr);
+      isonorm::forward(contract, 0, {.x = x, .gate = gate, .y = {value[f], 1, n}});
+      isonorm::backward(contract, 0, {.dy = x, .x = x, .gate = gate, .dgate = {slope[f], 1, n}});
     }
   }
 };

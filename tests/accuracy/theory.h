@@ -16,13 +16,13 @@ using Row = std::vector<double>;
 constexpr long double kUnit = 0x1p-53L;  // half an ulp of 1 in f64: the most that one rounding changes, relatively
 
 template <class T>
-std::vector<T> Norm(const isonorm_contract& contract, double eps, const std::vector<T>& x, const std::vector<T>& weight = {},
+std::vector<T> Norm(const isonorm::contract& contract, double eps, const std::vector<T>& x, const std::vector<T>& weight = {},
                     const std::vector<T>& bias = {}) {
   std::vector<T> y(x.size());
-  isonorm::forward_args args{.x = x, .y = isonorm::tensor(y)};
+  isonorm::forward_args args{.x = x, .y = y};
   if (!weight.empty()) args.weight = weight;
   if (!bias.empty()) args.bias = bias;
-  isonorm::forward(contract, eps, args, nullptr);
+  isonorm::forward(contract, eps, args);
   return y;
 }
 
@@ -36,11 +36,11 @@ std::vector<T> LayerNorm(const std::vector<T>& x, double eps = 0) {
   return Norm(isonorm::contracts::layer_norm, eps, x);
 }
 
-inline Row Gradient(const isonorm_contract& contract, double eps, const Row& x, const Row& dy, const Row& weight = {}) {
+inline Row Gradient(const isonorm::contract& contract, double eps, const Row& x, const Row& dy, const Row& weight = {}) {
   Row dx(x.size());
-  isonorm::backward_args args{.dy = dy, .x = x, .dx = isonorm::tensor(dx)};
+  isonorm::backward_args args{.dy = dy, .x = x, .dx = dx};
   if (!weight.empty()) args.weight = weight;
-  isonorm::backward(contract, eps, args, nullptr);
+  isonorm::backward(contract, eps, args);
   return dx;
 }
 

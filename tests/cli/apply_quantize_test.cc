@@ -14,14 +14,12 @@ namespace {
 
 using nlohmann::json;
 
-isonorm_quantization Quantization(int kind, std::int64_t group = 0, double min_scale = 0, double scale_ub = 0,
-                                  isonorm_dtype rounded_to = {}) {
-  return {sizeof(isonorm_quantization), kind, rounded_to, group, min_scale, scale_ub};
-}
+using isonorm::dtype;
+using isonorm::scale_kind;
 
 struct Kind {
   const char* name;
-  isonorm_quantization quantization;
+  isonorm::quantization quantization;
   std::vector<std::string> options;
   std::vector<std::int64_t> scale_shape;  // of x [2, 3, 256]
 };
@@ -29,19 +27,25 @@ struct Kind {
 std::vector<Kind> Kinds() {
   const std::vector<std::int64_t> row = {2, 3, 1};
   return {
-      {"static", Quantization(ISONORM_SCALE_STATIC), {"--scale-kind", "static", "--scale", "0.0217"}, {1}},
-      {"row", Quantization(ISONORM_SCALE_DYNAMIC), {"--scale-kind", "dynamic"}, row},
-      {"group32", Quantization(ISONORM_SCALE_DYNAMIC, 32), {"--scale-kind", "dynamic", "--scale-group", "32"}, {2, 3, 8}},
-      {"group128", Quantization(ISONORM_SCALE_DYNAMIC, 128), {"--scale-kind", "dynamic", "--scale-group", "128"}, {2, 3, 2}},
-      {"least", Quantization(ISONORM_SCALE_DYNAMIC, 0, 0.5), {"--scale-kind", "dynamic", "--min-scale", "0.5"}, row},
-      {"cut", Quantization(ISONORM_SCALE_DYNAMIC, 0, 0, 1.25), {"--scale-kind", "dynamic", "--scale-ub", "1.25"}, row},
+      {"static", {.kind = scale_kind::fixed}, {"--scale-kind", "static", "--scale", "0.0217"}, {1}},
+      {"row", {.kind = scale_kind::dynamic}, {"--scale-kind", "dynamic"}, row},
+      {"group32",
+       {.kind = scale_kind::dynamic, .group_cols = 32},
+       {"--scale-kind", "dynamic", "--scale-group", "32"},
+       {2, 3, 8}},
+      {"group128",
+       {.kind = scale_kind::dynamic, .group_cols = 128},
+       {"--scale-kind", "dynamic", "--scale-group", "128"},
+       {2, 3, 2}},
+      {"least", {.kind = scale_kind::dynamic, .min_scale = 0.5}, {"--scale-kind", "dynamic", "--min-scale", "0.5"}, row},
+      {"cut", {.kind = scale_kind::dynamic, .scale_ub = 1.25}, {"--scale-kind", "dynamic", "--scale-ub", "1.25"}, row},
       {"rounded",
-       Quantization(ISONORM_SCALE_DYNAMIC, 0, 0, 0, ISONORM_BF16),
+       {.kind = scale_kind::dynamic, .rounded_to = dtype::bf16},
        {"--scale-kind", "dynamic", "--round-to", "bf16"},
        row},
-      {"power", Quantization(ISONORM_SCALE_POWER_OF_TWO), {"--scale-kind", "power_of_two"}, row},
+      {"power", {.kind = scale_kind::power_of_two}, {"--scale-kind", "power_of_two"}, row},
       {"power64",
-       Quantization(ISONORM_SCALE_POWER_OF_TWO, 64, 0x1p-9, 0, ISONORM_F16),
+       {.kind = scale_kind::power_of_two, .rounded_to = dtype::f16, .group_cols = 64, .min_scale = 0x1p-9},
        {"--scale-kind", "power_of_two", "--scale-group", "64", "--min-scale", "0.001953125", "--round-to", "f16"},
        {2, 3, 4}},
   };
@@ -82,17 +86,16 @@ TEST_F(Quantize, EachTypeAndKindGivesTheLibrarysBits) {
       const Outcome run = Apply(options);
       ASSERT_EQ(run.exit_code, 0) << name << run.err;
 
-      const int scale_kind = kind.quantization.scale_kind;
       Tensor y = Zeros(type.dtype, x.shape);
-      Tensor scale = Zeros(scale_kind == ISONORM_SCALE_POWER_OF_TWO ? "F8_E8M0" : "F32", kind.scale_shape);
-      isonorm::forward_args args = {.x = View(x), .weight = View(weight), .y = View(y), .quantization = kind.quantization};
-      if (scale_kind == ISONORM_SCALE_STATIC) {
+      Tensor scale = Zeros(kind.quantization.kind == scale_kind::power_of_two ? "F8_E8M0" : "F32", kind.scale_shape);
+      isonorm::forward_args args = {.x = View(x), .weight = View(weight), .quantization = kind.quantization, .y = View(y)};
+      if (kind.quantization.kind == scale_kind::fixed) {
         scale.data = Bytes(std::vector<float>{0.0217f});
         args.static_scale = View(std::as_const(scale));
       } else {
         args.scale = View(scale);
       }
-      isonorm::forward(isonorm::contracts::torch, 1e-6, args, nullptr);
+      isonorm::forward(isonorm::contracts::torch, 1e-6, args);
       const Tensors out = ReadTensors(folder_ / "out.safetensors");
       ASSERT_EQ(out.size(), 2u) << name;
       EXPECT_EQ(out.at("x") == y, true) << name;
@@ -109,10 +112,10 @@ TEST_F(Quantize, ValueTimesScaleIsWithinHalfAStep) {
   const Tensor x = F32({2, 3, 256}, 3);
   WriteTensors(folder_ / "in.safetensors", {{"x", x}});
   Tensor exact = Zeros("F32", x.shape);
-  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = View(x), .y = View(exact)}, nullptr);
+  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = View(x), .y = View(exact)});
   for (const auto& type : kTypes) {
     for (const Kind& kind : Kinds()) {
-      if (kind.quantization.rounded_to.bits != 0 || kind.quantization.scale_ub != 0) continue;  // another y
+      if (kind.quantization.rounded_to || kind.quantization.scale_ub != 0) continue;  // another y
       const std::string name = std::string(type.option) + " " + kind.name;
       std::vector<std::string> options = {"--out-dtype", type.option};
       options.insert(options.end(), kind.options.begin(), kind.options.end());
@@ -158,22 +161,21 @@ TEST_F(Quantize, ThreadsAndPiecesDoNotChangeTheBytes) {
   const Tensor x = F32({kRows, kCols}, 4), residual = Bf16({kRows, kCols}, 5), gate = Bf16({kRows, kCols}, 6);
   const Tensor weight = Bf16({kCols}, 7);
   WriteTensors(folder_ / "in.safetensors", {{"x", x}, {"r", residual}, {"g", gate}, {"w", weight}});
-  isonorm_contract contract = isonorm::contracts::torch;
-  contract.sum_rounding = ISONORM_SUM_KEPT;
-  contract.gate_place = ISONORM_GATE_AFTER;
-  contract.gate_function = ISONORM_GATE_SIGMOID;
+  isonorm::contract contract = isonorm::contracts::torch;
+  contract.sum_rounding = isonorm::sum_rounding::kept;
+  contract.gate_place = isonorm::gate_place::after;
+  contract.gate_function = isonorm::gate_function::sigmoid;
   Tensor y = Zeros("F8_E4M3", x.shape), scale = Zeros("F8_E8M0", {kRows, kCols / 32}), sum = Zeros("BF16", x.shape);
   isonorm::forward(contract, 1e-6,
                    {.x = View(x),
                     .weight = View(weight),
                     .residual = View(residual),
                     .gate = View(gate),
+                    .quantization = {.kind = scale_kind::power_of_two, .group_cols = 32},
+                    .scale = View(scale),
                     .y = View(y),
                     .residual_out = View(sum),
-                    .groups = 4,
-                    .quantization = Quantization(ISONORM_SCALE_POWER_OF_TWO, 32),
-                    .scale = View(scale)},
-                   nullptr);
+                    .groups = 4});
   for (const char* const threads : {"1", "2", "0"}) {
     const Outcome run = Apply({"--weight",        "w",          "--residual",     "r",
                                "--residual-out",  "{name}.sum", "--sum-rounding", "kept",

@@ -23,13 +23,13 @@ class Residual : public testing::Test {
     return RunCli(args);
   }
 
-  Tensor Expected(const isonorm_contract& contract, bool residual, bool gate, Tensor* sum = nullptr) const {
+  Tensor Expected(const isonorm::contract& contract, bool residual, bool gate, Tensor* sum = nullptr) const {
     Tensor y = Zeros("BF16", x_.shape);
     isonorm::forward_args args = {.x = View(x_), .y = View(y)};
     if (residual) args.residual = View(residual_);
     if (gate) args.gate = View(gate_);
     if (sum != nullptr) args.residual_out = View(*sum);
-    isonorm::forward(contract, 1e-6, args, nullptr);
+    isonorm::forward(contract, 1e-6, args);
     return y;
   }
 
@@ -39,8 +39,8 @@ class Residual : public testing::Test {
 
 TEST_F(Residual, StoredAndKeptWithTheSum) {
   for (const char* const rounding : {"", "stored", "kept"}) {
-    isonorm_contract contract = isonorm::contracts::llama;
-    if (rounding == std::string("kept")) contract.sum_rounding = ISONORM_SUM_KEPT;
+    isonorm::contract contract = isonorm::contracts::llama;
+    if (rounding == std::string("kept")) contract.sum_rounding = isonorm::sum_rounding::kept;
     std::vector<std::string> options = {"--residual", "{prefix}.r", "--residual-out", "{prefix}.h"};
     if (*rounding != '\0') options.insert(options.end(), {"--sum-rounding", rounding});
     const Outcome run = Apply("llama", options);
@@ -63,7 +63,7 @@ TEST_F(Residual, FromAFileOfItsOwnWithoutTheSum) {
   const Outcome run = Apply("torch", {"--residual-file", folder_ / "r.npy", "--out-dtype", "float32"}, "out.npy");
   ASSERT_EQ(run.exit_code, 0) << run.err;
   Tensor y = Zeros("F32", x_.shape);
-  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = View(x_), .residual = View(residual_), .y = View(y)}, nullptr);
+  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = View(x_), .residual = View(residual_), .y = View(y)});
   EXPECT_EQ(DataOf(ReadAll(folder_ / "out.npy")), y.data);
 }
 
@@ -72,8 +72,8 @@ TEST_F(Residual, ServesAndIsNotNormalised) {
   const Outcome run = RunCli({"apply", folder_ / "in.safetensors", "-o", folder_ / "out.safetensors", "--contract", "torch",
                               "--eps", "1e-6", "--residual", "m.r", "--gate", "m.z", "--gate-place", "after", "--keep-others"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  isonorm_contract contract = isonorm::contracts::torch;
-  contract.gate_place = ISONORM_GATE_AFTER;
+  isonorm::contract contract = isonorm::contracts::torch;
+  contract.gate_place = isonorm::gate_place::after;
   const Tensors out = ReadTensors(folder_ / "out.safetensors");
   ASSERT_EQ(out.size(), 3u);
   EXPECT_EQ(out.at("m.x") == Expected(contract, true, true), true);
@@ -83,9 +83,11 @@ TEST_F(Residual, ServesAndIsNotNormalised) {
 
 TEST_F(Residual, EveryContractTakesEveryGate) {
   for (const std::string& name : isonorm::list_contracts()) {
-    for (const auto& [place, place_value] : {std::pair{"before", ISONORM_GATE_BEFORE}, {"after", ISONORM_GATE_AFTER}}) {
-      for (const auto& [function, value] : {std::pair{"silu", ISONORM_GATE_SILU}, {"sigmoid", ISONORM_GATE_SIGMOID}}) {
-        isonorm_contract contract = isonorm::contracts::by_name(name);
+    for (const auto& [place, place_value] :
+         {std::pair{"before", isonorm::gate_place::before}, {"after", isonorm::gate_place::after}}) {
+      for (const auto& [function, value] :
+           {std::pair{"silu", isonorm::gate_function::silu}, {"sigmoid", isonorm::gate_function::sigmoid}}) {
+        isonorm::contract contract = isonorm::contracts::by_name(name);
         contract.gate_place = place_value;
         contract.gate_function = value;
         const Outcome run = Apply(name, {"--gate", "{prefix}.z", "--gate-place", place, "--gate-function", function});
@@ -99,8 +101,8 @@ TEST_F(Residual, EveryContractTakesEveryGate) {
 
 TEST_F(Residual, AContractsGateMayBeLeftOut) {
   ASSERT_EQ(Apply("mamba2", {"--gate-place", "none"}).exit_code, 0);
-  isonorm_contract contract = isonorm::contracts::mamba2;
-  contract.gate_place = ISONORM_GATE_NONE;
+  isonorm::contract contract = isonorm::contracts::mamba2;
+  contract.gate_place = isonorm::gate_place::none;
   EXPECT_EQ(ReadTensors(folder_ / "out.safetensors").at("m.x") == Expected(contract, false, false), true);
 }
 

@@ -19,16 +19,15 @@ std::string Npy(const std::string& descr, std::int64_t rows, std::int64_t cols, 
 }
 
 // The same through the library, in one call on one thread.
-std::string Expected(const isonorm_contract& contract, double eps, const std::string& x, dtype type, std::int64_t rows,
+std::string Expected(const isonorm::contract& contract, double eps, const std::string& x, dtype type, std::int64_t rows,
                      std::int64_t cols, dtype out_type, const std::string* weight = nullptr, dtype weight_type = dtype::f32,
                      std::int64_t groups = 1, std::int64_t window = 0) {
   std::string y(static_cast<std::size_t>(rows * cols * isonorm::size_of(out_type)), '\0');
-  isonorm::forward_args args = {.x = isonorm::const_tensor(x.data(), type, {rows, cols}),
-                                .y = isonorm::tensor(y.data(), out_type, {rows, cols})};
-  if (weight != nullptr) args.weight = isonorm::const_tensor(weight->data(), weight_type, {cols});
+  isonorm::forward_args args = {.x = {x.data(), type, {rows, cols}}, .y = {y.data(), out_type, {rows, cols}}};
+  if (weight != nullptr) args.weight = {weight->data(), weight_type, {cols}};
   args.groups = groups;
   args.window = window;
-  isonorm::forward(contract, eps, args, nullptr);
+  isonorm::forward(contract, eps, args);
   return y;
 }
 
@@ -112,10 +111,10 @@ TEST(Apply, WeightAndBiasFromOtherFiles) {
   ASSERT_EQ(run.exit_code, 0) << run.err;
   std::string y(x.size(), '\0');
   isonorm::forward(isonorm::contracts::layer_norm, 1e-12,
-                   {.x = isonorm::const_tensor(x.data(), dtype::f32, {5, 20}),
-                    .weight = isonorm::const_tensor(weight.data(), dtype::f32, {20}),
-                    .bias = isonorm::const_tensor(bias.data(), dtype::f32, {20}),
-                    .y = isonorm::tensor(y.data(), dtype::f32, {5, 20})});
+                   {.x = {x.data(), dtype::f32, {5, 20}},
+                    .weight = {weight.data(), dtype::f32, {20}},
+                    .bias = {bias.data(), dtype::f32, {20}},
+                    .y = {y.data(), dtype::f32, {5, 20}}});
   const std::string file = ReadAll(folder / "y.safetensors");
   EXPECT_EQ(DataOf(file), y);
   EXPECT_NE(file.find("{\"x\":{"), std::string::npos);  // a .npy file's tensor is named after the file
@@ -131,10 +130,9 @@ TEST(Apply, Gate) {
                               "1e-5", "--gate", "{prefix}.z"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   std::string y(x.size(), '\0');
-  isonorm::forward(isonorm::contracts::mamba2, 1e-5,
-                   {.x = isonorm::const_tensor(x.data(), dtype::f32, {3, 16}),
-                    .gate = isonorm::const_tensor(gate.data(), dtype::f32, {3, 16}),
-                    .y = isonorm::tensor(y.data(), dtype::f32, {3, 16})});
+  isonorm::forward(
+      isonorm::contracts::mamba2, 1e-5,
+      {.x = {x.data(), dtype::f32, {3, 16}}, .gate = {gate.data(), dtype::f32, {3, 16}}, .y = {y.data(), dtype::f32, {3, 16}}});
   EXPECT_EQ(DataOf(ReadAll(folder / "out.npy")), y);
 }
 

@@ -131,9 +131,10 @@ TEST(ThreadPoolFork, AnotherThreadUsesThePoolMeanwhile) {
   EXPECT_TRUE(good);
 }
 
-// 8 MB of traffic, which the default executor spreads over the CPUs.
+// 8 MB of traffic, which the shared pool spreads over the CPUs.
 std::vector<float>& Normalise(const std::vector<float>& x, std::vector<float>& y) {
-  isonorm::forward(isonorm::contracts::torch, 1e-6, {.x = {x, 1024, 1024}, .y = isonorm::tensor{y, 1024, 1024}});
+  isonorm::forward(isonorm::contracts::torch, 1e-6,
+                   {.x = {x, 1024, 1024}, .y = {y, 1024, 1024}, .executor = isonorm::shared_executor()});
   return y;
 }
 

@@ -87,9 +87,8 @@ TEST(Stats, NormsAgainstTheLibrary) {
   const Json norms = OneTensor("F32", kRows, kCols, Bytes(x), {"--eps", "1e-5"})["norms"];
 
   std::vector<float> y(x.size()), z(x.size());
-  isonorm::forward(isonorm::contracts::torch, 1e-5, {.x = {x, kRows, kCols}, .y = isonorm::tensor(y, kRows, kCols)}, nullptr);
-  isonorm::forward(isonorm::contracts::layer_norm, 1e-5, {.x = {x, kRows, kCols}, .y = isonorm::tensor(z, kRows, kCols)},
-                   nullptr);
+  isonorm::forward(isonorm::contracts::torch, 1e-5, {.x = {x, kRows, kCols}, .y = {y, kRows, kCols}});
+  isonorm::forward(isonorm::contracts::layer_norm, 1e-5, {.x = {x, kRows, kCols}, .y = {z, kRows, kCols}});
   long double cosines = 0, least = 2, sum_y = 0, sum_yy = 0, sum_z = 0, sum_zz = 0;
   for (std::int64_t r = 0; r < kRows; ++r) {
     long double yy = 0, zz = 0, yz = 0;

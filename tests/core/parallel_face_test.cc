@@ -7,10 +7,6 @@
 namespace core_test {
 namespace {
 
-using isonorm::const_tensor;
-using isonorm::dtype;
-using isonorm::tensor;
-
 constexpr int64_t kFaceRows = 3, kFaceCols = 256;
 
 struct Data {
@@ -20,14 +16,13 @@ struct Data {
       dy[i] = static_cast<float>(i * 7 % 13) - 6.0f;
     }
     isonorm::forward(isonorm::contracts::layer_norm, 1e-5,
-                     {.x = {x, kFaceRows, kFaceCols}, .weight = weight, .y = tensor(y, kFaceRows, kFaceCols)}, nullptr);
+                     {.x = {x, kFaceRows, kFaceCols}, .weight = weight, .y = {y, kFaceRows, kFaceCols}});
     isonorm::backward(isonorm::contracts::layer_norm, 1e-5,
                       {.dy = {dy, kFaceRows, kFaceCols},
-                       .x = const_tensor(x, kFaceRows, kFaceCols),
+                       .x = {x, kFaceRows, kFaceCols},
                        .weight = weight,
-                       .dx = tensor(dx, kFaceRows, kFaceCols),
-                       .dweight = dweight},
-                      nullptr);
+                       .dx = {dx, kFaceRows, kFaceCols},
+                       .dweight = dweight});
   }
   std::vector<float> x = std::vector<float>(kFaceRows * kFaceCols), dy = x, y = x, dx = x;
   std::vector<float> weight = std::vector<float>(kFaceCols, 0.75f), dweight = weight;
@@ -39,8 +34,8 @@ TEST(ParallelFaceTest, OneRankInOneCall) {
   std::vector<float> partial(kFaceRows * 2), gathered(partial), statistic(kFaceRows * 4), y(data.y.size()), dx(data.dx.size()),
       dweight(kFaceCols);
   const isonorm::shard shard = {.ranks = 1,
-                                .partial = tensor(partial, kFaceRows, 2),
-                                .gathered = const_tensor(gathered, {1, kFaceRows, 2}),
+                                .partial = {partial, kFaceRows, 2},
+                                .gathered = {gathered, {1, kFaceRows, 2}},
                                 .statistic = {statistic, kFaceRows, 4}};
   int gathers = 0;
   const auto all_gather = [&] {
@@ -48,17 +43,17 @@ TEST(ParallelFaceTest, OneRankInOneCall) {
     ++gathers;
   };
   isonorm::forward(isonorm::contracts::layer_norm, 1e-5,
-                   {.x = {data.x, kFaceRows, kFaceCols}, .weight = data.weight, .y = tensor(y, kFaceRows, kFaceCols)}, shard,
-                   all_gather, nullptr);
+                   {.x = {data.x, kFaceRows, kFaceCols}, .weight = data.weight, .y = {y, kFaceRows, kFaceCols}}, shard,
+                   all_gather);
   EXPECT_EQ(gathers, 2);
   EXPECT_EQ(y, data.y);
   isonorm::backward(isonorm::contracts::layer_norm, 1e-5,
                     {.dy = {data.dy, kFaceRows, kFaceCols},
-                     .x = const_tensor(data.x, kFaceRows, kFaceCols),
+                     .x = {data.x, kFaceRows, kFaceCols},
                      .weight = data.weight,
-                     .dx = tensor(dx, kFaceRows, kFaceCols),
+                     .dx = {dx, kFaceRows, kFaceCols},
                      .dweight = dweight},
-                    shard, all_gather, nullptr);
+                    shard, all_gather);
   EXPECT_EQ(gathers, 3);
   EXPECT_EQ(dx, data.dx);
   EXPECT_EQ(dweight, data.dweight);
@@ -72,23 +67,23 @@ TEST(ParallelFaceTest, TwoRanksByTurns) {
   std::vector<float> gathered(2 * kFaceRows * 2), statistic(2 * kFaceRows * 4), y(data.y.size());
   const auto args = [&](int64_t rank) {
     const isonorm::dims shape = {kFaceRows, kOwn}, strides = {kFaceCols, 1};
-    return isonorm::forward_args{.x = {data.x.data() + rank * kOwn, dtype::f32, shape, strides},
-                                 .weight = const_tensor(data.weight.data() + rank * kOwn, dtype::f32, {kOwn}),
-                                 .y = tensor(y.data() + rank * kOwn, dtype::f32, shape, strides)};
+    return isonorm::forward_args{.x = {data.x.data() + rank * kOwn, shape, strides},
+                                 .weight = {data.weight.data() + rank * kOwn, {kOwn}},
+                                 .y = {y.data() + rank * kOwn, shape, strides}};
   };
   const auto shard = [&](int64_t rank) {  // partial sums go straight to their place
     return isonorm::shard{.ranks = 2,
-                          .partial = tensor(gathered.data() + rank * kFaceRows * 2, dtype::f32, {kFaceRows, 2}),
-                          .gathered = const_tensor(gathered, {2, kFaceRows, 2}),
-                          .statistic = {statistic.data() + rank * kFaceRows * 4, dtype::f32, {kFaceRows, 4}}};
+                          .partial = {gathered.data() + rank * kFaceRows * 2, {kFaceRows, 2}},
+                          .gathered = {gathered, {2, kFaceRows, 2}},
+                          .statistic = {statistic.data() + rank * kFaceRows * 4, {kFaceRows, 4}}};
   };
   int32_t round = 0, other = 0;
   do {
     for (int64_t rank = 0; rank < 2; ++rank) {
-      isonorm::forward_partial(isonorm::contracts::layer_norm, 1e-5, args(rank), shard(rank), round, nullptr);
+      isonorm::forward_partial(isonorm::contracts::layer_norm, 1e-5, args(rank), shard(rank), round);
     }
-    other = isonorm::forward_finish(isonorm::contracts::layer_norm, 1e-5, args(1), shard(1), round, nullptr);
-    round = isonorm::forward_finish(isonorm::contracts::layer_norm, 1e-5, args(0), shard(0), round, nullptr);
+    other = isonorm::forward_finish(isonorm::contracts::layer_norm, 1e-5, args(1), shard(1), round);
+    round = isonorm::forward_finish(isonorm::contracts::layer_norm, 1e-5, args(0), shard(0), round);
     ASSERT_EQ(round, other);
   } while (round != 0);
   EXPECT_EQ(y, data.y);
@@ -97,7 +92,7 @@ TEST(ParallelFaceTest, TwoRanksByTurns) {
 TEST(ParallelFaceTest, Combine) {
   const std::vector<double> parts = {1, 2, 10, 20, 100, 200};
   std::vector<double> gradient = {0.5, 0.25};
-  isonorm::combine_gradients({.parts = {parts, 3, 2}, .gradient = gradient, .rows = 90, .part_rows = 32}, nullptr);
+  isonorm::combine_gradients({.parts = {parts, 3, 2}, .gradient = gradient, .rows = 90, .part_rows = 32});
   EXPECT_EQ(gradient, (std::vector<double>{111, 222}));
   isonorm::combine_gradients({.parts = {parts, 3, 2}, .gradient = gradient, .rows = 90, .part_rows = 32, .accumulate = true});
   EXPECT_EQ(gradient, (std::vector<double>{222, 444}));

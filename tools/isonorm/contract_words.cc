@@ -12,21 +12,15 @@ constexpr std::string_view kStatistics[] = {"rms", "layer"};
 constexpr std::string_view kEpsPlaces[] = {"inside", "outside"};
 constexpr std::string_view kScaledRoundings[] = {"none", "to_x", "to_weight"};
 
-std::string Word(int value, std::span<const std::string_view> words) {
+template <class Enum>
+std::string Word(Enum value, std::span<const std::string_view> words) {
   const auto index = static_cast<std::size_t>(value) - 1;  // 0 becomes too large
   return std::string(index < words.size() ? words[index] : "unknown");
 }
 
 }  // namespace
 
-int ValueOf(std::string_view word, std::span<const std::string_view> words) {
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    if (words[i] == word) return static_cast<int>(i) + 1;
-  }
-  return 0;
-}
-
-nlohmann::ordered_json ContractFields(const isonorm_contract& c) {
+nlohmann::ordered_json ContractFields(const isonorm::contract& c) {
   return {{"statistic", Word(c.statistic, kStatistics)},
           {"eps_place", Word(c.eps_place, kEpsPlaces)},
           {"scaled_rounding", Word(c.scaled_rounding, kScaledRoundings)},

@@ -96,37 +96,37 @@ bool IsQuantized(isonorm::dtype type) {
 
 bool IsScale(double value) { return value >= 0x1p-126 && value <= 0x1p126; }
 
-isonorm_contract MakeContract(const ApplyOptions& o) {
-  isonorm_contract contract = isonorm::contracts::by_name(o.contract);
+isonorm::contract MakeContract(const ApplyOptions& o) {
+  isonorm::contract contract = isonorm::contracts::by_name(o.contract);
   const bool residual = !o.residual.empty() || !o.residual_file.empty(), gate = !o.gate.empty() || !o.gate_file.empty();
   if (!residual) {
     RefuseAny({{"residual-out", !o.residual_out.empty()}, {"sum-rounding", !o.sum_rounding.empty()}}, "needs --residual");
   }
-  if (!o.sum_rounding.empty()) contract.sum_rounding = ValueOf(o.sum_rounding, kSumRoundings);
-  if (!o.gate_place.empty()) contract.gate_place = ValueOf(o.gate_place, kGatePlaces);
-  if (!o.gate_function.empty()) contract.gate_function = ValueOf(o.gate_function, kGateFunctions);
-  if (gate && contract.gate_place == ISONORM_GATE_NONE) {
+  if (!o.sum_rounding.empty()) contract.sum_rounding = ValueOf<isonorm::sum_rounding>(o.sum_rounding, kSumRoundings);
+  if (!o.gate_place.empty()) contract.gate_place = ValueOf<isonorm::gate_place>(o.gate_place, kGatePlaces);
+  if (!o.gate_function.empty()) contract.gate_function = ValueOf<isonorm::gate_function>(o.gate_function, kGateFunctions);
+  if (gate && contract.gate_place == isonorm::gate_place::none) {
     throw Failure(kUsage, fmt::format("--gate is given, but {}; --gate-place before or after says where it belongs",
                                       o.gate_place.empty() ? "the contract " + o.contract + " has no gate"
                                                            : std::string("--gate-place is none")));
   }
   if (!gate) {
-    RefuseAny({{"gate-place", contract.gate_place != ISONORM_GATE_NONE && !o.gate_place.empty()},
+    RefuseAny({{"gate-place", contract.gate_place != isonorm::gate_place::none && !o.gate_place.empty()},
                {"gate-function", !o.gate_function.empty()}},
               "needs --gate");
-    if (contract.gate_place != ISONORM_GATE_NONE) {
+    if (contract.gate_place != isonorm::gate_place::none) {
       throw Failure(kUsage,
                     fmt::format("the contract {} has a gate: --gate says which tensor it is, --gate-place none leaves it out",
                                 o.contract));
     }
   }
-  if (residual && contract.gate_place == ISONORM_GATE_BEFORE) {
+  if (residual && contract.gate_place == isonorm::gate_place::before) {
     throw Failure(kUsage, "--residual is given together with a gate before the norm, but only one of them may be");
   }
   return contract;
 }
 
-std::optional<isonorm_quantization> MakeQuantization(const ApplyOptions& o) {
+isonorm::quantization MakeQuantization(const ApplyOptions& o) {
   const std::optional<isonorm::dtype> type = DtypeByName(o.out_dtype);
   if (!type || !IsQuantized(*type)) {
     RefuseAny({{"scale-kind", !o.scale_kind.empty()},
@@ -139,24 +139,22 @@ std::optional<isonorm_quantization> MakeQuantization(const ApplyOptions& o) {
                {"round-to", !o.round_to.empty()},
                {"scale-name", !o.scale_name.empty()}},
               "is for quantised outputs: --out-dtype i8, e4m3 or e5m2");
-    return std::nullopt;
+    return {};
   }
   if (o.scale_kind.empty()) {
     throw Failure(kUsage, fmt::format("--out-dtype {} needs --scale-kind static, dynamic or power_of_two", o.out_dtype));
   }
-  isonorm_quantization q = {};
-  q.struct_size = sizeof q;
-  q.scale_kind = ValueOf(o.scale_kind, kScaleKinds);
-  if (q.scale_kind == ISONORM_SCALE_STATIC) {
+  const auto kind = ValueOf<isonorm::scale_kind>(o.scale_kind, kScaleKinds);
+  if (kind == isonorm::scale_kind::fixed) {
     CheckStatic(o);
   } else {
     CheckComputed(o);
   }
-  if (const std::optional<isonorm::dtype> rounded = DtypeByName(o.round_to)) q.rounded_to = isonorm::to_c(*rounded);
-  q.group_cols = o.scale_group;
-  q.min_scale = o.min_scale.value_or(0);
-  q.scale_ub = o.scale_ub.value_or(0);
-  return q;
+  return {.kind = kind,
+          .rounded_to = DtypeByName(o.round_to),
+          .group_cols = o.scale_group,
+          .min_scale = o.min_scale.value_or(0),
+          .scale_ub = o.scale_ub.value_or(0)};
 }
 
 }  // namespace isonorm_cli

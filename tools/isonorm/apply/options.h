@@ -37,10 +37,10 @@ std::optional<isonorm::dtype> DtypeByName(const std::string& name);
 bool IsQuantized(isonorm::dtype type);
 
 // The named contract with the fields that options change. Throws Failure(kUsage) where options exclude or need each other.
-isonorm_contract MakeContract(const ApplyOptions& options);
+isonorm::contract MakeContract(const ApplyOptions& options);
 
-// Nothing unless the output is quantised. Throws Failure(kUsage) likewise.
-std::optional<isonorm_quantization> MakeQuantization(const ApplyOptions& options);
+// {} unless the output is quantised. Throws Failure(kUsage) likewise.
+isonorm::quantization MakeQuantization(const ApplyOptions& options);
 
 // Whether the library takes a scale of this value: from 2^-126 to 2^126.
 bool IsScale(double value);

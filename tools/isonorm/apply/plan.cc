@@ -114,7 +114,7 @@ void AddScale(const Plan& plan, const ApplyOptions& options, const Stored& given
   if (x.type == ElementType::kF64) {
     throw Failure(kBadInput, fmt::format("{} is of type F64; only F32, BF16 and F16 are quantised", where));
   }
-  const std::int64_t group = plan.quantization->group_cols;
+  const std::int64_t group = plan.quantization.group_cols;
   const std::int64_t part = options.groups > 0 && job.cols % options.groups == 0 ? job.cols / options.groups : job.cols;
   if (group != 0 && part % group != 0) {
     throw Failure(kBadInput, fmt::format("{} has {} columns{}, which --scale-group {} does not divide", where, part,

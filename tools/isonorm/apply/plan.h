@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,20 +27,20 @@ struct Job {
 };
 
 struct Plan {
-  isonorm_contract contract;
-  std::optional<isonorm_quantization> quantization;
+  isonorm::contract contract;
+  isonorm::quantization quantization;
   std::vector<std::unique_ptr<const OpenFile>> files;
   std::vector<Job> jobs;                    // in the order of their data in the input
   std::vector<const TensorInfo*> left_out;  // nobody chose by name, and these cannot be normalised
   std::string out_header;                   // the jobs say where their data lie behind it
 
-  bool computes_scales() const { return quantization && quantization->scale_kind != ISONORM_SCALE_STATIC; }
+  bool computes_scales() const { return quantization && quantization.kind != isonorm::scale_kind::fixed; }
   isonorm::dtype scale_type() const {
-    return quantization && quantization->scale_kind == ISONORM_SCALE_POWER_OF_TWO ? isonorm::dtype::e8m0 : isonorm::dtype::f32;
+    return quantization.kind == isonorm::scale_kind::power_of_two ? isonorm::dtype::e8m0 : isonorm::dtype::f32;
   }
   // Of computed scales.
   std::int64_t scales_per_row(const Job& job) const {
-    return quantization->group_cols == 0 ? 1 : job.cols / quantization->group_cols;
+    return quantization.group_cols == 0 ? 1 : job.cols / quantization.group_cols;
   }
 };
 

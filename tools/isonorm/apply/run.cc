@@ -114,22 +114,23 @@ class Runner {
     const auto view = [](const Stored& t, std::span<const std::byte> data, const isonorm::dims& as) {
       return isonorm::const_tensor(data.data(), t.type(), as);
     };
-    isonorm::forward_args args = {.x = view(job.x, piece.x, shape), .y = isonorm::tensor(piece.y.data(), job.out_type, shape)};
+    isonorm::forward_args args = {.x = view(job.x, piece.x, shape), .y = {piece.y.data(), job.out_type, shape}};
     if (job.weight) args.weight = view(job.weight, piece.weight, std::span(job.weight.info->shape));
     if (job.bias) args.bias = view(job.bias, piece.bias, std::span(job.bias.info->shape));
     if (job.residual) args.residual = view(job.residual, piece.residual, shape);
-    if (job.residual_out) args.residual_out = isonorm::tensor(piece.residual.data(), job.residual.type(), shape);
+    if (job.residual_out) args.residual_out = {piece.residual.data(), job.residual.type(), shape};
     if (job.gate) args.gate = view(job.gate, piece.gate, shape);
     args.groups = options_.groups;
     args.window = options_.window;
+    args.executor = executor_;
     args.quantization = plan_.quantization;
     if (plan_.computes_scales()) {
-      args.scale = isonorm::tensor(piece.scale.data(), plan_.scale_type(), {rows, plan_.scales_per_row(job)});
+      args.scale = {piece.scale.data(), plan_.scale_type(), {rows, plan_.scales_per_row(job)}};
     } else if (plan_.quantization) {
-      args.static_scale = isonorm::const_tensor(&job.static_scale, isonorm::dtype::f32, {1});
+      args.static_scale = {&job.static_scale, {1}};
     }
     try {
-      isonorm::forward(plan_.contract, options_.eps, args, executor_);
+      isonorm::forward(plan_.contract, options_.eps, args);
     } catch (const isonorm::error& e) {
       throw isonorm::error(e.status(), fmt::format("{}: {}", Printable(job.x.info->name), e.what()));
     }

@@ -43,7 +43,7 @@ struct Row {
   double goal;
   bool leading = false;                      // [32, rows / 32, cols], with LayerNorm on the same data beside it
   isonorm::dtype out = isonorm::dtype::f32;  // of a quantised row
-  int32_t scale_kind = 0;
+  isonorm::scale_kind scale_kind = {};
 };
 
 struct Measure {

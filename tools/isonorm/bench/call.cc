@@ -31,9 +31,9 @@ void Arena::PrepareMore(isonorm::dtype type, size_t bytes) {
   v_->FillPlain(type, bytes);
 }
 
-ForwardCall::ForwardCall(isonorm::dtype type, std::vector<int64_t> shape, const Place& place, const isonorm_contract& contract)
+ForwardCall::ForwardCall(isonorm::dtype type, std::vector<int64_t> shape, const Place& place, const isonorm::contract& contract)
     : shape_(std::move(shape)),
-      contract_(contract),
+      contract_(isonorm::to_c(contract)),
       x_(Tensor(place.x, type, shape_.data(), shape_.size())),
       weight_(Tensor(place.weight, type, &shape_.back(), 1)),
       y_(Tensor(place.y, type, shape_.data(), shape_.size())) {

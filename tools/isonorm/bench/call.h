@@ -49,7 +49,7 @@ struct Place {
 class ForwardCall {
  public:
   ForwardCall(isonorm::dtype type, std::vector<int64_t> shape, const Place& place,
-              const isonorm_contract& contract = isonorm::contracts::torch);
+              const isonorm::contract& contract = isonorm::contracts::torch);
   ForwardCall(const ForwardCall&) = delete;
   ForwardCall& operator=(const ForwardCall&) = delete;
 
@@ -74,7 +74,7 @@ class BackwardCall {
 
  private:
   std::vector<int64_t> shape_;
-  isonorm_contract contract_ = isonorm::contracts::torch;
+  isonorm_contract contract_ = ISONORM_CONTRACT_TORCH;
   isonorm_tensor dy_, x_, weight_, rstd_, dx_, dweight_;
   std::vector<std::byte> workspace_;
   isonorm_backward_args args_ = {};

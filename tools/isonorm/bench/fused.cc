@@ -19,14 +19,14 @@ int64_t RowsOf(const Row& row, const Settings& settings) {
   return settings.quick ? std::min<int64_t>(row.rows, 512 * 128 / row.cols * 4) : row.rows;
 }
 
-isonorm_contract WithGate(int32_t place) {
-  isonorm_contract contract = isonorm::contracts::torch;
+isonorm::contract WithGate(isonorm::gate_place place) {
+  isonorm::contract contract = isonorm::contracts::torch;
   contract.gate_place = place;
   return contract;
 }
 
 // Models with a residual round x * rstd.
-isonorm_contract ContractOf(Kind kind) {
+isonorm::contract ContractOf(Kind kind) {
   const bool residual = kind == Kind::kResidual || kind == Kind::kCachedResidual;
   return residual ? isonorm::contracts::llama : isonorm::contracts::torch;
 }
@@ -44,7 +44,7 @@ class Maker {
     bytes_ = static_cast<size_t>(rows * row.cols * isonorm::size_of(row.type));
     arena.Prepare(row.type, bytes_, rows, row.cols);
     arena.PrepareMore(row.type, bytes_);
-    weight_.emplace(arena.weight(), row.type, isonorm::dims{row.cols});
+    weight_ = {arena.weight(), row.type, {row.cols}};
   }
 
   Fused Make() {
@@ -67,33 +67,33 @@ class Maker {
                                .residual = Of(arena_.z()),
                                .y = Of(arena_.y()),
                                .residual_out = Of(arena_.u())};
-    return {[args] { isonorm::forward(ContractOf(Kind::kResidual), kEps, args, nullptr); },
+    return {[args] { isonorm::forward(ContractOf(Kind::kResidual), kEps, args); },
             {{arena_.x(), arena_.z()}, {arena_.y(), arena_.u()}, 2, 2, bytes_, bytes_},
             [this, norm = forward_args{.x = Of(arena_.u()), .weight = weight_, .y = Of(arena_.y())}] {
               StepsOf().add(arena_.x(), arena_.z(), arena_.u(), count());
-              isonorm::forward(ContractOf(Kind::kResidual), kEps, norm, nullptr);
+              isonorm::forward(ContractOf(Kind::kResidual), kEps, norm);
             }};
   }
 
   Fused Gate() {
-    const isonorm_contract contract =
-        WithGate(row_.kind == Kind::kGateBefore ? int32_t{ISONORM_GATE_BEFORE} : int32_t{ISONORM_GATE_AFTER});
+    const isonorm::contract contract =
+        WithGate(row_.kind == Kind::kGateBefore ? isonorm::gate_place::before : isonorm::gate_place::after);
     const forward_args args = {.x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
     const bool before = row_.kind == Kind::kGateBefore;
     return {
-        [contract, args] { isonorm::forward(contract, kEps, args, nullptr); },
+        [contract, args] { isonorm::forward(contract, kEps, args); },
         {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_},
         [this, before, norm = forward_args{.x = Of(before ? arena_.y() : arena_.x()), .weight = weight_, .y = Of(arena_.y())}] {
           if (before) StepsOf().times_silu(arena_.x(), arena_.z(), arena_.y(), count());
-          isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
+          isonorm::forward(isonorm::contracts::torch, kEps, norm);
           if (!before) StepsOf().times_silu(arena_.y(), arena_.z(), arena_.y(), count());
         }};
   }
 
   Fused GateBackward() {
-    const isonorm_contract contract = WithGate(ISONORM_GATE_AFTER);
-    const tensor rstd(arena_.rstd(), dtype::f32, {rows_});
-    isonorm::forward(contract, kEps, {.x = Of(arena_.x()), .gate = Of(arena_.z()), .rstd = rstd}, nullptr);
+    const isonorm::contract contract = WithGate(isonorm::gate_place::after);
+    const tensor rstd = {arena_.rstd(), {rows_}};
+    isonorm::forward(contract, kEps, {.x = Of(arena_.x()), .gate = Of(arena_.z()), .rstd = rstd});
     const isonorm::backward_args args = {.dy = Of(arena_.v()),
                                          .x = Of(arena_.x()),
                                          .weight = weight_,
@@ -101,34 +101,34 @@ class Maker {
                                          .rstd = rstd,
                                          .dx = Of(arena_.y()),
                                          .dgate = Of(arena_.u())};
-    return {[contract, args] { isonorm::backward(contract, kEps, args, nullptr); },
+    return {[contract, args] { isonorm::backward(contract, kEps, args); },
             {{arena_.x(), arena_.z(), arena_.v()}, {arena_.y(), arena_.u()}, 3, 2, bytes_, bytes_},
             // With what left the norm at hand, which forward would have to keep.
             [this, norm = isonorm::backward_args{
                        .dy = Of(arena_.y()), .x = Of(arena_.x()), .weight = weight_, .rstd = rstd, .dx = Of(arena_.y())}] {
               StepsOf().silu_backward(arena_.v(), arena_.x(), arena_.z(), arena_.y(), arena_.u(), count());
-              isonorm::backward(isonorm::contracts::torch, kEps, norm, nullptr);
+              isonorm::backward(isonorm::contracts::torch, kEps, norm);
             }};
   }
 
   Fused Quantized() {
-    isonorm_quantization quantization = {};
-    quantization.struct_size = sizeof(quantization);
-    quantization.scale_kind = row_.scale_kind;
-    forward_args args = {.x = Of(arena_.x()), .weight = weight_, .y = tensor(arena_.y(), row_.out, {rows_, row_.cols})};
-    args.quantization = quantization;
-    if (row_.scale_kind == ISONORM_SCALE_STATIC) {
+    const bool fixed = row_.scale_kind == isonorm::scale_kind::fixed;
+    forward_args args = {.x = Of(arena_.x()),
+                         .weight = weight_,
+                         .quantization = {.kind = row_.scale_kind},
+                         .y = {arena_.y(), row_.out, {rows_, row_.cols}}};
+    if (fixed) {
       arena_.rstd()[0] = 1.0f / 32;
-      args.static_scale = const_tensor(arena_.rstd(), dtype::f32, {1});
+      args.static_scale = {arena_.rstd(), {1}};
     } else {
-      args.scale = tensor(arena_.rstd(), dtype::f32, {rows_});
+      args.scale = {arena_.rstd(), {rows_}};
     }
-    return {[args] { isonorm::forward(isonorm::contracts::torch, kEps, args, nullptr); },
+    return {[args] { isonorm::forward(isonorm::contracts::torch, kEps, args); },
             {{arena_.x()}, {arena_.y()}, 1, 1, bytes_, static_cast<size_t>(count())},
-            [this, norm = forward_args{.x = Of(arena_.x()), .weight = weight_, .y = Of(arena_.u())}] {
-              isonorm::forward(isonorm::contracts::torch, kEps, norm, nullptr);
+            [this, fixed, norm = forward_args{.x = Of(arena_.x()), .weight = weight_, .y = Of(arena_.u())}] {
+              isonorm::forward(isonorm::contracts::torch, kEps, norm);
               const QuantizeStep quantize = row_.out == dtype::i8 ? QuantizeToI8 : QuantizeToE4M3;
-              const float scale = row_.scale_kind == ISONORM_SCALE_STATIC ? 1.0f / 32 : 0;
+              const float scale = fixed ? 1.0f / 32 : 0;
               quantize(arena_.u(), rows_, row_.cols, scale, arena_.rstd(), arena_.y());
             }};
   }
@@ -137,7 +137,7 @@ class Maker {
   const int64_t rows_;
   Arena& arena_;
   size_t bytes_ = 0;
-  std::optional<const_tensor> weight_;
+  const_tensor weight_;
 };
 
 }  // namespace

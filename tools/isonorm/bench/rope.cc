@@ -32,8 +32,8 @@ std::vector<uint16_t> Table(int64_t tokens, int64_t half, bool sine) {
 class QkCall {
  public:
   QkCall(const Row& row, int64_t tokens, char* x, char* y, void* weight, isonorm_rope* rope, bool packed,
-         const isonorm_contract& contract = isonorm::contracts::torch)
-      : contract_(contract) {
+         const isonorm::contract& contract = isonorm::contracts::torch)
+      : contract_(isonorm::to_c(contract)) {
     const int64_t size = isonorm::size_of(row.type), token = (packed ? kPackedHeads : 0) * row.cols;
     for (int i = 0; i < 2; ++i) {
       const int64_t heads = i == 0 ? kQ : kK, before = i == 0 ? 0 : kQ * (packed ? 1 : tokens) * row.cols * size;

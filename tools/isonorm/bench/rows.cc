@@ -5,6 +5,7 @@ namespace isonorm_cli::bench {
 
 using enum Kind;
 using isonorm::dtype;
+using isonorm::scale_kind;
 
 const std::vector<Row>& Rows() {
   static const std::vector<Row> rows = {
@@ -62,11 +63,10 @@ const std::vector<Row>& Rows() {
       {"gate_after.16384x4096.bf16", kGateAfter, dtype::bf16, 16384, 4096, 80},
       {"gate_backward.16384x4096.f32", kGateBackward, dtype::f32, 16384, 4096, 80},
       {"gate_backward.16384x4096.bf16", kGateBackward, dtype::bf16, 16384, 4096, 80},
-      {"quantized.16384x4096.i8.static", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::i8, ISONORM_SCALE_STATIC},
-      {"quantized.16384x4096.i8.dynamic", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::i8, ISONORM_SCALE_DYNAMIC},
-      {"quantized.16384x4096.e4m3.static", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::e4m3, ISONORM_SCALE_STATIC},
-      {"quantized.16384x4096.e4m3.dynamic", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::e4m3,
-       ISONORM_SCALE_DYNAMIC},
+      {"quantized.16384x4096.i8.static", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::i8, scale_kind::fixed},
+      {"quantized.16384x4096.i8.dynamic", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::i8, scale_kind::dynamic},
+      {"quantized.16384x4096.e4m3.static", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::e4m3, scale_kind::fixed},
+      {"quantized.16384x4096.e4m3.dynamic", kQuantized, dtype::bf16, 16384, 4096, 80, false, dtype::e4m3, scale_kind::dynamic},
       {"cached_residual.8x4096.bf16", kCachedResidual, dtype::bf16, 8, 4096, 1.3},
   };
   return rows;

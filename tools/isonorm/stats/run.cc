@@ -69,12 +69,11 @@ class Runner {
     }
   }
 
-  void Norm(const isonorm_contract& contract, isonorm::dtype type, std::int64_t rows, std::int64_t cols, const std::byte* x,
+  void Norm(const isonorm::contract& contract, isonorm::dtype type, std::int64_t rows, std::int64_t cols, const std::byte* x,
             std::byte* y) {
     const isonorm::dims shape = {rows, cols};
     isonorm::forward(contract, options_.eps,
-                     {.x = isonorm::const_tensor(x, type, shape), .y = isonorm::tensor(y, CompareType(type), shape)},
-                     executor_.get());
+                     {.x = {x, type, shape}, .y = {y, CompareType(type), shape}, .executor = executor_.get()});
   }
 
   TensorReport Scan(const StatsTensor& t, bool detailed) {

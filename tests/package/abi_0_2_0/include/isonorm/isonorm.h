@@ -4,15 +4,17 @@
  * compute together. All compile as C11 and as C++.
  *
  * Conventions that hold for every function
- *  - Nothing here aborts, prints or throws. A call either does all of its work and returns ISONORM_OK, or writes nothing
- *    (but where an executor breaks its promise) and returns another status; isonorm_last_error() then gives one sentence that names the argument and what is allowed.
+ *  - Nothing here aborts, prints or throws. A call either does all of its work and returns ISONORM_OK, or writes nothing (but
+ *    where an executor breaks its promise) and returns another status; isonorm_last_error() then gives one sentence that names
+ *    the argument and what is allowed.
  *  - Every function may be called from many threads at once. Only isonorm_set_target() changes what other threads see.
- *  - Nothing is allocated and no thread is started: workspace and executor come from the caller. A call needs less than 192 KB of
- *    the stack of its thread.
+ *  - A call computes on the calling thread alone unless it is handed an executor.
+ *  - Nothing is allocated and no thread is started: workspace and executor come from the caller. A call needs less than 192 KB
+ *    of the stack of its thread.
  *  - The host's floating-point environment (rounding mode, flush-to-zero) neither changes a result nor is changed.
  *  - Sizes are int64_t. Strides are in elements.
- *  - A structure that may grow starts with its own size in bytes, and new fields are added at its end. A library takes one of any
- *    later version as long as the fields that it does not know are 0, and one of every version back to 0.2.0.
+ *  - A structure that may grow starts with its own size in bytes, and new fields are added at its end. A library takes one of
+ *    any later version as long as the fields that it does not know are 0, and one of every version back to 0.2.0.
  *
  * The numbers: each row v of `cols` values (each group, where groups > 1) gives
  *     RMS statistic     m = mean(v^2)             over the first `window` values
@@ -92,8 +94,8 @@ enum { ISONORM_ACCUMULATE = 1 }; /* flags: add dweight and dbias to what their t
  *     g = dy * (weight + weight_offset),  c = v * rstd
  *     dx_i = rstd * (g_i - c_i * mean(g * c)) + dresidual_i,   dweight = sum over rows of dy * c,   dbias = sum of dy
  * Any subset of the outputs may be asked for. dx is also the gradient of residual.
- * rstd, and with LayerNorm both mean and rstd, are used for eps inside, also those of another library or rounded to 16 bits, whose
- * rounding the mean survives; eps is not looked at then, but for rows of extreme size (docs/numerics.md, 4). */
+ * rstd, and with LayerNorm both mean and rstd, are used for eps inside, also those of another library or rounded to 16 bits,
+ * whose rounding the mean survives; eps is not looked at then, but for rows of extreme size (docs/numerics.md, 4). */
 typedef struct isonorm_backward_args {
   size_t struct_size;                       /* sizeof(isonorm_backward_args) */
   const isonorm_tensor* dy;                 /* [leading..., cols], type of its own */

@@ -20,10 +20,10 @@ enum { ISONORM_ROPE_HALF = 1, ISONORM_ROPE_INTERLEAVED = 2 };
  * and the values from R on pass through. Backward turns the gradients the other way, before all else. docs/numerics.md has
  * every rounding; rotation_rounding of the contract says what is rounded between norm and rotation.
  *
- * A head is a group of the norm: either x is [..., tokens, heads, head_dim] with a weight of [head_dim] that all heads share; or x is
- * [..., tokens, heads * head_dim] with groups = heads and a weight of [heads * head_dim], which is [heads, head_dim] in memory.
- * Rotation stays within the head, whose size is at most 512. Of x laid out as [batch, heads, tokens, head_dim] pass the view
- * [batch, tokens, heads, head_dim] by its strides. */
+ * A head is a group of the norm: either x is [..., tokens, heads, head_dim] with a weight of [head_dim] that all heads share;
+ * or x is [..., tokens, heads * head_dim] with groups = heads and a weight of [heads * head_dim], which is [heads, head_dim] in
+ * memory. Rotation stays within the head, whose size is at most 512. Of x laid out as [batch, heads, tokens, head_dim] pass the
+ * view [batch, tokens, heads, head_dim] by its strides. */
 typedef struct isonorm_rope {
   size_t struct_size;        /* sizeof(isonorm_rope) */
   int32_t style;             /* ISONORM_ROPE_HALF or ISONORM_ROPE_INTERLEAVED */

@@ -125,7 +125,7 @@ enum { ISONORM_ROUND_NONE = 1, ISONORM_ROUND_TO_X = 2, ISONORM_ROUND_TO_WEIGHT =
 enum { ISONORM_SUM_STORED = 1, ISONORM_SUM_KEPT = 2 };
 /* gate_place: no gate; norm(x * f(gate)); norm(x) * f(gate) */
 enum { ISONORM_GATE_NONE = 1, ISONORM_GATE_BEFORE = 2, ISONORM_GATE_AFTER = 3 };
-/* gate_function, the f above: silu(z) = z / (1 + exp(-z)), or sigmoid(z) = 1 / (1 + exp(-z)). Without a gate it has no effect */
+/* gate_function, the f above: silu(z) = z / (1 + exp(-z)) or sigmoid(z) = 1 / (1 + exp(-z)). Without a gate it has no effect */
 enum { ISONORM_GATE_SILU = 1, ISONORM_GATE_SIGMOID = 2 };
 
 typedef struct isonorm_contract {
@@ -143,8 +143,8 @@ typedef struct isonorm_contract {
 
 /* The named contracts as initialisers: isonorm_contract c = ISONORM_CONTRACT_LLAMA;
  * Models whose norm is a layer of its own store its result in x's type before they rotate it: Qwen3, Gemma 3 (type_as(x)) and
- * Qwen3-Next in Hugging Face's code, and all others there. Their contracts have rotation_rounding TO_X. The fused kernels of GPUs
- * (fused_qk_norm_rope of vLLM and TensorRT-LLM) keep f32 until the store, which is `torch` with its one rounding. */
+ * Qwen3-Next in Hugging Face's code, and all others there. Their contracts have rotation_rounding TO_X. The fused kernels of
+ * GPUs (fused_qk_norm_rope of vLLM and TensorRT-LLM) keep f32 until the store, which is `torch` with its one rounding. */
 #define ISONORM_CONTRACT_(statistic, eps, scaled, gate, offset, rotation) \
   { sizeof(isonorm_contract), statistic, eps, scaled, ISONORM_SUM_STORED, gate, ISONORM_GATE_SILU, rotation, 0, offset }
 /* torch.nn.RMSNorm, OLMo2, most fused GPU kernels, JAX, Flax, Keras: one rounding, at the store */
@@ -190,9 +190,9 @@ ISONORM_API isonorm_status isonorm_contract_by_name(const char* name, isonorm_co
 
 /* Where a call may use several threads. parallel_for must call task(task_context, i) exactly once for every i in [0, count),
  * on any threads, in any order, and return when all have returned. It is called at most once by each call of the library,
- * with count <= concurrency, and not at all for work too small to gain. No result depends on it. An executor that throws, or that
- * does not run each task once, makes the call fail with ISONORM_ERROR_EXECUTOR: the one failure after which outputs and workspace
- * may hold anything. */
+ * with count <= concurrency, and not at all for work too small to gain. No result depends on it. An executor that throws, or
+ * that does not run each task once, makes the call fail with ISONORM_ERROR_EXECUTOR: the one failure after which outputs and
+ * workspace may hold anything. */
 typedef struct isonorm_executor {
   size_t struct_size;  /* sizeof(isonorm_executor) */
   int32_t concurrency; /* how many tasks can run at once, at least 1 */
@@ -210,18 +210,17 @@ enum { ISONORM_SCALE_STATIC = 1, ISONORM_SCALE_DYNAMIC = 2, ISONORM_SCALE_POWER_
  * others. A value is about q * scale again. docs/numerics.md has every rounding.
  *     dynamic        scale = max(amax / largest, min_scale), amax the largest finite |y| of a row, or of a group of columns,
  *                    largest = 127, 448 or 57344; what vLLM does per token, and per group
- *     power of two   scale = 2^(floor(log2(amax)) - emax), emax = 8 for e4m3, 15 for e5m2 (OCP Microscaling Formats 1.0, §6.3);
+ *     power of two   scale = 2^(floor(log2(amax)) - emax), emax = 8 for e4m3, 15 for e5m2 (OCP Microscaling Formats 1.0, 6.3);
  *                    i8 is MXINT8 there: its elements have six bits behind the point, so that a value is q / 64 * scale */
 typedef struct isonorm_quantization {
-  size_t struct_size; /* sizeof(isonorm_quantization) */
-  int32_t scale_kind; /* ISONORM_SCALE_... */
-  isonorm_dtype
-      rounded_to; /* ISONORM_BF16 or ISONORM_F16: y is rounded to it first, as if it had been stored; {0, 0, 0}: it is not */
-  int64_t group_cols; /* a scale for each 32, 64 or 128 columns, which must divide cols and the columns of a norm's group; 0:
-                               one for the row. 0 for a static scale */
-  double min_scale;   /* dynamic scales are at least this: 2^-126 to 2^126, a power of two for E8M0; 0: the least possible,
-                               2^-126, for E8M0 2^-127 (i8: 2^-120) */
-  double scale_ub;    /* amax is cut to this; vLLM's and FBGEMM's name, though it does not bound the scale; 0: it is not */
+  size_t struct_size;       /* sizeof(isonorm_quantization) */
+  int32_t scale_kind;       /* ISONORM_SCALE_... */
+  isonorm_dtype rounded_to; /* ISONORM_BF16 or ISONORM_F16: y is rounded to it first, as if stored; {0, 0, 0}: it is not */
+  int64_t group_cols;       /* a scale for each 32, 64 or 128 columns, which must divide cols and the columns of a norm's
+                               group; 0: one for the row. 0 for a static scale */
+  double min_scale;         /* dynamic scales are at least this: 2^-126 to 2^126, a power of two for E8M0; 0: the least
+                               possible, 2^-126, for E8M0 2^-127 (i8: 2^-120) */
+  double scale_ub;          /* amax is cut to this; vLLM's and FBGEMM's name, though it bounds no scale; 0: it is not */
 } isonorm_quantization;
 
 #ifdef __cplusplus
