@@ -114,17 +114,18 @@ struct Norm {
     return row;
   }
 
-  // Whether a saved rstd, with eps inside, says all that backward needs of a row of RMS: it is of one that was not scaled.
+  // Whether a saved rstd can say all that backward needs of a row, and whether this one does: it is of one that was not scaled.
+  ISONORM_HD bool TakesRstd() const { return !centres() && !eps_outside; }
   template <class F>
-  ISONORM_HD bool Takes(F rstd) const {
-    return !centres() && TakesRstd(rstd);
+  ISONORM_HD static bool Takes(F rstd) {
+    return rstd >= F(0x1p-48) && rstd <= F(0x1p47);
   }
 
   // What backward needs from what was saved; false: it says too little, and the statistic has to be computed again. The mean is 0
   // for RMS. For LayerNorm its rounding, to whatever type, is found again in the values.
   template <class F, class Row>
   ISONORM_HD bool Restore(F rstd, F mean, const Row& row, RowNorm<F>* known) const {
-    if (!TakesRstd(rstd) || !(std::fabs(mean) < F(0x1p96))) return false;
+    if (eps_outside || !Takes(rstd) || !(std::fabs(mean) < F(0x1p96))) return false;
     known->r = rstd;
     known->mean = mean;
     if (centres()) known->shift = Mean(row.SumOfValues(0, mean) + F(0), count);
@@ -141,10 +142,6 @@ struct Norm {
   }
 
  private:
-  template <class F>
-  ISONORM_HD bool TakesRstd(F rstd) const {
-    return !eps_outside && rstd >= F(0x1p-48) && rstd <= F(0x1p47);
-  }
   template <class F, class Row>
   ISONORM_HD RowStatistic<F> Sweep(const Row& row, int exponent) const {
     RowStatistic<F> sums = {};

@@ -106,11 +106,13 @@ class World {
     args.dgate = r.at(kDgate);
     args.executor = how_.executor;
     if (!finish) return isonorm_backward_partial(&problem_.contract, problem_.eps, &args, &r.shard);
+    isonorm_shard shard = r.shard;
+    if (args.dx == nullptr && args.dgate == nullptr) shard.gathered = nullptr;  // nothing that is wanted needs it
     const isonorm_status status = isonorm_backward_workspace(&problem_.contract, problem_.eps, &args, &args.workspace_size);
     if (status != ISONORM_OK) return status;
     Bytes workspace(args.workspace_size, 0xFF);
     args.workspace = workspace.data();
-    return isonorm_backward_finish(&problem_.contract, problem_.eps, &args, &r.shard);
+    return isonorm_backward_finish(&problem_.contract, problem_.eps, &args, &shard);
   }
 
   // What an all-gather does; with gather_in_place partial sums are where they belong.

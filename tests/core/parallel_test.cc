@@ -157,6 +157,32 @@ TEST_P(ParallelTest, OddValuesInEveryTensor) {
   }
 }
 
+// dweight and dbias need nothing from other ranks but the statistic.
+TEST_P(ParallelTest, GradientsOfVectorsAlone) {
+  std::set<int32_t> gates;
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    Problem p = seed % 2 == 0 ? Random(seed, 5, 640) : Simple(seed % 4 == 1 ? Type::kF32 : Type::kBf16, 5, 1024);
+    if (seed % 2 == 1) {
+      p.seed = seed;
+      p.contract.gate_place = seed % 3 == 0 ? ISONORM_GATE_NONE : seed % 3 == 1 ? ISONORM_GATE_BEFORE : ISONORM_GATE_AFTER;
+      if (p.contract.gate_place != ISONORM_GATE_NONE) p.type[kGate] = p.type[kX];
+      p.kind = seed % 5 == 0 ? DataKind::kSpecial : DataKind::kPlain;
+    }
+    p = Shareable(p);
+    Problem backward = BackwardOf(p, Rstd::kRecomputed);
+    for (const Slot slot : {kDx, kDgate, kDresidual}) backward.type[slot] = Type::kNone;
+    if (seed % 2 == 1) backward.type[kDbias] = Type::kNone;  // which no tuned loop has
+    if ((!backward.has(kDweight) && !backward.has(kDbias)) || !CanShare(p, 4)) continue;
+    gates.insert(p.contract.gate_place);
+    const Expected expected = Reference(p);
+    const ParallelHow how = {.ranks = 4, .targets = {GetParam()}};
+    const Bytes statistic = ComputeParallel(ForwardOf(p), expected.inputs, how).statistic;
+    const Values outputs = ComputeParallel(backward, expected.inputs, how, statistic).outputs;
+    ASSERT_TRUE(Same(backward, expected.backward, outputs, "vectors alone", &count_));
+  }
+  EXPECT_EQ(gates.size(), 3u) << "some gate never came up";
+}
+
 // Where the only value that is not finite, or the largest, lies on one rank.
 TEST_P(ParallelTest, OneRankDecidesForAll) {
   for (const int32_t statistic : {ISONORM_STATISTIC_RMS, ISONORM_STATISTIC_LAYER}) {

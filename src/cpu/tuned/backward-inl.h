@@ -73,11 +73,11 @@ class GradientRows {
   }
 
   // The parts of the loop.
-  HWY_INLINE void Find(int64_t first, int count, bool* tame) {
+  HWY_NOINLINE void Find(int64_t first, int count, bool* tame) {
     const bool finite = statistic_.FindR(first, count, rows_, tame);
     // The roundings of c must not meet a NaN either.
     if (run_.data[kDx] == nullptr && (!round_ || finite)) return;
-    for (int i = 0; i < count; ++i) statistic_.FindF(i, first + i, tame, *this);
+    statistic_.FindF(first, count, tame, *this);
   }
   HWY_INLINE float Dot(int64_t row, float r) const {
     const GradientProducts<kLayout, Tx, Tw, Ty> products = {At<const Tx>(run_, kX, row), weight_, At<const Ty>(run_, kDy, row),

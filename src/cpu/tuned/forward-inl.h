@@ -31,8 +31,7 @@ HWY_INLINE int64_t RowsPerBlock(int64_t row_bytes, bool from_memory) {
 // A call of one short row, which must not spend more time on plans than on the row.
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
-  HWY_ALIGN float sums[kBlockRows];  // whole vectors are written
-  const float sum = SumsOf(call, run, 0, 1, PlainRows<Tx>(call, run), sums);
+  const float sum = SumOf(call, run, 0, PlainRows<Tx>(call, run));
   if (HWY_UNLIKELY(!TameRange(call.norm).Holds(sum))) return RunGeneralRow(call, run, 0);
   float r;
   RstdOfSums(&sum, 1, call.norm, &r);
@@ -47,8 +46,8 @@ class FetchingRows {
   FetchingRows(const Call& call, const Run& run, const Writer& writer)
       : run_(run), leaves_(call.cols), writer_(writer), bytes_(writer.plan().in_sum) {}
   HWY_INLINE void Make(int64_t) const {}
-  HWY_INLINE float Sums(int64_t row, int64_t, float* HWY_RESTRICT sums) const {
-    return SumFetching(At<const Tx>(run_, kX, row), leaves_, writer_.Ahead(row), bytes_, sums);
+  HWY_INLINE float Sum(int64_t row) const {
+    return SumFetching(At<const Tx>(run_, kX, row), leaves_, writer_.Ahead(row), bytes_);
   }
 
  private:

@@ -116,9 +116,7 @@ class GateSource {
     GateLoop(GateColumns<T, Function>{At<const T>(run_, kX, row), At<const T>(run_, kGate, row), buffer_},
              static_cast<size_t>(cols_), next);
   }
-  HWY_INLINE float Sums(int64_t, int64_t, float* HWY_RESTRICT sums) const {
-    return RowSums(static_cast<const float*>(buffer_), 0, 1, leaves_, sums);
-  }
+  HWY_INLINE float Sum(int64_t) const { return RowSum<float>(buffer_, leaves_); }
   HWY_INLINE const float* row() const { return buffer_; }
 
  private:

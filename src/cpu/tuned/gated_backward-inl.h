@@ -121,7 +121,7 @@ class GatedGradientRows {
       const float r = statistic_.r(0);
       GateLoop(GateAfterUpstream<T, Function>{x, gate, dy, weight_, r, roundings_, buffer_, dgate_}, cols_, NextOf(row));
     }
-    if (*tame) statistic_.FindF(0, row, tame, *this);
+    if (*tame) statistic_.FindF(row, 1, tame, *this);
   }
   HWY_NOINLINE float Dot(int64_t row, float r) const {
     if constexpr (kBefore) {
@@ -175,7 +175,7 @@ class GatedGradientRows {
   }
   // Calls loop(dx of a piece, its first column, columns) for all pieces of the row, or for all of it if dx is not wanted.
   template <class Loop>
-  void WriteDx(int64_t row, Loop loop) const {
+  HWY_INLINE void WriteDx(int64_t row, const Loop& loop) const {
     if (run_.data[kDx] == nullptr) return loop(nullptr, size_t{0}, cols_);
     WriteInPieces(At<T>(run_, kDx, row), cols_, flow_, [&](size_t i, size_t n, T* to) HWY_ATTR { loop(to, i, n); });
   }

@@ -22,41 +22,53 @@ namespace HWY_NAMESPACE {
 template <int kRows>
 class GradientStatistic {
  public:
-  GradientStatistic(const Call& call, const Run& run) : call_(call), run_(run), range_(call.norm) {}
+  GradientStatistic(const Call& call, const Run& run)
+      : call_(call), run_(run), norm_(call.norm), range_(norm_), saved_(run.data[kRstd] != nullptr && norm_.TakesRstd()) {}
 
   // r of rows from `first` on, whose sums the source has, if they are not saved. tame[i]: neither r nor c = x * r is NaN or
   // infinite, as far as is known. Returns whether all of x was seen, so that this is so.
   template <class Source>
   HWY_INLINE bool FindR(int64_t first, int count, const Source& source, bool* tame) {
-    const bool saved = run_.data[kRstd] != nullptr;
-    bool missing = !saved;
-    for (int i = 0; i < count; ++i) {
-      tame[i] = true;
-      if (!saved) continue;
-      r_[i] = LoadAt<float>(At<const char>(run_, kRstd, first + i), 0);
-      missing = missing || !call_.norm.Takes(r_[i]);
+    if (saved_) {
+      bool all = true;
+      const char* rstd = At<const char>(run_, kRstd, first);
+      for (int i = 0; i < count; ++i, rstd += run_.stride[kRstd]) {
+        tame[i] = true;
+        r_[i] = LoadAt<float>(rstd, 0);
+        all &= Norm::Takes(r_[i]);
+      }
+      if (HWY_LIKELY(all)) return false;
     }
-    if (!missing) return false;
-    HWY_ALIGN float sums[kBlockRows] = {};
-    HWY_ALIGN float r[kBlockRows];
-    sums[count - 1] = SumsOf(call_, run_, first, count, source, sums);
-    RstdOfSums(sums, count, call_.norm, r);
+    HWY_ALIGN float sums[kRows == 1 ? 1 : kBlockRows] = {};
+    HWY_ALIGN float r[kRows == 1 ? 1 : kBlockRows];
+    if constexpr (kRows == 1) {
+      sums[0] = SumOf(call_, run_, first, source);
+    } else {
+      SumsOf(call_, run_, first, count, source, sums);
+    }
+    RstdOfSums(sums, kRows == 1 ? 1 : count, norm_, r);
     for (int i = 0; i < count; ++i) {
       r_[i] = r[i];
       tame[i] = range_.Holds(sums[i]);
-      q_[i] = std::sqrt(Mean(sums[i], call_.norm.count));
+      q_[i] = std::sqrt(Mean(sums[i], norm_.count));
     }
     return true;
   }
 
-  // f of row `row`, the i-th that FindR saw: from the sums of all ranks, or from of.Dot(row, r). A finite sum has finite terms, so
-  // every dy, weight and x of the row is finite too, or else the row is not tame.
+  // f of the rows that FindR saw: from the sums of all ranks, or from of.Dot(row, r). A finite sum has finite terms, so every dy,
+  // weight and x of the row is finite too, or else the row is not tame.
   template <class Rows>
-  HWY_INLINE void FindF(int i, int64_t row, bool* tame, const Rows& of) {
-    const float dot =
-        HWY_UNLIKELY(call_.shard != nullptr) ? call_.shard->Total<float>(run_.first + row, 0) + 0.0f : of.Dot(row, r_[i]);
-    tame[i] = tame[i] && std::fabs(dot) <= std::numeric_limits<float>::max();
-    f_[i] = call_.norm.Factor(dot, q_[i], r_[i]);
+  HWY_INLINE void FindF(int64_t first, int count, bool* tame, const Rows& of) {
+    float dot[kRows] = {};
+    if (HWY_LIKELY(call_.shard == nullptr)) {
+      for (int i = 0; i < count; ++i) dot[i] = of.Dot(first + i, r_[i]);
+    } else if (call_.shard->gathered != nullptr) {  // it may be null where neither dx nor dgate is wanted
+      for (int i = 0; i < count; ++i) dot[i] = call_.shard->Total<float>(run_.first + first + i, 0) + 0.0f;
+    }
+    for (int i = 0; i < count; ++i) {
+      tame[i] = tame[i] && std::fabs(dot[i]) <= std::numeric_limits<float>::max();
+      f_[i] = norm_.Factor(dot[i], q_[i], r_[i]);
+    }
   }
 
   float r(int i) const { return r_[i]; }
@@ -65,7 +77,9 @@ class GradientStatistic {
  private:
   const Call& call_;
   const isonorm::Run& run_;
+  const Norm norm_;  // a copy, because the compiler would read that of the call again after each store
   const TameRange range_;
+  const bool saved_;
   float r_[kRows], q_[kRows] = {}, f_[kRows] = {};
 };
 
@@ -78,11 +92,9 @@ template <int kTogether, class Rows>
 HWY_INLINE void GradientLoop(int64_t rows, Rows& of) {
   for (int64_t first = 0; first < rows; first += kTogether) {
     const auto count = static_cast<int>(std::min<int64_t>(kTogether, rows - first));
-    bool tame[kTogether];
-    bool all = count == kTogether;
+    bool tame[kTogether] = {};
     of.Find(first, count, tame);
-    for (int i = 0; i < count; ++i) all = all && tame[i];
-    if (all) {
+    if (HWY_LIKELY(std::all_of(tame, tame + kTogether, [](bool is) { return is; }))) {
       of.template Write<kTogether>(first, 0);
       continue;
     }

@@ -68,9 +68,7 @@ class ResidualSource {
       add(0, cols_, row_);
     }
   }
-  HWY_INLINE float Sums(int64_t, int64_t, float* HWY_RESTRICT sums) const {
-    return SumFetching(row_, leaves_, ahead_, bytes_, sums);
-  }
+  HWY_INLINE float Sum(int64_t) const { return SumFetching(row_, leaves_, ahead_, bytes_); }
 
   HWY_INLINE const T* row() const { return row_; }
   // Only of a row that was written: any other is made again.

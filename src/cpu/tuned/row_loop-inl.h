@@ -1,7 +1,8 @@
 // THE row loop of the tuned forward, put together from a source, the statistic and a sink.
 //
 // A source has the rows:  void Make(int64_t row), where a row has to be made, before
-//                         float Sums(int64_t first, int64_t rows, float* sums), as RowSums has it.
+//                         float Sum(int64_t row), the sum of its squares, or, where blocks of rows are taken,
+//                         void Sums(int64_t first, int64_t rows, float* sums), as RowSums has it.
 // A sink writes them:     int64_t Takes(int64_t row, int64_t rows): how many of `rows` tame rows from `row` on it writes at once,
 //                         or 0 if it leaves this one to the general path;
 //                         void Write(int64_t row, int64_t rows, const float* r), with their reciprocals; void Finish().
@@ -43,13 +44,15 @@ class PlainRows {
  public:
   PlainRows(const Call& call, const Run& run) : leaves_(call.cols), x_(run.data[kX]), stride_(run.stride[kX]) {}
   HWY_INLINE void Make(int64_t) const {}
-  HWY_INLINE float Sums(int64_t first, int64_t rows, float* HWY_RESTRICT sums) const {
-    // Loops of single rows have a RowSums for a single row, if the compiler sees two constants.
-    return RowSums(reinterpret_cast<const T*>(x_ + first * stride_), rows == 1 ? 0 : stride_, rows, leaves_, sums);
+  HWY_INLINE float Sum(int64_t row) const { return RowSum(X(row), leaves_); }
+  HWY_INLINE void Sums(int64_t first, int64_t rows, float* HWY_RESTRICT sums) const {
+    RowSums(X(first), stride_, rows, leaves_, sums);
   }
   HWY_INLINE const RowLeaves& leaves() const { return leaves_; }
 
  private:
+  HWY_INLINE const T* X(int64_t row) const { return reinterpret_cast<const T*>(x_ + row * stride_); }
+
   const RowLeaves leaves_;
   const char* const x_;
   const int64_t stride_;
@@ -58,11 +61,25 @@ class PlainRows {
 // The sum of squares of one row, while `bytes` with each of its lines are fetched from `ahead` on, if there are any.
 template <class T>
 HWY_INLINE float SumFetching(const T* row, const RowLeaves& leaves, [[maybe_unused]] const char* ahead,
-                             [[maybe_unused]] size_t bytes, float* HWY_RESTRICT sums) {
+                             [[maybe_unused]] size_t bytes) {
 #if ISONORM_LEAF_NETWORK
   if (bytes != 0) return RowSumFetching(row, leaves, ahead, bytes);
 #endif
-  return RowSums(row, 0, 1, leaves, sums);
+  return RowSum(row, leaves);
+}
+
+// A sink that writes any tame rows together.
+struct TakesAll {
+  static HWY_INLINE int64_t Takes(int64_t, int64_t rows) { return rows; }
+};
+
+// A block of which some row is not tame, by the general path: it gives the others the same bits, and such blocks are rare.
+template <class Sink>
+HWY_NOINLINE void RunGeneralRows(const Call& call, const Run& run, int64_t first, int64_t count, Sink& sink) {
+  for (int64_t row = first; row < first + count; ++row) {
+    sink.Takes(row, 1);
+    RunGeneralRow(call, run, row);
+  }
 }
 
 // `block`: One, or how many rows have their sums taken before the first of them is written.
@@ -72,33 +89,39 @@ template <class Block, class Source, class Sink>
 HWY_INLINE void RowLoop(const Call& call, const Run& run, Block block, Source& source, Sink& sink) {
   constexpr bool kSingle = std::is_same_v<Block, One>;
   const TameRange range(call.norm);
-  HWY_ALIGN float sums[kBlockRows] = {};
-  HWY_ALIGN float r[kBlockRows];
+  HWY_ALIGN float sums[kSingle ? 1 : kBlockRows] = {};
+  HWY_ALIGN float r[kSingle ? 1 : kBlockRows];
   for (int64_t first = 0; first < run.count; first += block) {
     const int64_t count = kSingle ? 1 : std::min<int64_t>(block, run.count - first);
     source.Make(first);
-    const float last = SumsOf(call, run, first, count, source, sums);
-    if constexpr (kSingle) sums[0] = last;
+    if constexpr (kSingle) {
+      sums[0] = SumOf(call, run, first, source);
+    } else {
+      SumsOf(call, run, first, count, source, sums);
+    }
     RstdOfSums(sums, count, call.norm, r);
-    const bool tame = HWY_LIKELY(range.HoldsAll(sums, count));
-    for (int64_t i = 0, n = 0; i < count; i += n) {
-      n = sink.Takes(first + i, tame ? count - i : 1);
-      if (HWY_UNLIKELY(n == 0 || (!tame && !range.Holds(sums[i])))) {
-        RunGeneralRow(call, run, first + i);
-        n = 1;
-        continue;
+    if (HWY_UNLIKELY(kSingle ? !range.Holds(sums[0]) : !range.HoldsAll(sums, count))) {
+      RunGeneralRows(call, run, first, count, sink);
+      continue;
+    }
+    if constexpr (std::is_base_of_v<TakesAll, Sink>) {
+      sink.Write(first, count, r);
+      StoreRstd(run, first, count, r);
+    } else {
+      for (int64_t i = 0, n = 0; i < count; i += n) {
+        n = sink.Takes(first + i, count - i);
+        if (HWY_UNLIKELY(n == 0)) {
+          RunGeneralRow(call, run, first + i);
+          n = 1;
+          continue;
+        }
+        sink.Write(first + i, n, r + i);
+        StoreRstd(run, first + i, n, r + i);
       }
-      sink.Write(first + i, n, r + i);
-      StoreRstd(run, first + i, n, r + i);
     }
   }
   sink.Finish();
 }
-
-// A sink that writes any tame rows together.
-struct TakesAll {
-  static HWY_INLINE int64_t Takes(int64_t, int64_t rows) { return rows; }
-};
 
 #endif  // ISONORM_TUNED_LOOPS
 

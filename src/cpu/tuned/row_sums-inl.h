@@ -276,10 +276,8 @@ HWY_INLINE float RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLe
   return sum;
 }
 
-// Sums of squares of `rows` rows, `stride` bytes apart; the last one is returned too, for a call of one row would wait for it
-// to come back from memory. Not inlined: it has many loops, and every tuned kernel calls it.
 template <class T>
-HWY_NOINLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+HWY_INLINE float RowSumsByLength(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   switch (row.length) {
     case 2 * kLanes: return RowSumsOf<2>(x, stride, rows, row, sums);
     case 4 * kLanes: return RowSumsOf<4>(x, stride, rows, row, sums);
@@ -293,6 +291,20 @@ HWY_NOINLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLe
   if (row.count > 1 && row.leaves.cols <= 8 * 128) return RowSumsOf<kTurnAndTail>(x, stride, rows, row, sums);
 #endif
   return RowSumsOf<0>(x, stride, rows, row, sums);
+}
+
+// Sums of squares of `rows` rows, `stride` bytes apart; whole vectors are written. Not inlined, nor is RowSum(): they have many loops,
+// and every tuned kernel calls them.
+template <class T>
+HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  RowSumsByLength(x, stride, rows, row, sums);
+}
+
+// That of one row, which would wait for it to come back from memory.
+template <class T>
+HWY_NOINLINE float RowSum(const T* x, const RowLeaves& row) {
+  HWY_ALIGN float sums[8];
+  return RowSumsByLength(x, 0, 1, row, sums);
 }
 
 // The sum of squares of one row, while a row that comes later is fetched: with every 64 elements some lines from `ahead` on, which
@@ -323,17 +335,20 @@ HWY_NOINLINE float RowSumFetching(const T* x, const RowLeaves& row, const char* 
 #else
 
 template <class T>
-HWY_INLINE float RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
-    LeafTree<float> tree;
-    for (int64_t i = 0; i < row.count; ++i) {
-      const int64_t begin = row.begin(i);
-      tree.Push(LeafValue(Tag<float>(), Squares<T>{p + begin}, static_cast<size_t>(row.begin(i + 1) - begin)));
-    }
-    sums[r] = tree.Total();
+HWY_NOINLINE float RowSum(const T* x, const RowLeaves& row) {
+  LeafTree<float> tree;
+  for (int64_t i = 0; i < row.count; ++i) {
+    const int64_t begin = row.begin(i);
+    tree.Push(LeafValue(Tag<float>(), Squares<T>{x + begin}, static_cast<size_t>(row.begin(i + 1) - begin)));
   }
-  return sums[rows - 1];
+  return tree.Total();
+}
+
+template <class T>
+HWY_INLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    sums[r] = RowSum(reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride), row);
+  }
 }
 
 #endif  // ISONORM_LEAF_NETWORK

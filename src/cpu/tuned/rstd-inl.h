@@ -54,26 +54,21 @@ HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, const N
   }
 }
 
-// The sums of squares of rows that other ranks share, as all found out: NaN, which is in no range, if the row was scaled. A sum in
-// range says that every rank's values are finite.
-HWY_INLINE void SharedSums(const Call& call, int64_t first, int64_t rows, float* HWY_RESTRICT sums) {
-  for (int64_t i = 0; i < rows; ++i) {
-    const auto statistic = call.shard->SumsOf<float>(first + i);
-    sums[i] = statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
-  }
+// The sum of squares of a row of a run: what all ranks found out, where they share it, or else what the source takes from it. NaN,
+// which is in no range, if a shared row was scaled. A shared sum in range says that every rank's values are finite.
+template <class Source>
+HWY_INLINE float SumOf(const Call& call, const Run& run, int64_t row, const Source& source) {
+  if (HWY_LIKELY(call.shard == nullptr)) return source.Sum(row);
+  const auto statistic = call.shard->SumsOf<float>(run.first + row);
+  return statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
 }
 
-// The sums of squares of rows [first, first + rows) of a run: what all ranks found out, where the call has that, or else what the
-// source takes from them. The last one is returned too, and is not always in `sums` if there is only one: a single row would wait
-// for it to come back from memory.
+// Those of rows [first, first + rows); whole vectors are written.
 template <class Source>
-HWY_INLINE float SumsOf(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source,
-                        float* HWY_RESTRICT sums) {
-  if (HWY_UNLIKELY(call.shard != nullptr)) {
-    SharedSums(call, run.first + first, rows, sums);
-    return sums[rows - 1];
-  }
-  return source.Sums(first, rows, sums);
+HWY_INLINE void SumsOf(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source,
+                       float* HWY_RESTRICT sums) {
+  if (HWY_LIKELY(call.shard == nullptr)) return source.Sums(first, rows, sums);
+  for (int64_t i = 0; i < rows; ++i) sums[i] = SumOf(call, run, first + i, source);
 }
 
 // Whether a row is tame: its sum says that no value is infinite or NaN, and that no square overflowed or vanished. All others take
@@ -81,10 +76,15 @@ HWY_INLINE float SumsOf(const Call& call, const Run& run, int64_t first, int64_t
 struct TameRange {
   explicit TameRange(const Norm& norm) : low(norm.LeastSquares<float>()) {}
   bool Holds(float sum) const { return sum >= low && sum <= std::numeric_limits<float>::max(); }
-  bool HoldsAll(const float* sums, int64_t rows) const {
-    bool all = true;
-    for (int64_t i = 0; i < rows; ++i) all &= Holds(sums[i]);
-    return all;
+  // Of whole vectors of sums, of which the first `rows` have a meaning.
+  HWY_INLINE bool HoldsAll(const float* HWY_RESTRICT sums, int64_t rows) const {
+    const hn::CappedTag<float, 8> d;
+    const auto least = hn::Set(d, low), most = hn::Set(d, std::numeric_limits<float>::max());
+    for (int64_t i = 0; i < rows; i += static_cast<int64_t>(hn::Lanes(d))) {
+      const auto sum = hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(rows - i)), hn::LoadU(d, sums + i), least);
+      if (!hn::AllTrue(d, hn::And(hn::Ge(sum, least), hn::Le(sum, most)))) return false;
+    }
+    return true;
   }
   float low;
 };

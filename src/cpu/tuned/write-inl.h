@@ -276,12 +276,14 @@ class RowWriter : public TakesAll {
       const auto w = LoadDuo<kLayout>(d, weight_at(i));
       const Tx* x = first_x + i;
       Ty* y = first_y + i;
-      HWY_UNROLL(1)
-      for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride), y = Next(y, y_stride)) {
+      int64_t row = 0;
+      do {  // there is a row, and a test of that with every step takes time
         const auto r = hn::Set(d, r_of_rows[row]);
         StoreDuo<kLayout, Nans::kNone, Store::kCached>(Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, r, offset), d,
                                                        y);
-      }
+        x = Next(x, x_stride);
+        y = Next(y, y_stride);
+      } while (++row < rows);
     }
     const size_t rest = cols - i;
     if (rest == 0) return;
