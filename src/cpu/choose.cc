@@ -40,8 +40,10 @@ int FindFused(Operation operation, const Call& call, Type out) {
   const Quantizer& quantizer = call.quantizer;
   if (quantizer.rounded_to != Type::kNone || !(quantizer.multiplier <= std::numeric_limits<float>::max())) return kKernels;
   if (!residual && call.scaled_type != Type::kNone && call.scaled_type != x) return kKernels;
-  if (residual) return FindRow(Parts::kResidual, operation, x, call.weight_type, out);
-  return FindRow(quantizes ? Parts::kQuantize : Parts::kGate, operation, x, Type::kNone, out);
+  if (residual) return FindRow(operation, Source::k_residual, Sink::k_cast, x, call.weight_type, out);
+  const Source source = call.gate == Gate::kBefore ? Source::k_gate : Source::k_plain;
+  const Sink sink = quantizes ? Sink::k_quantize : call.gate == Gate::kAfter ? Sink::k_gate : Sink::k_cast;
+  return FindRow(operation, source, sink, x, Type::kNone, out);
 }
 
 // The tuned row; kKernels where the table has none.
@@ -51,11 +53,11 @@ int FindTuned(Operation operation, const Call& call) {
   const Type x = call.type[kX], out = call.type[forward ? kY : kDy];
   if (!forward && call.has(kDx) && call.type[kDx] != out) return kKernels;
   if (call.rope.on) {
-    return forward && FitsTunedRope(call) ? FindRow(Parts::kRope, operation, x, call.weight_type, out) : kKernels;
+    return forward && FitsTunedRope(call) ? FindRow(operation, Source::k_plain, Sink::k_rope, x, call.weight_type, out) : kKernels;
   }
   if (!FitsTuned(call)) return kKernels;
   const bool fused = !call.plain && (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone);
-  return fused ? FindFused(operation, call, out) : FindRow(Parts::kPlain, operation, x, call.weight_type, out);
+  return fused ? FindFused(operation, call, out) : FindRow(operation, Source::k_plain, Sink::k_cast, x, call.weight_type, out);
 }
 
 }  // namespace

@@ -15,6 +15,9 @@ constexpr size_t kTargetTableSize = HWY_MAX_DYNAMIC_TARGETS + 1;
 #define ISONORM_EXPORT_KERNELS(FUNCTION) \
   const AddKernels FUNCTION##Table[kTargetTableSize] = {HWY_CHOOSE_TARGET_LIST(FUNCTION), HWY_CHOOSE_FALLBACK(FUNCTION)}
 
+// The files of tuned loops: each row of the table belongs to one, and each has a table below and a line in targets.cc.
+enum class TunedFile { kForwardF32, kForwardBf16, kForwardF16, kFused, kBackwardF32, kBackwardBf16, kBackwardF16, kCount };
+
 extern const AddKernels AddGeneralF32Table[kTargetTableSize];
 extern const AddKernels AddGeneralF64Table[kTargetTableSize];
 extern const AddKernels AddDoubleBackwardTable[kTargetTableSize];

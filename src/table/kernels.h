@@ -30,12 +30,13 @@ enum KernelId : int {
 // "forward.plain.cast.f32.f32.f32"
 const char* KernelName(int id);
 
-// The parts that a row has loops for; general ones take every part.
-enum class Parts : uint8_t { kPlain, kRope, kResidual, kQuantize, kGate, kGeneral };
+// How the values of a row arise, and how they leave: as in kernels.inc.
+enum class Source : uint8_t { k_plain, k_residual, k_gate, k_any };
+enum class Sink : uint8_t { k_cast, k_gate, k_quantize, k_rope, k_sum, k_rms, k_any };
 
 // The row of loops for exactly these parts and types, the weight's kNone where there is none or it may be any; kKernels if the table
 // has none. Types up to f64, but for `out`, which may be one of 8 bits.
-int FindRow(Parts parts, Operation operation, Type x, Type weight, Type out);
+int FindRow(Operation operation, Source source, Sink sink, Type x, Type weight, Type out);
 
 // The row that takes every part and type.
 int FindGeneralRow(Operation operation, bool wide);

@@ -7,6 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "fnv.h"
+
 namespace isonorm_test {
 namespace {
 
@@ -70,9 +72,9 @@ isonorm::const_tensor View(const Tensor& t) { return {t.data.data(), TypeOf(t), 
 isonorm::tensor View(Tensor& t) { return {t.data.data(), TypeOf(t), std::span<const std::int64_t>(t.shape)}; }
 
 std::uint64_t Fnv(const std::string& bytes) {
-  std::uint64_t digest = 0xcbf29ce484222325u;
-  for (const char c : bytes) digest = (digest ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return digest;
+  isonorm_cli::Fnv fnv;
+  fnv.Add(bytes.data(), bytes.size());
+  return fnv.value();
 }
 
 double Decoded(char byte, const std::string& dtype) {

@@ -33,9 +33,7 @@ bool Compute(GoldenCase* golden, std::string* error) {
   isonorm_cli::Tally first, second;
   const isonorm_cli::Produced produced = CheckCase(*golden, "reference", {{}}, &first);
   for (size_t output = 0; output < kOutputCount; ++output) {
-    isonorm_cli::Fnv fnv;
-    if (produced[output]) fnv.Add(produced[output]->data(), produced[output]->size());
-    golden->expected[output] = produced[output] ? fnv.Digest() : std::nullopt;
+    golden->expected[output] = produced[output] ? isonorm_cli::DigestOf(*produced[output]) : std::nullopt;
   }
   CheckCase(*golden, "reference", {{}}, &second);
   if (second.passed()) return true;

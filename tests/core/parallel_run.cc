@@ -248,6 +248,7 @@ ParallelResult ComputeParallel(const Problem& problem, const Values& inputs, con
       const isonorm_status status =
           backward ? world.Backward(rank, false) : world.Forward(rank, false, &rounds[static_cast<size_t>(rank)]);
       if (!Ran(backward ? "backward_partial" : "forward_partial", status, problem)) return {};
+      result.partial_kernel = isonorm_last_kernel();
     }
     world.Gather(&result.exchanged);
     for (int64_t rank = 0; rank < how.ranks; ++rank) {

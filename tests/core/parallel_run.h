@@ -27,6 +27,7 @@ struct ParallelResult {
   Bytes statistic;  // of forward; backward needs it
   Bytes exchanged;  // what all ranks sent, in every round
   int rounds = 0;
+  std::string partial_kernel;  // that made the sums of the last rank
 };
 
 // Forward or backward, whichever the problem's tensors ask for. A status other than OK, ranks that do not agree, or a kernel of

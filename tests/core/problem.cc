@@ -90,12 +90,7 @@ int64_t RandomGroups(Dice& dice, int64_t cols) {
 
 const char* NameOf(Slot slot) { return kNames[static_cast<size_t>(slot)]; }
 
-uint64_t Mix(uint64_t value) {  // splitmix64
-  value += 0x9E3779B97F4A7C15u;
-  value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9u;
-  value = (value ^ (value >> 27)) * 0x94D049BB133111EBu;
-  return value ^ (value >> 31);
-}
+uint64_t Mix(uint64_t value) { return isonorm_cli::SplitMix(value + 0x9E3779B97F4A7C15u); }
 
 std::string ToString(const Problem& p) {
   char text[400];

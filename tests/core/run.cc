@@ -285,6 +285,8 @@ std::vector<std::string> OtherTargets() {
   return targets;
 }
 
+bool HasTunedLoops(const std::string& target) { return target.starts_with("AVX") || target.starts_with("NEON"); }
+
 ScopedTarget::ScopedTarget(const std::string& name) : before_(isonorm_target()) {
   if (isonorm_set_target(name.c_str()) != ISONORM_OK) ADD_FAILURE() << isonorm_last_error();
 }

@@ -56,6 +56,8 @@ Values WithOneValue(const Problem& problem, Values inputs, Slot slot, bool whole
 std::vector<std::string> Targets();       // all of this machine, best first; "reference" is the last
 std::vector<std::string> OtherTargets();  // all but "reference"
 
+bool HasTunedLoops(const std::string& target);  // as DESIGN.md says: AVX2, AVX-512 and NEON
+
 class ScopedTarget {  // back to the one before at the end, so that scopes may lie within each other
  public:
   explicit ScopedTarget(const std::string& name);

@@ -11,10 +11,9 @@ class TunedTest : public testing::TestWithParam<std::string> {
   // Compares, and requires that it was this target that ran, and a tuned loop where the target has them.
   static void Check(const Problem& problem, const Values& expected, const Values& inputs, const How& how = {}) {
     Same(problem, expected, Compute(problem, inputs, how), "tuned loops");
-    const bool has_them = GetParam().starts_with("AVX") || GetParam().starts_with("NEON");
     const std::string kernel = isonorm_last_kernel();
     EXPECT_TRUE(kernel.ends_with("@" + GetParam())) << kernel << ": " << ToString(problem);
-    EXPECT_EQ(kernel.find(".plain.cast.") != std::string::npos, has_them) << kernel << ": " << ToString(problem);
+    EXPECT_EQ(kernel.find(".plain.cast.") != std::string::npos, HasTunedLoops(GetParam())) << kernel << ": " << ToString(problem);
   }
 };
 

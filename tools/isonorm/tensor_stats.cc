@@ -51,10 +51,4 @@ double TensorStats::Rms() const {
   return finite > 0 ? std::sqrt(sum_squares / static_cast<double>(finite)) : std::numeric_limits<double>::quiet_NaN();
 }
 
-void Digest::Add(std::span<const std::byte> bytes) {
-  std::uint64_t value = value_;
-  for (const std::byte b : bytes) value = (value ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3u;
-  value_ = value;
-}
-
 }  // namespace isonorm_cli

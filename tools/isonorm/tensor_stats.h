@@ -20,14 +20,4 @@ struct TensorStats {
   double Rms() const;
 };
 
-// FNV-1a with 64 bits, the digest of the golden files.
-class Digest {
- public:
-  void Add(std::span<const std::byte> bytes);
-  std::uint64_t value() const { return value_; }
-
- private:
-  std::uint64_t value_ = 0xcbf29ce484222325u;
-};
-
 }  // namespace isonorm_cli

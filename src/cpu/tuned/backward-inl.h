@@ -11,6 +11,7 @@
 
 #include "cpu/general/general-inl.h"
 #include "cpu/tuned/gradient_loop-inl.h"
+#include "cpu/tuned/rows-inl.h"
 #include "cpu/tuned/write-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -265,21 +266,12 @@ void TunedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
   GradientRows<Tx, Tw, Ty>(call, run, sums).Run();
 }
 
-#endif  // ISONORM_TUNED_LOOPS
+template <class Tx, class Tw, class Ty>
+struct RowOf<Operation::k_backward, Source::k_plain, Sink::k_cast, Tx, Tw, Ty> {
+  static constexpr Kernel kRun = TunedBackward<Tx, Tw, Ty>;
+};
 
-// Enters the tuned backward rows of the table whose x is of type Tx.
-template <class Tx>
-void AddTunedBackward([[maybe_unused]] Target& target) {
-#if ISONORM_TUNED_LOOPS
-#define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_TUNED(operation, x, weight, out)                                                       \
-  if constexpr (Operation::k_##operation == Operation::k_backward && std::is_same_v<storage::x, Tx>) { \
-    target.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                                \
-        TunedBackward<storage::x, storage::weight, storage::out>;                                      \
-  }
-#include "table/kernels.inc"
-#endif
-}
+#endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -1,4 +1,4 @@
-// Tuned backward loops for x in bf16: one for each row of kernels.inc that says so.
+// Tuned backward loops for x in bf16: those of the rows of kernels.inc that FileOf() gives this file.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/tuned/backward_bf16.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -10,7 +10,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddBackwardBf16(Target& target) { AddTunedBackward<Bf16>(target); }
+void AddBackwardBf16(Target& target) { EnterRows<TunedFile::kBackwardBf16>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -1,4 +1,4 @@
-// Tuned backward loops for x in f16: one for each row of kernels.inc that says so.
+// Tuned backward loops for x in f16: those of the rows of kernels.inc that FileOf() gives this file.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/tuned/backward_f16.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -10,7 +10,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddBackwardF16(Target& target) { AddTunedBackward<F16>(target); }
+void AddBackwardF16(Target& target) { EnterRows<TunedFile::kBackwardF16>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

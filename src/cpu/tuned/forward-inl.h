@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "cpu/tuned/row_loop-inl.h"
+#include "cpu/tuned/rows-inl.h"
 #include "cpu/tuned/write-inl.h"
 #include "table/kernels.h"
 #include "cpu/run.h"
@@ -110,21 +111,12 @@ void TunedForward(const Call& call, const Run& run, const ColumnSums&) {
   }
 }
 
-#endif  // ISONORM_TUNED_LOOPS
+template <class Tx, class Tw, class Ty>
+struct RowOf<Operation::k_forward, Source::k_plain, Sink::k_cast, Tx, Tw, Ty> {
+  static constexpr Kernel kRun = TunedForward<Tx, Tw, Ty>;
+};
 
-// Enters the tuned forward rows of the table whose x is of type Tx.
-template <class Tx>
-void AddTunedForward([[maybe_unused]] Target& target) {
-#if ISONORM_TUNED_LOOPS
-#define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_TUNED(operation, x, weight, out)                                                      \
-  if constexpr (Operation::k_##operation == Operation::k_forward && std::is_same_v<storage::x, Tx>) { \
-    target.kernels[k_##operation##_plain_cast_##x##_##weight##_##out] =                               \
-        TunedForward<storage::x, storage::weight, storage::out>;                                      \
-  }
-#include "table/kernels.inc"
-#endif
-}
+#endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

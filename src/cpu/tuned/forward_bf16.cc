@@ -1,4 +1,4 @@
-// Tuned forward loops for x in bf16: one for each row of kernels.inc that says so.
+// Tuned forward loops for x in bf16: those of the rows of kernels.inc that FileOf() gives this file.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/tuned/forward_bf16.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -11,10 +11,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddForwardBf16(Target& target) {
-  AddTunedForward<Bf16>(target);
-  AddTunedRope<Bf16>(target);
-}
+void AddForwardBf16(Target& target) { EnterRows<TunedFile::kForwardBf16>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

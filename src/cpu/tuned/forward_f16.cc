@@ -1,4 +1,4 @@
-// Tuned forward loops for x in f16: one for each row of kernels.inc that says so.
+// Tuned forward loops for x in f16: those of the rows of kernels.inc that FileOf() gives this file.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/tuned/forward_f16.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -11,10 +11,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddForwardF16(Target& target) {
-  AddTunedForward<F16>(target);
-  AddTunedRope<F16>(target);
-}
+void AddForwardF16(Target& target) { EnterRows<TunedFile::kForwardF16>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

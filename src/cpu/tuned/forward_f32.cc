@@ -1,4 +1,4 @@
-// Tuned forward loops for x in f32: one for each row of kernels.inc that says so.
+// Tuned forward loops for x in f32: those of the rows of kernels.inc that FileOf() gives this file.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/tuned/forward_f32.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -11,10 +11,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-void AddForwardF32(Target& target) {
-  AddTunedForward<float>(target);
-  AddTunedRope<float>(target);
-}
+void AddForwardF32(Target& target) { EnterRows<TunedFile::kForwardF32>(target); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -195,6 +195,16 @@ void GateAfterForward(const Call& call, const Run& run, const ColumnSums&) {
   silu ? GateAfterRows<T, SiluFunction>(call, run) : GateAfterRows<T, SigmoidFunction>(call, run);
 }
 
+// The loops find the weight in f32, and take y's type for x's.
+template <class T>
+struct RowOf<Operation::k_forward, Source::k_gate, Sink::k_cast, T, AnyWeight, T> {
+  static constexpr Kernel kRun = GateBeforeForward<T>;
+};
+template <class T>
+struct RowOf<Operation::k_forward, Source::k_plain, Sink::k_gate, T, AnyWeight, T> {
+  static constexpr Kernel kRun = GateAfterForward<T>;
+};
+
 #endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE

@@ -203,6 +203,16 @@ void GatedBackward(const Call& call, const Run& run, const ColumnSums& sums) {
   }
 }
 
+// The loops find the weight in f32, and take dy's and dx's type for x's.
+template <class T>
+struct RowOf<Operation::k_backward, Source::k_gate, Sink::k_cast, T, AnyWeight, T> {
+  static constexpr Kernel kRun = GatedBackward<T, true>;
+};
+template <class T>
+struct RowOf<Operation::k_backward, Source::k_plain, Sink::k_gate, T, AnyWeight, T> {
+  static constexpr Kernel kRun = GatedBackward<T, false>;
+};
+
 #endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE

@@ -182,6 +182,12 @@ void QuantizedForward(const Call& call, const Run& run, const ColumnSums&) {
   QuantizedRows<Tx, false>(call, run);
 }
 
+// The loops find the weight in f32, and look at the call for which 8 bits y has.
+template <class Tx>
+struct RowOf<Operation::k_forward, Source::k_plain, Sink::k_quantize, Tx, AnyWeight, EightBits> {
+  static constexpr Kernel kRun = QuantizedForward<Tx>;
+};
+
 #endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE

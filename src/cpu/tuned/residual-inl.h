@@ -130,6 +130,12 @@ void ResidualForward(const Call& call, const Run& run, const ColumnSums&) {
   ResidualRows<T, float>(widened, run);
 }
 
+// The loops take y's type for x's.
+template <class T, class Tw>
+struct RowOf<Operation::k_forward, Source::k_residual, Sink::k_cast, T, Tw, T> {
+  static constexpr Kernel kRun = ResidualForward<T, Tw>;
+};
+
 #endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE

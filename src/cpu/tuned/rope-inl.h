@@ -282,19 +282,12 @@ void TunedRope(const Call& call, const Run& run, const ColumnSums&) {
   TunedRopeByStyle<T, false, false>(call, run);
 }
 
-#endif  // ISONORM_TUNED_LOOPS
+template <class T>
+struct RowOf<Operation::k_forward, Source::k_plain, Sink::k_rope, T, T, T> {
+  static constexpr Kernel kRun = TunedRope<T>;
+};
 
-// Enters the tuned rows of the table that rotate x of type Tx.
-template <class Tx>
-void AddTunedRope([[maybe_unused]] Target& target) {
-#if ISONORM_TUNED_LOOPS
-#define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_TUNED_ROPE(operation, x, weight, out) \
-  if constexpr (std::is_same_v<storage::x, Tx>)       \
-    target.kernels[k_##operation##_plain_rope_##x##_##weight##_##out] = TunedRope<Tx>;
-#include "table/kernels.inc"
-#endif
-}
+#endif  // ISONORM_TUNED_LOOPS
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -21,7 +21,7 @@ double GigabytesPerSecond(const TensorResult& r) {
   return r.normalise_seconds > 0 ? static_cast<double>(r.bytes) / r.normalise_seconds * 1e-9 : 0.0;
 }
 
-std::string DigestText(const Digest& digest, const ApplyOptions& options) {
+std::string DigestText(const Fnv& digest, const ApplyOptions& options) {
   return options.digest ? fmt::format("{:016x}", digest.value()) : "-";
 }
 
@@ -72,7 +72,7 @@ struct BesideLine {
 // Line by line: there may be very many.
 template <class Use>
 void ForEachBeside(const std::vector<TensorResult>& results, const Plan& plan, const ApplyOptions& options, Use use) {
-  const auto line = [&](const TensorInfo& info, isonorm::dtype type, const Digest& digest, const std::string& holds) {
+  const auto line = [&](const TensorInfo& info, isonorm::dtype type, const Fnv& digest, const std::string& holds) {
     use(BesideLine{Printable(info.name), Shape(info), DtypeName(type), DigestText(digest, options), holds});
   };
   for (const TensorResult& r : results) {

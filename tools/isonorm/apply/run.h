@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apply/plan.h"
+#include "fnv.h"
 #include "progress.h"
 #include "quantized_stats.h"
 #include "tensor_stats.h"
@@ -20,7 +21,7 @@ struct TensorResult {
   TensorStats before, after;  // after: of value times scale where y is quantised
   QuantizedStats quantized;
   TensorStats residual_out;
-  Digest digest, scale_digest, residual_digest;  // of the outputs' bytes, if they were asked for
+  Fnv digest, scale_digest, residual_digest;  // of the outputs' bytes, if they were asked for
   double seconds = 0;                            // reading, normalising, counting and writing
   double normalise_seconds = 0;                  // in the library alone
   std::int64_t bytes = 0;                        // read and written by the library, without weights

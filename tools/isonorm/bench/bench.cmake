@@ -17,6 +17,7 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/smooth.cc"
   "${CMAKE_CURRENT_LIST_DIR}/steps.cc"
   "${CMAKE_CURRENT_LIST_DIR}/stream.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/table.cc"
   "${CMAKE_CURRENT_LIST_DIR}/timing.cc")
 target_compile_features(isonorm_bench PUBLIC cxx_std_20)
 target_compile_options(isonorm_bench PRIVATE -Wall -Wextra -Wshadow)

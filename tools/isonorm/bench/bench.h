@@ -29,14 +29,15 @@ enum class Kind {
   kGateAfter,
   kGateBackward,  // a gate after the norm: dx and dgate
   kQuantized,
-  kCachedResidual  // x + residual in cache, against the norm alone
+  kCachedResidual,  // x + residual in cache, against the norm alone
+  kTable            // a row of the table of kernels, in cache, against a copy of the same bytes
 };
 
 // How `value` of a result is to be read, and on which side of the goal it must lie.
 enum class Unit { kPercentOfLimit, kTimesReference, kTimesFaster, kNanoseconds };
 
 struct Row {
-  const char* name;  // also what --filter matches
+  std::string name;  // also what --filter matches
   Kind kind;
   isonorm::dtype type;
   int64_t rows, cols;
@@ -78,6 +79,8 @@ class Arena;
 
 // Everything that has a number.
 const std::vector<Row>& Rows();
+// Of these, one for each kernel that the library lists.
+std::vector<Row> TableRows();
 // Runs one row. The arena's memory is reused from row to row.
 Result RunRow(const Row& row, const Settings& settings, Arena& arena);
 
@@ -93,6 +96,7 @@ Result RunTarget(const Row& row, const Settings& settings, Arena& arena);
 Result RunTwoThreads(const Row& row, const Settings& settings, Arena& arena);
 Result RunSmallTwoThreads(const Row& row, const Settings& settings, Arena& arena);
 Result RunFused(const Row& row, const Settings& settings, Arena& arena);
+Result RunTable(const Row& row, const Settings& settings, Arena& arena);
 Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena);
 
 }  // namespace isonorm_cli::bench

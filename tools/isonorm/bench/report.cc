@@ -48,7 +48,7 @@ const char* UnitName(Unit unit) {
   return "";
 }
 
-constexpr const char* kLine = "{:<32}{:>10}{:>8}  {:<13}{:<10}{:<8}{}";
+constexpr const char* kLine = "{:<44}{:>10}{:>8}  {:<13}{:<10}{:<8}{}";
 
 }  // namespace
 

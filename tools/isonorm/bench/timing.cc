@@ -44,6 +44,16 @@ uint32_t Bits(float value, isonorm::dtype type) {
   return ((bits >> 16) & 0x8000u) | ((magnitude - 0x38000000u) >> 13);
 }
 
+void StoreAt(void* data, size_t index, float value, isonorm::dtype type) {
+  if (type == isonorm::dtype::f64) {
+    static_cast<double*>(data)[index] = value;
+    return;
+  }
+  const auto size = static_cast<size_t>(isonorm::size_of(type));
+  const uint32_t bits = Bits(value, type);
+  std::memcpy(static_cast<char*>(data) + index * size, &bits, size);  // little-endian, like every CPU this runs on
+}
+
 // Repeats the first `done` bytes until `bytes` are filled.
 void Repeat(void* data, size_t done, size_t bytes) {
   for (size_t n; done < bytes; done += n) {
@@ -139,8 +149,7 @@ void Buffer::FillPlain(isonorm::dtype type, size_t bytes) {
   const size_t first = std::min(bytes / size, size_t{1} << 18);
   uint32_t state = 1;
   for (size_t i = 0; i < first; ++i) {
-    const uint32_t bits = Bits(NextPlain(state), type);
-    std::memcpy(static_cast<char*>(data_) + i * size, &bits, size);  // little-endian, like every CPU this runs on
+    StoreAt(data_, i, NextPlain(state), type);
   }
   Repeat(data_, first * size, bytes);
 }
@@ -149,8 +158,7 @@ void Buffer::FillSigns(isonorm::dtype type) {
   const size_t size = static_cast<size_t>(isonorm::size_of(type));
   uint32_t state = 1;
   for (size_t i = 0; i < bytes_ / size; ++i) {
-    const uint32_t bits = Bits(NextPlain(state) < 0 ? -1.0f : 1.0f, type);
-    std::memcpy(static_cast<char*>(data_) + i * size, &bits, size);
+    StoreAt(data_, i, NextPlain(state) < 0 ? -1.0f : 1.0f, type);
   }
 }
 

@@ -30,9 +30,7 @@ void Check::Compare(Output output, const Owned& buffer) {
 }
 
 void Check::CompareBytes(Output output, std::vector<uint8_t> bytes) {
-  Fnv fnv;
-  fnv.Add(bytes.data(), bytes.size());
-  const Digest expected = golden_.expected[output], got = fnv.Digest();
+  const Digest expected = golden_.expected[output], got = DigestOf(bytes);
   (*produced_)[output] = std::move(bytes);
   ++tally_->outputs;
   if (got != expected) Report(kOutputNames[output], ToString(expected), ToString(got));

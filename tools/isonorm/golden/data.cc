@@ -23,12 +23,6 @@ std::optional<Enum> Find(const std::array<const char*, kCount>& names, std::stri
   return std::nullopt;
 }
 
-uint64_t SplitMix(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
 uint64_t BitsAt(uint64_t seed, uint64_t index) {
   return SplitMix(seed * 0xD1342543DE82EF95u + (index + 1) * 0x9E3779B97F4A7C15u);
 }
@@ -102,6 +96,12 @@ void Put(Bits bits, uint8_t* out) {  // little-endian wherever this runs
 }
 
 }  // namespace
+
+uint64_t SplitMix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
 
 size_t SizeOf(Type type) {
   constexpr std::array<size_t, 11> kSizes = {0, 4, 2, 2, 8, 1, 1, 1, 1, 4, 8};

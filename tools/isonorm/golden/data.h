@@ -14,6 +14,9 @@ namespace isonorm_cli {
 
 enum class Type { kNone, kF32, kBf16, kF16, kF64, kI8, kE4M3, kE5M2, kE8M0, kI32, kI64 };
 
+// The last step of splitmix64: all 64 bits of the result depend on all of z.
+uint64_t SplitMix(uint64_t z);
+
 // The bytes of one element; 0 for kNone.
 size_t SizeOf(Type type);
 // "f32" and so on; "-" for kNone.

@@ -10,27 +10,19 @@
 #include <string_view>
 #include <vector>
 
+#include "fnv.h"
 #include "golden/data.h"
 #include "isonorm/isonorm.h"
 
 namespace isonorm_cli {
 
-// 64-bit FNV-1a.
-class Fnv {
- public:
-  void Add(const uint8_t* bytes, size_t count) {
-    for (size_t i = 0; i < count; ++i) hash_ = (hash_ ^ bytes[i]) * 0x100000001b3u;
-    empty_ = empty_ && count == 0;
-  }
-  // Nothing for no bytes: an empty output has "-" in the file.
-  std::optional<uint64_t> Digest() const { return empty_ ? std::nullopt : std::optional<uint64_t>(hash_); }
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325u;
-  bool empty_ = true;
-};
-
 using Digest = std::optional<uint64_t>;  // nothing: not produced
+// Nothing for no bytes: an empty output has "-" in the file.
+inline Digest DigestOf(const std::vector<uint8_t>& bytes) {
+  Fnv fnv;
+  fnv.Add(bytes.data(), bytes.size());
+  return bytes.empty() ? std::nullopt : Digest(fnv.value());
+}
 std::string ToString(const Digest& digest);
 
 enum Output { kY, kRstd, kResidualOut, kDx, kDweight, kDbias, kDgate, kScale, kDdy, kExchanged, kParts, kOutputCount };
