@@ -45,8 +45,6 @@ bool Known(int32_t value, int32_t last) { return value >= 1 && value <= last; }
   return Fail(ISONORM_ERROR_CONTRACT, "contract.weight_offset is %g, but must be finite.", contract.weight_offset);
 }
 
-constexpr bool Is16Bit(Type type) { return type == Type::kBF16 || type == Type::kF16; }
-
 }  // namespace
 
 size_t NamedContractCount() { return sizeof(kContracts) / sizeof(kContracts[0]); }

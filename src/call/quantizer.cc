@@ -21,7 +21,7 @@ isonorm_status CheckFields(const isonorm_quantization& q) {
   }
   const Type rounded_to = TypeOf(q.rounded_to);
   const bool unset = q.rounded_to.code == 0 && q.rounded_to.bits == 0 && q.rounded_to.lanes == 0;
-  if (!unset && rounded_to != Type::kBF16 && rounded_to != Type::kF16) {
+  if (!unset && !Is16Bit(rounded_to)) {
     return Fail(ISONORM_ERROR_QUANTIZATION,
                 "quantization.rounded_to is {code %d, bits %d, lanes %d}, but must be bf16, f16, or all 0 for no rounding.",
                 q.rounded_to.code, q.rounded_to.bits, q.rounded_to.lanes);

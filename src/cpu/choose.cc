@@ -53,7 +53,8 @@ int FindTuned(Operation operation, const Call& call) {
   const Type x = call.type[kX], out = call.type[forward ? kY : kDy];
   if (!forward && call.has(kDx) && call.type[kDx] != out) return kKernels;
   if (call.rope.on) {
-    return forward && FitsTunedRope(call) ? FindRow(operation, Source::k_plain, Sink::k_rope, x, call.weight_type, out) : kKernels;
+    return forward && FitsTunedRope(call) ? FindRow(operation, Source::k_plain, Sink::k_rope, x, call.weight_type, out)
+                                          : kKernels;
   }
   if (!FitsTuned(call)) return kKernels;
   const bool fused = !call.plain && (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone);

@@ -15,18 +15,18 @@ constexpr size_t kTargetTableSize = HWY_MAX_DYNAMIC_TARGETS + 1;
 #define ISONORM_EXPORT_KERNELS(FUNCTION) \
   const AddKernels FUNCTION##Table[kTargetTableSize] = {HWY_CHOOSE_TARGET_LIST(FUNCTION), HWY_CHOOSE_FALLBACK(FUNCTION)}
 
-// The files of tuned loops: each row of the table belongs to one, and each has a table below and a line in targets.cc.
-enum class TunedFile { kForwardF32, kForwardBf16, kForwardF16, kFused, kBackwardF32, kBackwardBf16, kBackwardF16, kCount };
+// Every file of general loops, and of tuned ones: each row of the table belongs to one of these.
+#define ISONORM_GENERAL_FILES(FILE) FILE(GeneralF32) FILE(GeneralF64) FILE(DoubleBackward)
+#define ISONORM_TUNED_FILES(FILE) \
+  FILE(ForwardF32) FILE(ForwardBf16) FILE(ForwardF16) FILE(Fused) FILE(BackwardF32) FILE(BackwardBf16) FILE(BackwardF16)
 
-extern const AddKernels AddGeneralF32Table[kTargetTableSize];
-extern const AddKernels AddGeneralF64Table[kTargetTableSize];
-extern const AddKernels AddDoubleBackwardTable[kTargetTableSize];
-extern const AddKernels AddForwardF32Table[kTargetTableSize];
-extern const AddKernels AddForwardBf16Table[kTargetTableSize];
-extern const AddKernels AddForwardF16Table[kTargetTableSize];
-extern const AddKernels AddFusedTable[kTargetTableSize];
-extern const AddKernels AddBackwardF32Table[kTargetTableSize];
-extern const AddKernels AddBackwardBf16Table[kTargetTableSize];
-extern const AddKernels AddBackwardF16Table[kTargetTableSize];
+#define ISONORM_FILE(name) extern const AddKernels Add##name##Table[kTargetTableSize];
+ISONORM_GENERAL_FILES(ISONORM_FILE)
+ISONORM_TUNED_FILES(ISONORM_FILE)
+#undef ISONORM_FILE
+
+#define ISONORM_FILE(name) k##name,
+enum class TunedFile { ISONORM_TUNED_FILES(ISONORM_FILE) kCount };
+#undef ISONORM_FILE
 
 }  // namespace isonorm

@@ -1,18 +1,14 @@
 #include "cpu/targets.h"
 
-#include <iterator>
-
 #include "cpu/detect.h"
 #include "cpu/target_table.h"
 
 namespace isonorm {
 namespace {
 
-// Every file of kernels. One more storage type is one more line.
-constexpr const AddKernels* kGeneralTables[] = {AddGeneralF32Table, AddGeneralF64Table, AddDoubleBackwardTable};
-constexpr const AddKernels* kTunedTables[] = {AddForwardF32Table,  AddForwardBf16Table,  AddForwardF16Table, AddFusedTable,
-                                              AddBackwardF32Table, AddBackwardBf16Table, AddBackwardF16Table};
-static_assert(std::size(kTunedTables) == static_cast<size_t>(TunedFile::kCount), "a file of tuned loops is missing");
+#define ISONORM_FILE(name) Add##name##Table,
+constexpr const AddKernels* kTables[] = {ISONORM_GENERAL_FILES(ISONORM_FILE) ISONORM_TUNED_FILES(ISONORM_FILE)};
+#undef ISONORM_FILE
 
 class Targets {
  public:
@@ -24,8 +20,7 @@ class Targets {
       hwy::ChosenTarget chosen;
       chosen.Update(target);
       const size_t index = chosen.GetIndex() - 1;  // Highway's own tables start with an entry for initialisation
-      for (const AddKernels* table : kGeneralTables) table[index](targets_[count_]);
-      for (const AddKernels* table : kTunedTables) table[index](targets_[count_]);
+      for (const AddKernels* table : kTables) table[index](targets_[count_]);
       ++count_;
     }
   }

@@ -7,14 +7,20 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "numbers/device.h"
 #include "numbers/memory.h"
 
 namespace isonorm {
 
+// What rows are made of beside f64: a name, its value of Type, and its storage. Whoever has a case for each takes them from here.
+#define ISONORM_NARROW_TYPES(CASE) CASE(f32, kF32, float) CASE(bf16, kBF16, Bf16) CASE(f16, kF16, F16)
+
 // Behind f64: quantised values, powers of two as their scales, and positions in a table.
-enum class Type : uint8_t { kNone = 0, kF32, kBF16, kF16, kF64, kI8, kE4M3, kE5M2, kE8M0, kI32, kI64 };
+#define ISONORM_CASE(name, kind, storage) kind,
+enum class Type : uint8_t { kNone = 0, ISONORM_NARROW_TYPES(ISONORM_CASE) kF64, kI8, kE4M3, kE5M2, kE8M0, kI32, kI64 };
+#undef ISONORM_CASE
 
 constexpr bool IsFloat(Type type) { return type >= Type::kF32 && type <= Type::kF64; }  // what rows are made of
 constexpr bool IsByte(Type type) { return type >= Type::kI8 && type <= Type::kE8M0; }
@@ -25,6 +31,7 @@ constexpr int Log2SizeOf(Type type) {
 }
 
 constexpr size_t SizeOf(Type type) { return type == Type::kNone ? 0 : size_t{1} << Log2SizeOf(type); }
+constexpr bool Is16Bit(Type type) { return IsFloat(type) && Log2SizeOf(type) == 1; }
 
 // 16-bit storage, named so that overloads tell them apart.
 struct Bf16 {
@@ -79,13 +86,28 @@ ISONORM_HD inline F16 NarrowToF16(float v) {
   return {static_cast<uint16_t>(out | sign)};
 }
 
+ISONORM_HD inline float Widen(float v) { return v; }
+
+// One rounding to the storage; NaN becomes the canonical one.
+template <class Storage>
+ISONORM_HD inline Storage Narrow(float v) {
+  if constexpr (std::is_same_v<Storage, Bf16>) {
+    return NarrowToBf16(v);
+  } else if constexpr (std::is_same_v<Storage, F16>) {
+    return NarrowToF16(v);
+  } else {
+    return CanonicalOrSame(v);
+  }
+}
+
 // Element i of storage `data` as the compute type F.
 template <class F>
 ISONORM_HD_OUTLINE inline F LoadScalar(const void* data, Type type, int64_t i) {
   switch (type) {
-    case Type::kF32: return static_cast<F>(LoadAt<float>(data, i));
-    case Type::kBF16: return static_cast<F>(Widen(LoadAt<Bf16>(data, i)));
-    case Type::kF16: return static_cast<F>(Widen(LoadAt<F16>(data, i)));
+#define ISONORM_CASE(name, kind, storage) \
+  case Type::kind: return static_cast<F>(Widen(LoadAt<storage>(data, i)));
+    ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
     case Type::kF64: return static_cast<F>(LoadAt<double>(data, i));
     default: break;
   }
@@ -95,11 +117,11 @@ ISONORM_HD_OUTLINE inline F LoadScalar(const void* data, Type type, int64_t i) {
 // Rounds once and stores; every NaN becomes the canonical one.
 template <class F>
 ISONORM_HD_OUTLINE inline void StoreScalar(F value, void* data, Type type, int64_t i) {
-  const float narrow = static_cast<float>(value);
   switch (type) {
-    case Type::kF32: StoreAt(CanonicalOrSame(narrow), data, i); break;
-    case Type::kBF16: StoreAt(NarrowToBf16(narrow), data, i); break;
-    case Type::kF16: StoreAt(NarrowToF16(narrow), data, i); break;
+#define ISONORM_CASE(name, kind, storage) \
+  case Type::kind: return StoreAt(Narrow<storage>(static_cast<float>(value)), data, i);
+    ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
     case Type::kF64: StoreAt(CanonicalOrSame(static_cast<double>(value)), data, i); break;
     default: break;
   }
@@ -109,9 +131,10 @@ ISONORM_HD_OUTLINE inline void StoreScalar(F value, void* data, Type type, int64
 template <class F>
 ISONORM_HD_OUTLINE inline F RoundTo(F value, Type type) {
   switch (type) {
-    case Type::kBF16: return static_cast<F>(Widen(NarrowToBf16(static_cast<float>(value))));
-    case Type::kF16: return static_cast<F>(Widen(NarrowToF16(static_cast<float>(value))));
-    case Type::kF32: return static_cast<F>(static_cast<float>(value));
+#define ISONORM_CASE(name, kind, storage) \
+  case Type::kind: return static_cast<F>(Widen(Narrow<storage>(static_cast<float>(value))));
+    ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
     default: return value;
   }
 }

@@ -13,7 +13,10 @@ struct Row {
 };
 
 constexpr Type i8 = Type::kI8, e4m3 = Type::kE4M3, e5m2 = Type::kE5M2;
-constexpr Type f32 = Type::kF32, bf16 = Type::kBF16, f16 = Type::kF16, f64 = Type::kF64, none = Type::kNone, any = Type::kNone;
+constexpr Type f64 = Type::kF64, none = Type::kNone, any = Type::kNone;
+#define ISONORM_CASE(name, kind, storage) constexpr Type name = Type::kind;
+ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
 
 constexpr Row kRows[] = {
 #define ISONORM_TUNED(operation, source, sink, x, weight, out) \

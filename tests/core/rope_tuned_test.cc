@@ -38,7 +38,8 @@ TEST_P(TunedRopeTest, TunedHeads) {
             how.layout.place[kY].offset = static_cast<int>(seed % 3);
             if (seed % 4 == 0) how.layout.place[kX].strides = how.layout.place[kY].strides = {cols + 64};
             Same(forward, expected.forward, Compute(forward, expected.inputs, how), "tuned heads");
-            EXPECT_EQ(std::string(isonorm_last_kernel()).find(".plain.rope.") != std::string::npos, HasTunedLoops(GetParam())) << ToString(p);
+            EXPECT_EQ(std::string(isonorm_last_kernel()).find(".plain.rope.") != std::string::npos, HasTunedLoops(GetParam()))
+                << ToString(p);
             how.layout.place[kY] = {};
             how.layout.place[kY].over = kX;
             Same(forward, expected.forward, Compute(forward, expected.inputs, how), "tuned heads in place");

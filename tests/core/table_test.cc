@@ -152,7 +152,8 @@ std::pair<Bytes, Bytes> RunRms(const Row& row, Type type) {
     const isonorm_rms_backward_args args = {sizeof(args), x.tensor(), per_row.tensor(), dx.tensor(), nullptr, nullptr};
     status = isonorm_rms_backward(&args);
   } else if (row.operation == "rms_penalty") {
-    const isonorm_rms_penalty_args args = {sizeof(args), x.tensor(), per_row.tensor(), dx.tensor(), 0.3, 0, 0, nullptr, nullptr};
+    const isonorm_rms_penalty_args args = {sizeof(args), x.tensor(), per_row.tensor(), dx.tensor(), 0.3, 0, 0,
+                                           nullptr,      nullptr};
     status = isonorm_rms_penalty(&args);
   }
   EXPECT_EQ(status, ISONORM_OK) << row.name << ": " << isonorm_last_error();

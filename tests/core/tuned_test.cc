@@ -13,7 +13,8 @@ class TunedTest : public testing::TestWithParam<std::string> {
     Same(problem, expected, Compute(problem, inputs, how), "tuned loops");
     const std::string kernel = isonorm_last_kernel();
     EXPECT_TRUE(kernel.ends_with("@" + GetParam())) << kernel << ": " << ToString(problem);
-    EXPECT_EQ(kernel.find(".plain.cast.") != std::string::npos, HasTunedLoops(GetParam())) << kernel << ": " << ToString(problem);
+    EXPECT_EQ(kernel.find(".plain.cast.") != std::string::npos, HasTunedLoops(GetParam()))
+        << kernel << ": " << ToString(problem);
   }
 };
 

@@ -40,16 +40,17 @@ HWY_INLINE void Apply(Chunk<F>& chunk, const Chunk<F>& other, size_t n, Op op) {
   }
 }
 
-// Calls body with a null pointer of the storage type that F has here: f64 data may have f32 as well, the rest is 16 or 32 bits.
+// Calls body with a null pointer of the storage type that F has here: f64 data may have f32 as well.
 template <class F, class Body>
 HWY_INLINE void WithStorage(Type type, Body body) {
   if constexpr (sizeof(F) == 8) {
     if (type == Type::kF64) return body(static_cast<double*>(nullptr));
     return body(static_cast<float*>(nullptr));
   } else {
-    if (type == Type::kF32) return body(static_cast<float*>(nullptr));
-    if (type == Type::kBF16) return body(static_cast<Bf16*>(nullptr));
-    body(static_cast<F16*>(nullptr));
+#define ISONORM_CASE(name, kind, storage) \
+  if (type == Type::kind) return body(static_cast<storage*>(nullptr));
+    ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
   }
 }
 
@@ -104,8 +105,12 @@ template <class F>
 HWY_INLINE void RoundChunk(Type type, size_t n, Chunk<F>& chunk) {
   if constexpr (sizeof(F) == 4) {
     const Tag<F> d;
-    if (type == Type::kBF16) Apply(chunk, n, [d](V<Tag<F>> v) HWY_ATTR { return RoundThrough<Bf16, Nans::kPossible>(d, v); });
-    if (type == Type::kF16) Apply(chunk, n, [d](V<Tag<F>> v) HWY_ATTR { return RoundThrough<F16, Nans::kPossible>(d, v); });
+#define ISONORM_CASE(name, kind, storage)                                                                \
+  if (sizeof(storage) == 2 && type == Type::kind) {                                                      \
+    Apply(chunk, n, [d](V<Tag<F>> v) HWY_ATTR { return RoundThrough<storage, Nans::kPossible>(d, v); }); \
+  }
+    ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
   }
 }
 

@@ -55,8 +55,15 @@ bool AllBelow(Bits infinity, const void* data, int64_t count) {
 }
 
 bool AllFinite(const void* data, Type type, int64_t count) {
-  if (type == Type::kF32) return AllBelow<int32_t>(0x7F800000, data, count);
-  return AllBelow<int16_t>(type == Type::kBF16 ? 0x7F80 : 0x7C00, data, count);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+#define ISONORM_CASE(name, kind, storage)                                          \
+  if (type == Type::kind) {                                                        \
+    using Bits = hn::TFromD<hn::RebindToSigned<Tag<Raw<storage>>>>;                \
+    return AllBelow(std::bit_cast<Bits>(Narrow<storage>(kInfinity)), data, count); \
+  }
+  ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
+  return false;
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ template <TunedFile kFile>
 void EnterRows([[maybe_unused]] Target& target) {
 #if ISONORM_TUNED_LOOPS
 #define ISONORM_KERNEL(operation, source, sink, x, weight, out)
-#define ISONORM_TUNED(operation, source, sink, x, weight, out)                                                                \
+#define ISONORM_TUNED(operation, source, sink, x, weight, out)                                                              \
   EnterRow<kFile, Operation::k_##operation, Source::k_##source, Sink::k_##sink, storage::x, storage::weight, storage::out>( \
       target.kernels[k_##operation##_##source##_##sink##_##x##_##weight##_##out]);
 #include "table/kernels.inc"

@@ -61,9 +61,9 @@ struct None {};
 
 // Storage types under the names of kernels.inc.
 namespace storage {
-using f32 = float;
-using bf16 = Bf16;
-using f16 = F16;
+#define ISONORM_CASE(name, kind, type) using name = type;
+ISONORM_NARROW_TYPES(ISONORM_CASE)
+#undef ISONORM_CASE
 using none = None;
 }  // namespace storage
 

@@ -22,9 +22,9 @@ struct TensorResult {
   QuantizedStats quantized;
   TensorStats residual_out;
   Fnv digest, scale_digest, residual_digest;  // of the outputs' bytes, if they were asked for
-  double seconds = 0;                            // reading, normalising, counting and writing
-  double normalise_seconds = 0;                  // in the library alone
-  std::int64_t bytes = 0;                        // read and written by the library, without weights
+  double seconds = 0;                         // reading, normalising, counting and writing
+  double normalise_seconds = 0;               // in the library alone
+  std::int64_t bytes = 0;                     // read and written by the library, without weights
   std::string kernel;
 };
 

@@ -89,7 +89,8 @@ class KernelCall {
   const isonorm_tensor* PerRow() { return Of(arena_.rstd(), compute(), {rows_}); }
   dtype compute() const { return type_ == dtype::f64 ? dtype::f64 : dtype::f32; }
   const isonorm_tensor* Weight() {
-    return parts_.weight == "none" ? nullptr : Vector(arena_.weight(), parts_.weight == "any" ? type_ : TypeNamed(parts_.weight));
+    return parts_.weight == "none" ? nullptr
+                                   : Vector(arena_.weight(), parts_.weight == "any" ? type_ : TypeNamed(parts_.weight));
   }
   const isonorm_tensor* Bias() { return parts_.source == "any" ? Vector(arena_.v(), type_) : nullptr; }
   void* Workspace(size_t bytes) {
