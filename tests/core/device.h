@@ -85,8 +85,7 @@ class FakeBackend final : public Backend {
   }
   isonorm_status Combine(const Call& call) const override {
     const Opened opened;
-    CombineRows(call);
-    return ISONORM_OK;
+    return CombineRows(call);
   }
 };
 
