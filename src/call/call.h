@@ -27,11 +27,12 @@ enum RowTensor : int {
   kY,
   kDx,
   kDgate,
-  kDdx,    // read by double backward
-  kDdy,    // written by double backward
-  kRstd,   // written by forward, read by backward
-  kMean,   // of LayerNorm, as kRstd
-  kScale,  // of quantised rows, written by forward
+  kDdx,             // read by double backward
+  kDdy,             // written by double backward
+  kRstd,            // written by forward, read by backward
+  kPerRow = kRstd,  // in its place, of isonorm_rms*: rms, drms or the penalty
+  kMean,            // of LayerNorm, as kRstd
+  kScale,           // of quantised rows, written by forward
   kRowTensors
 };
 
@@ -47,7 +48,7 @@ enum class Gate : uint8_t { kNone, kBefore, kAfter };
 // What the rows of the call do; the numbers are defined in docs/numerics.md §2 to §4.
 struct Call {
   // Computation.
-  bool plain = false;  // known to be nothing but x, perhaps a weight, and y
+  bool usual = false;  // known to be nothing but x, perhaps a weight, and y
   bool backward = false;
   Norm norm;                      // but its count, which follows from window and ranks, set with them
   bool wide = false;              // compute type f64 instead of f32
@@ -116,7 +117,7 @@ struct ShardTensors;  // call/parallel.h
 
 // Fills the builder's call, which is as constructed, or returns the status and message of the first fault. The workspace is for whoever
 // knows what the call needs to check, by CallBuilder::CheckWorkspace. The rows of a call with `shard` are those of one rank: see
-// call/parallel.h. Most forward calls need no builder: see call/plain.h.
+// call/parallel.h. Most forward calls need no builder: see call/usual.h.
 class CallBuilder;
 isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, CallBuilder& builder,
                            const ShardTensors* shard = nullptr);

@@ -20,7 +20,7 @@ template <class Args>
 isonorm_status Make(const Args& args, const PerRow& per_row, const isonorm_tensor* dx, CallBuilder& builder) {
   ISONORM_TRY(builder.SetShapeFrom(kX, "x", args.x));
   ISONORM_TRY(builder.SetGroups(1, 0));
-  ISONORM_TRY(builder.AddPerRow(kRstd, per_row.name, per_row.tensor, per_row.output));
+  ISONORM_TRY(builder.AddPerRow(kPerRow, per_row.name, per_row.tensor, per_row.output));
   ISONORM_TRY(builder.AddRows(kDx, "dx", dx, true));
   ISONORM_TRY(SetStream(args.stream, &builder.call()));
   ISONORM_TRY(builder.SetExecutor(args.executor));

@@ -46,7 +46,7 @@ int CpuBackend::Choose(Operation operation, const Call& call) const { return Cho
 bool CpuBackend::Workspace(Operation, const Call& call, size_t* bytes) const { return GradientWorkspace(call, bytes); }
 
 inline isonorm_status CpuBackend::Prepare(Operation operation, Call& call, int* kernel) const {
-  const isonorm_status status = call.plain ? ISONORM_OK : ReadData(call);
+  const isonorm_status status = call.usual ? ISONORM_OK : ReadData(call);
   if (status != ISONORM_OK) return status;
   *kernel = ChooseKernel(*target_, operation, call);
   if (*kernel == kKernels) {

@@ -14,7 +14,7 @@ bool HasMore(const Call& call) {
 
 // And at most one rounding of x * rstd.
 bool FitsTuned(const Call& call) {
-  if (!call.plain && HasMore(call)) return false;
+  if (!call.usual && HasMore(call)) return false;
   // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
   if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
@@ -57,7 +57,7 @@ int FindTuned(Operation operation, const Call& call) {
                                           : kKernels;
   }
   if (!FitsTuned(call)) return kKernels;
-  const bool fused = !call.plain && (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone);
+  const bool fused = !call.usual && (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone);
   return fused ? FindFused(operation, call, out) : FindRow(operation, Source::k_plain, Sink::k_cast, x, call.weight_type, out);
 }
 

@@ -5,7 +5,7 @@
 #include "call/chain.h"
 #include "call/contract.h"
 #include "call/error.h"
-#include "call/plain.h"
+#include "call/usual.h"
 #include "cpu/fp_guard.h"
 #include "entry/backends.h"
 #include "entry/compute.h"
@@ -76,7 +76,7 @@ isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, con
     isonorm::Call call;
     const isonorm::Backend* backend = nullptr;
     const isonorm_status status =
-        isonorm::MakePlainForward(contract, eps, args, &call)
+        isonorm::MakeUsualForward(contract, eps, args, &call)
             ? isonorm::FindBackend(call.device, "x", &backend)
             : isonorm::Check(
                   isonorm::Operation::k_forward,

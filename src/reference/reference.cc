@@ -161,7 +161,7 @@ void Rms(const Call& call, const Run& run, const ColumnSums&) {
   for (int64_t row = 0; row < run.count; ++row) {
     Group<F> group(call, run, row, 0);
     group.ComputeStatistic();
-    group.StorePerGroup(kRstd, std::ldexp(group.norm().q, group.norm().exponent));
+    group.StorePerGroup(kPerRow, std::ldexp(group.norm().q, group.norm().exponent));
   }
 }
 
@@ -170,7 +170,7 @@ void RmsBackward(const Call& call, const Run& run, const ColumnSums&) {
   for (int64_t row = 0; row < run.count; ++row) {
     Group<F> group(call, run, row, 0);
     group.ComputeStatistic();
-    const F share = Mean(group.PerGroup(kRstd), call.cols);
+    const F share = Mean(group.PerGroup(kPerRow), call.cols);
     const bool zero = group.norm().q == 0;
     for (int64_t j = 0; j < call.cols; ++j) group.Store(kDx, j, zero ? F(0) : share * group.C(j));
   }
@@ -181,10 +181,10 @@ void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) {
   const F slope = static_cast<F>(2 * call.lambda / static_cast<double>(call.cols));
   for (int64_t row = 0; row < run.count; ++row) {
     Group<F> group(call, run, row, 0);
-    if (group.has(kRstd)) {
+    if (group.has(kPerRow)) {
       group.ComputeStatistic();
       const RowNorm<F>& norm = group.norm();
-      group.StorePerGroup(kRstd,
+      group.StorePerGroup(kPerRow,
                           static_cast<F>(std::ldexp(call.lambda * static_cast<double>(norm.mean_square), 2 * norm.exponent)));
     }
     if (!group.has(kDx)) continue;

@@ -161,7 +161,7 @@ template <class F>
 HWY_NOINLINE void RmsRows(const Call& call, const Run& run) {
   ForGroups<F>(call, run, [](Group<F>& group) HWY_ATTR {
     group.ComputeStatistic();
-    group.StorePerGroup(kRstd, group.Unscaled(group.norm().q));
+    group.StorePerGroup(kPerRow, group.Unscaled(group.norm().q));
   });
 }
 
@@ -169,7 +169,7 @@ template <class F>
 HWY_NOINLINE void RmsBackwardRows(const Call& call, const Run& run) {
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
     group.ComputeStatistic();
-    const auto share = hn::Set(Tag<F>(), Mean(group.PerGroup(kRstd), call.cols));
+    const auto share = hn::Set(Tag<F>(), Mean(group.PerGroup(kPerRow), call.cols));
     const bool zero = group.norm().q == 0;
     Chunk<F> c;
     ForChunks(call.cols, [&](int64_t j, size_t n) HWY_ATTR {
@@ -185,10 +185,10 @@ template <class F>
 HWY_NOINLINE void RmsPenaltyRows(const Call& call, const Run& run) {
   const auto slope = hn::Set(Tag<F>(), static_cast<F>(2 * call.lambda / static_cast<double>(call.cols)));
   ForGroups<F>(call, run, [&](Group<F>& group) HWY_ATTR {
-    if (group.has(kRstd)) {
+    if (group.has(kPerRow)) {
       group.ComputeStatistic();
       const double value = std::ldexp(call.lambda * static_cast<double>(group.norm().mean_square), 2 * group.norm().exponent);
-      group.StorePerGroup(kRstd, static_cast<F>(value));
+      group.StorePerGroup(kPerRow, static_cast<F>(value));
     }
     if (!group.has(kDx)) return;
     Chunk<F> v, old;

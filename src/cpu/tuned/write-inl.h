@@ -276,14 +276,13 @@ class RowWriter : public TakesAll {
       const auto w = LoadDuo<kLayout>(d, weight_at(i));
       const Tx* x = first_x + i;
       Ty* y = first_y + i;
-      int64_t row = 0;
+      const float* r_of_row = r_of_rows;
       do {  // there is a row, and a test of that with every step takes time
-        const auto r = hn::Set(d, r_of_rows[row]);
-        StoreDuo<kLayout, Nans::kNone, Store::kCached>(Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, r, offset), d,
-                                                       y);
+        const auto of = Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, hn::Set(d, *r_of_row++), offset);
+        StoreDuo<kLayout, Nans::kNone, Store::kCached>(of, d, y);
         x = Next(x, x_stride);
         y = Next(y, y_stride);
-      } while (++row < rows);
+      } while (r_of_row != r_of_rows + rows);
     }
     const size_t rest = cols - i;
     if (rest == 0) return;
@@ -291,9 +290,8 @@ class RowWriter : public TakesAll {
     const Tx* x = first_x + i;
     Ty* y = first_y + i;
     for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride), y = Next(y, y_stride)) {
-      const auto r = hn::Set(d, r_of_rows[row]);
-      StoreDuoPart<kLayout, Nans::kNone>(Scale<kRound, Nans::kNone>(d, LoadDuoPart<kLayout>(d, x, rest), w, r, offset), d, y,
-                                         rest);
+      const auto of = Scale<kRound, Nans::kNone>(d, LoadDuoPart<kLayout>(d, x, rest), w, hn::Set(d, r_of_rows[row]), offset);
+      StoreDuoPart<kLayout, Nans::kNone>(of, d, y, rest);
     }
   }
 

@@ -10,7 +10,7 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/fused.cc"
   "${CMAKE_CURRENT_LIST_DIR}/loops.cc"
   "${CMAKE_CURRENT_LIST_DIR}/machine.cc"
-  "${CMAKE_CURRENT_LIST_DIR}/plain.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/textbook.cc"
   "${CMAKE_CURRENT_LIST_DIR}/report.cc"
   "${CMAKE_CURRENT_LIST_DIR}/rope.cc"
   "${CMAKE_CURRENT_LIST_DIR}/rows.cc"
@@ -28,12 +28,12 @@ target_link_libraries(isonorm_bench PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json:
 
 # The baselines are what these flags make of textbook loops. They stay on these files: given to the linker, -ffast-math
 # would make the whole program flush subnormal numbers to zero.
-set(_plain_options -O3 -ffast-math)
+set(_textbook_options -O3 -ffast-math)
 if(NOT CMAKE_CROSSCOMPILING)
-  list(APPEND _plain_options -march=native)
+  list(APPEND _textbook_options -march=native)
 endif()
-set_source_files_properties("${CMAKE_CURRENT_LIST_DIR}/plain.cc" "${CMAKE_CURRENT_LIST_DIR}/steps.cc"
-  PROPERTIES COMPILE_OPTIONS "${_plain_options}")
+set_source_files_properties("${CMAKE_CURRENT_LIST_DIR}/textbook.cc" "${CMAKE_CURRENT_LIST_DIR}/steps.cc"
+  PROPERTIES COMPILE_OPTIONS "${_textbook_options}")
 
 if(ISONORM_BUILD_TESTS)
   enable_testing()

@@ -10,13 +10,13 @@
 #include "bench/bench.h"
 #include "bench/call.h"
 #include "bench/loops.h"
-#include "bench/plain.h"
+#include "bench/textbook.h"
 #include "verbs.h"
 
 namespace isonorm_cli::bench {
 namespace {
 
-constexpr const char* kPlainName = "plain loop";
+constexpr const char* kTextbookName = "textbook loop";
 
 RaceOptions Options(const Settings& settings) {
   return settings.quick ? RaceOptions{3, 2e-5} : RaceOptions{settings.rounds * 4, 2e-4};
@@ -36,9 +36,9 @@ void AddPeers(const Row& row, const Place& place, std::vector<Candidate>& candid
                           },
                           {}});
   }
-  if (!PlainLoopsRun()) return;
-  const PlainForward plain = row.type == isonorm::dtype::f32 ? kPlainLoops.forward_f32 : kPlainLoops.forward_bf16;
-  candidates.push_back({kPlainName,
+  if (!TextbookLoopsRun()) return;
+  const TextbookForward plain = row.type == isonorm::dtype::f32 ? kTextbookLoops.forward_f32 : kTextbookLoops.forward_bf16;
+  candidates.push_back({kTextbookName,
                         [place, plain, rows = row.rows, cols = row.cols] {
                           plain(place.x, place.weight, place.y, rows, cols, static_cast<float>(kEps));
                         },
@@ -93,11 +93,11 @@ Result Run(const Row& row, const Settings& settings, const Place& place, std::ve
     result.note = "no loop to compare with was written for this CPU";
     return result;
   }
-  // The peers give up the order of the sum and nothing else. The plain loop gives up roundings and NaN too, by its compiler's
+  // The peers give up the order of the sum and nothing else. The textbook loop gives up roundings and NaN too, by its compiler's
   // leave, so it is shown beside them.
-  const bool has_plain = candidates[peers_end - 1].name == kPlainName;
+  const bool has_plain = candidates[peers_end - 1].name == kTextbookName;
   const size_t best = Fastest(times, 1, has_plain && peers_end > 2 ? peers_end - 1 : peers_end);
-  if (has_plain && best != peers_end - 1) result.beside.push_back({kPlainName, Median(times[peers_end - 1])});
+  if (has_plain && best != peers_end - 1) result.beside.push_back({kTextbookName, Median(times[peers_end - 1])});
   result.reference = {candidates[best].name, Median(times[best])};
   result.goal = row.goal;
   result.value = row.kind == Kind::kCached ? MedianRatio(times[0], times[best]) : 1e9 * MedianDifference(times[0], times[best]);

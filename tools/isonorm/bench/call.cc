@@ -21,14 +21,14 @@ void Arena::Prepare(isonorm::dtype type, size_t bytes, int64_t rows, int64_t col
   for (auto* buffer : {&x_, &y_, &z_}) Grow(*buffer, bytes);
   for (auto* buffer : {&weight_, &dweight_}) Grow(*buffer, static_cast<size_t>(cols) * sizeof(float));
   Grow(rstd_, static_cast<size_t>(rows) * sizeof(float));
-  x_->FillPlain(type, bytes);
-  z_->FillPlain(type, bytes);
+  x_->FillRandom(type, bytes);
+  z_->FillRandom(type, bytes);
   weight_->FillSigns(type);
 }
 
 void Arena::PrepareMore(isonorm::dtype type, size_t bytes) {
   for (auto* buffer : {&u_, &v_}) Grow(*buffer, bytes);
-  v_->FillPlain(type, bytes);
+  v_->FillRandom(type, bytes);
 }
 
 ForwardCall::ForwardCall(isonorm::dtype type, std::vector<int64_t> shape, const Place& place, const isonorm::contract& contract)

@@ -20,8 +20,8 @@ constexpr int kRowHeight = 26;
 struct Bar {
   std::string name;
   double percent;
-  double goal;   // 0: none
-  double plain;  // 0: not measured
+  double goal;      // 0: none
+  double textbook;  // 0: not measured
   double seconds;
 };
 
@@ -34,9 +34,9 @@ std::vector<Bar> Bars(const std::vector<Result>& results) {
     Bar bar = {r.name, times ? 100 / r.value : r.value, 0, 0, r.seconds};
     if (r.goal) bar.goal = times ? 100 / *r.goal : *r.goal;
     for (const Measure& m : r.beside) {
-      if (m.name == "plain loop" || m.name == "unfused") bar.plain = 100 * r.reference.seconds / m.seconds;
+      if (m.name == "textbook loop" || m.name == "unfused") bar.textbook = 100 * r.reference.seconds / m.seconds;
     }
-    if (r.reference.name == "plain loop") bar.plain = 100;
+    if (r.reference.name == "textbook loop") bar.textbook = 100;
     bars.push_back(bar);
   }
   return bars;
@@ -73,7 +73,7 @@ std::string Chart(const std::vector<Result>& results) {
                  "<text x=\"16\" y=\"26\" font-size=\"15\" font-weight=\"600\">isonorm on one core, percent of the "
                  "machine's limit or of the best loop without a fixed order</text>\n");
   fmt::format_to(out,
-                 "<text x=\"16\" y=\"46\" fill=\"#52606d\">{}, {}, target {}. Grey: a plain loop at -O3 -march=native "
+                 "<text x=\"16\" y=\"46\" fill=\"#52606d\">{}, {}, target {}. Grey: a textbook loop at -O3 -march=native "
                  "-ffast-math; of fused rows, beside the norm alone. Tick: the goal.</text>\n",
                  Escaped(CpuName()), CompilerName(), isonorm::target());
   for (int percent = 0; percent <= 100; percent += 25) {
@@ -87,16 +87,16 @@ std::string Chart(const std::vector<Result>& results) {
     fmt::format_to(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kLeft - 8, y + 13, Escaped(bar.name));
     fmt::format_to(out, "<rect x=\"{}\" y=\"{}\" width=\"{:.1f}\" height=\"11\" fill=\"#2b6cb0\"/>\n", kLeft, y + 2,
                    X(bar.percent) - kLeft);
-    if (bar.plain > 0) {
+    if (bar.textbook > 0) {
       fmt::format_to(out, "<rect x=\"{}\" y=\"{}\" width=\"{:.1f}\" height=\"5\" fill=\"#9aa5b1\"/>\n", kLeft, y + 14,
-                     X(bar.plain) - kLeft);
+                     X(bar.textbook) - kLeft);
     }
     if (bar.goal > 0) {
       fmt::format_to(out, "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"#c05621\" stroke-width=\"2\"/>\n",
                      X(bar.goal), y, y + 15);
     }
-    fmt::format_to(out, "<text x=\"{:.1f}\" y=\"{}\">{:.0f} %, {}</text>\n", X(std::max({bar.percent, bar.plain, 100.0})) + 6,
-                   y + 13, bar.percent, TimeText(bar.seconds));
+    fmt::format_to(out, "<text x=\"{:.1f}\" y=\"{}\">{:.0f} %, {}</text>\n",
+                   X(std::max({bar.percent, bar.textbook, 100.0})) + 6, y + 13, bar.percent, TimeText(bar.seconds));
     y += kRowHeight;
   }
   svg += "</svg>\n";

@@ -4,7 +4,7 @@
 #include "bench/bench.h"
 #include "bench/call.h"
 #include "bench/loops.h"
-#include "bench/plain.h"
+#include "bench/textbook.h"
 #include "bench/steps.h"
 
 namespace isonorm_cli::bench {
@@ -154,7 +154,7 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
   // The norm alone, out of place, in the same race and with the same roundings.
   const ForwardCall plain(row.type, {rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
   candidates.push_back({"the norm alone", [&] { plain.Run(); }, {}});
-  if (PlainLoopsRun()) candidates.push_back({"unfused", fused.unfused, {}});
+  if (TextbookLoopsRun()) candidates.push_back({"unfused", fused.unfused, {}});
   const Times times = Race(candidates, {settings.quick ? 2 : settings.rounds, 0});
   const size_t best = Fastest(times, 0, 2);
   Result result;

@@ -2,7 +2,7 @@
 
 #include <fstream>
 
-#include "bench/plain.h"
+#include "bench/textbook.h"
 
 namespace isonorm_cli::bench {
 
@@ -26,15 +26,15 @@ std::string CompilerName() {
 }
 
 // Here and not beside the loops: their file is compiled for the CPU that this function is about to ask for.
-bool PlainLoopsRun() {
+bool TextbookLoopsRun() {
 #if defined(__x86_64__) || defined(__i386__)
-  if (kPlainLoops.level == 512) {
+  if (kTextbookLoops.level == 512) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq");
   }
-  if (kPlainLoops.level == 2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (kTextbookLoops.level == 2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
-  return kPlainLoops.level == 0;
+  return kTextbookLoops.level == 0;
 }
 
 }  // namespace isonorm_cli::bench

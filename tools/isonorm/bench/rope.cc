@@ -6,7 +6,7 @@
 #include "bench/bench.h"
 #include "bench/call.h"
 #include "bench/loops.h"
-#include "bench/plain.h"
+#include "bench/textbook.h"
 #include "bench/steps.h"
 
 namespace isonorm_cli::bench {
@@ -98,7 +98,7 @@ Result RunRope(const Row& row, const Settings& settings, Arena& arena) {
   candidates.push_back({"contract llama", [&] { llama.Run(); }, {}});
   candidates.push_back({"packed, in place", [&] { packed.Run(); }, {}});
   if (stream) candidates.push_back({"the norm alone", [&] { norm.Run(); }, {}});
-  if (PlainLoopsRun()) {
+  if (TextbookLoopsRun()) {
     const auto rotate = [&] {
       norm.Run();
       RotateHeads(y, cos.data(), sin.data(), tokens, kQ, row.cols);

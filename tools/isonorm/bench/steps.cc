@@ -1,7 +1,7 @@
-// Compiled with -O3 -march=native -ffast-math, and without the standard library, as bench_plain.cc is.
+// Compiled with -O3 -march=native -ffast-math, and without the standard library, as textbook.cc is.
 #include "bench/steps.h"
 
-#include "bench/plain_types.h"
+#include "bench/textbook_types.h"
 
 #if defined(__x86_64__) && __has_include(<gnu/libc-version.h>) && !defined(__clang__)
 extern "C" __attribute__((simd("notinbranch"))) float expf(float) noexcept;  // as <math.h> has it: a vector of them in libmvec

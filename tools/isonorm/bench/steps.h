@@ -1,5 +1,5 @@
 // The steps that fused calls save: one more sweep over the tensors before or behind a norm, as a good compiler makes them of
-// textbook loops. Only where PlainLoopsRun().
+// textbook loops. Only where TextbookLoopsRun().
 #pragma once
 
 namespace isonorm_cli::bench {

@@ -5,7 +5,7 @@
 #include "bench/bench.h"
 #include "bench/call.h"
 #include "bench/loops.h"
-#include "bench/plain.h"
+#include "bench/textbook.h"
 
 namespace isonorm_cli::bench {
 namespace {
@@ -35,11 +35,11 @@ Result Judge(const Row& row, const std::vector<Candidate>& candidates, const Tim
   return result;
 }
 
-PlainForward PlainForwardOf(isonorm::dtype type) {
+TextbookForward TextbookForwardOf(isonorm::dtype type) {
   switch (type) {
-    case isonorm::dtype::f32: return kPlainLoops.forward_f32;
-    case isonorm::dtype::bf16: return kPlainLoops.forward_bf16;
-    case isonorm::dtype::f16: return kPlainLoops.forward_f16;
+    case isonorm::dtype::f32: return kTextbookLoops.forward_f32;
+    case isonorm::dtype::bf16: return kTextbookLoops.forward_bf16;
+    case isonorm::dtype::f16: return kTextbookLoops.forward_f16;
     default: break;
   }
   return nullptr;
@@ -76,11 +76,11 @@ Result RunStream(const Row& row, const Settings& settings, Arena& arena) {
   if (row.leading) candidates.push_back({"LayerNorm", [&] { layer_norm.Run(); }, {}});
   if (!in_place) candidates.push_back({"read", [=] { limit.read(x, bytes); }, {}});
   // The compiler's loop must not be judged where x and y are the same memory: it then falls back to scalar code.
-  const PlainForward plain = PlainForwardOf(row.type);
-  if (!in_place && plain != nullptr && PlainLoopsRun()) {
+  const TextbookForward plain = TextbookForwardOf(row.type);
+  if (!in_place && plain != nullptr && TextbookLoopsRun()) {
     void* const weight = arena.weight();
     const long cols = row.cols;
-    candidates.push_back({"plain loop", [=] { plain(x, weight, y, rows, cols, static_cast<float>(kEps)); }, {}});
+    candidates.push_back({"textbook loop", [=] { plain(x, weight, y, rows, cols, static_cast<float>(kEps)); }, {}});
   }
 
   const Times times = Race(candidates, Options(settings));
@@ -108,10 +108,10 @@ Result RunBackward(const Row& row, const Settings& settings, Arena& arena) {
   };
   const BackwardCall call(row.type, rows, row.cols, arena);
   candidates.push_back({"isonorm", [&] { call.Run(); }, {}});
-  if (PlainLoopsRun()) {
-    const PlainBackward plain = row.type == isonorm::dtype::f32 ? kPlainLoops.backward_f32 : kPlainLoops.backward_bf16;
+  if (TextbookLoopsRun()) {
+    const TextbookBackward plain = row.type == isonorm::dtype::f32 ? kTextbookLoops.backward_f32 : kTextbookLoops.backward_bf16;
     candidates.push_back(
-        {"plain loop", [&, plain] { plain(dy, x, arena.weight(), arena.rstd(), dx, arena.dweight(), rows, row.cols); }, {}});
+        {"textbook loop", [&, plain] { plain(dy, x, arena.weight(), arena.rstd(), dx, arena.dweight(), rows, row.cols); }, {}});
   }
   const Times times = Race(candidates, Options(settings));
   Result result = Judge(row, candidates, times, 2, 3.0 * static_cast<double>(bytes));

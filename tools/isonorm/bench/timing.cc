@@ -29,7 +29,7 @@ double Time(const std::function<void()>& run, int64_t calls) {
 }
 
 // Linear congruential steps are random enough for a question of speed.
-float NextPlain(uint32_t& state) {
+float NextRandom(uint32_t& state) {
   state = state * 1664525u + 1013904223u;
   return static_cast<float>(static_cast<int32_t>(state)) * 0x1.bb67aep-31f;  // uniform in +-sqrt(3): mean square 1
 }
@@ -144,12 +144,12 @@ Pin::~Pin() = default;
 PinPair::PinPair(isonorm::thread_pool&) {}
 #endif
 
-void Buffer::FillPlain(isonorm::dtype type, size_t bytes) {
+void Buffer::FillRandom(isonorm::dtype type, size_t bytes) {
   const size_t size = static_cast<size_t>(isonorm::size_of(type));
   const size_t first = std::min(bytes / size, size_t{1} << 18);
   uint32_t state = 1;
   for (size_t i = 0; i < first; ++i) {
-    StoreAt(data_, i, NextPlain(state), type);
+    StoreAt(data_, i, NextRandom(state), type);
   }
   Repeat(data_, first * size, bytes);
 }
@@ -158,7 +158,7 @@ void Buffer::FillSigns(isonorm::dtype type) {
   const size_t size = static_cast<size_t>(isonorm::size_of(type));
   uint32_t state = 1;
   for (size_t i = 0; i < bytes_ / size; ++i) {
-    StoreAt(data_, i, NextPlain(state) < 0 ? -1.0f : 1.0f, type);
+    StoreAt(data_, i, NextRandom(state) < 0 ? -1.0f : 1.0f, type);
   }
 }
 

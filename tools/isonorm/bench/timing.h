@@ -23,8 +23,8 @@ class Buffer {
 
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
-  void FillPlain(isonorm::dtype type, size_t bytes);  // random values with a mean square of 1; f32, bf16, f16 or f64
-  void FillSigns(isonorm::dtype type);                // 1 and -1 at random: a weight that can be applied again and again
+  void FillRandom(isonorm::dtype type, size_t bytes);  // random values with a mean square of 1; f32, bf16, f16 or f64
+  void FillSigns(isonorm::dtype type);                 // 1 and -1 at random: a weight that can be applied again and again
 
  private:
   void* data_;

@@ -1,4 +1,4 @@
-#include "call/plain.h"
+#include "call/usual.h"
 
 #include <algorithm>
 #include <cmath>
@@ -63,7 +63,7 @@ bool Apart(intptr_t a, intptr_t a_bytes, intptr_t b, intptr_t b_bytes) { return 
 
 }  // namespace
 
-bool MakePlainForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
+bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
   if (contract == nullptr || args == nullptr || !IsKnown(*contract) || !IsKnown(*args)) return false;
   if (args->executor != nullptr && !IsKnown(*args->executor)) return false;
   const double narrow_eps = RoundedToF32(eps), offset = RoundedToF32(contract->weight_offset);
@@ -95,7 +95,7 @@ bool MakePlainForward(const isonorm_contract* contract, double eps, const isonor
     call->weight = reinterpret_cast<const void*>(at);
     call->weight_type = type;
   }
-  call->plain = true;
+  call->usual = true;
   if (args->executor != nullptr) call->executor = *args->executor;
   call->workspace = args->workspace;
   call->norm.eps_outside = contract->eps_place == ISONORM_EPS_OUTSIDE;

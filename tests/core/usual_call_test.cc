@@ -10,7 +10,7 @@
 
 #include "call/builder.h"
 #include "call/call.h"
-#include "call/plain.h"
+#include "call/usual.h"
 
 namespace isonorm {
 namespace {
@@ -106,24 +106,24 @@ void ExpectSameStrides(const Call& a, const Call& b) {
 
 // Whether the short cut took the call; if it did, the long way must agree.
 bool Takes(const Scene& scene) {
-  Call plain, by_steps;
+  Call usual, by_steps;
   CallBuilder builder(&by_steps);
-  const bool taken = MakePlainForward(&scene.contract, scene.eps, &scene.args, &plain);
+  const bool taken = MakeUsualForward(&scene.contract, scene.eps, &scene.args, &usual);
   const isonorm_status status = MakeForward(&scene.contract, scene.eps, &scene.args, builder);
   if (taken) {
     EXPECT_EQ(status, ISONORM_OK) << isonorm_last_error();
     if (status == ISONORM_OK) {
-      ExpectSame(plain, by_steps);
-      ExpectSameStrides(plain, by_steps);
+      ExpectSame(usual, by_steps);
+      ExpectSameStrides(usual, by_steps);
     }
-    EXPECT_TRUE(plain.plain);
+    EXPECT_TRUE(usual.usual);
   } else {
-    ExpectSame(plain, Call());  // untouched
+    ExpectSame(usual, Call());  // untouched
   }
   return taken;
 }
 
-TEST(PlainCallTest, TakesUsualCalls) {
+TEST(UsualCallTest, TakesUsualCalls) {
   for (int ndim = 1; ndim <= 7; ++ndim) EXPECT_TRUE(Takes(Scene(ndim))) << ndim;
   {
     Scene scene;
@@ -160,7 +160,7 @@ TEST(PlainCallTest, TakesUsualCalls) {
 }
 
 // Calls with one, two or three things changed in them, right and wrong: whatever the short cut takes, the long way makes alike.
-TEST(PlainCallTest, AgreesWithTheLongWay) {
+TEST(UsualCallTest, AgreesWithTheLongWay) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   std::mt19937 random(7);
   const auto pick = [&random](auto... values) {

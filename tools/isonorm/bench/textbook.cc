@@ -1,7 +1,7 @@
 // Compiled with -O3 -march=native -ffast-math. Nothing from the standard library is included: an inline function compiled
 // here must not be the one that the linker keeps for the rest of the program.
-#include "bench/plain.h"
-#include "bench/plain_types.h"
+#include "bench/textbook.h"
+#include "bench/textbook_types.h"
 
 namespace isonorm_cli::bench {
 namespace {
@@ -55,15 +55,15 @@ constexpr int kLevel = 0;
 
 }  // namespace
 
-extern constinit const PlainLoops kPlainLoops = {kLevel,
-                                                 Forward<float>,
-                                                 Forward<Bf16>,
+extern constinit const TextbookLoops kTextbookLoops = {kLevel,
+                                                       Forward<float>,
+                                                       Forward<Bf16>,
 #if defined(__FLT16_MAX__) && defined(__x86_64__)
-                                                 Forward<_Float16>,
+                                                       Forward<_Float16>,
 #else
-                                                 nullptr,
+                                                       nullptr,
 #endif
-                                                 Backward<float>,
-                                                 Backward<Bf16>};
+                                                       Backward<float>,
+                                                       Backward<Bf16>};
 
 }  // namespace isonorm_cli::bench
