@@ -51,6 +51,7 @@ HWY_INLINE void WithStorage(Type type, Body body) {
   if (type == Type::kind) return body(static_cast<storage*>(nullptr));
     ISONORM_NARROW_TYPES(ISONORM_CASE)
 #undef ISONORM_CASE
+    __builtin_unreachable();
   }
 }
 

@@ -193,7 +193,7 @@ class KernelCall {
   const dtype type_;
   Arena& arena_;
   double bytes_ = 0;
-  isonorm_contract contract_ = isonorm::contracts::torch;
+  isonorm_contract contract_ = ISONORM_CONTRACT_TORCH;
   std::deque<isonorm_tensor> tensors_;
   std::deque<std::vector<int64_t>> shapes_;
   std::vector<double> exchange_;
