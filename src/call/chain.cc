@@ -12,7 +12,9 @@ constexpr const char* kPlaces[kMaxChain] = {"args", "args.also", "args.also->als
 
 template <class Args>
 const Args* Next(const Args* args) {
-  return args != nullptr && args->struct_size >= kFirstSize<Args> ? args->also : nullptr;
+  // Of a structure that will be refused for its size nothing else is read.
+  const bool sized = args != nullptr && args->struct_size >= kFirstSize<Args> && args->struct_size <= kLargestSize;
+  return sized ? args->also : nullptr;
 }
 
 // The message of a fault, with the place in the chain.

@@ -7,12 +7,10 @@
 namespace isonorm {
 namespace {
 
-constexpr size_t kLargest = 4096;  // more than a structure will ever have: such a size was not set
-
 isonorm_status CheckSize(const UnlikeSize& unlike, const char* size_name) {
-  if (unlike.size >= unlike.first && unlike.size <= kLargest && unlike.size % unlike.alignment == 0) return ISONORM_OK;
+  if (unlike.size >= unlike.first && unlike.size <= kLargestSize && unlike.size % unlike.alignment == 0) return ISONORM_OK;
   return Fail(ISONORM_ERROR_STRUCT_SIZE, "%s is %zu, but must be a multiple of %zu from %zu to %zu; use sizeof(%s).", size_name,
-              unlike.size, unlike.alignment, unlike.first, kLargest, unlike.structure);
+              unlike.size, unlike.alignment, unlike.first, kLargestSize, unlike.structure);
 }
 
 // The first byte of [begin, end) that is not 0, or end.

@@ -13,6 +13,7 @@ namespace isonorm {
 // specialisation, which says where its newer fields begin.
 template <class S>
 constexpr size_t kFirstSize = sizeof(S);
+constexpr size_t kLargestSize = 4096;  // more than a structure will ever have: such a size was not set
 
 // One whose size is not the one that this version knows.
 struct UnlikeSize {

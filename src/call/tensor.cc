@@ -235,7 +235,7 @@ isonorm_status CheckTensor(const char* name, const isonorm_tensor* tensor, View*
     return Fail(ISONORM_ERROR_OVERFLOW, "%s.byte_offset is %" PRIu64 ", which leads from data out of the address space.", name,
                 tensor->byte_offset);
   }
-  view->data = static_cast<char*>(tensor->data) + tensor->byte_offset;
+  view->data = reinterpret_cast<char*>(address);  // data alone need not point to anything
   if (__builtin_add_overflow(address, before, &view->low) || __builtin_add_overflow(address, after, &view->high)) {
     return TooLarge(name);
   }

@@ -89,6 +89,13 @@ int64_t RowBytes(const Call& call) {
   return bytes;
 }
 
+bool WritesAlignedElements(const Call& call) {
+  for (const RowTensor tensor : {kResidualOut, kY, kDx, kDgate}) {
+    if (call.has(tensor) && reinterpret_cast<uintptr_t>(call.data[tensor]) % SizeOf(call.type[tensor]) != 0) return false;
+  }
+  return true;
+}
+
 int TaskCount(const Call& call) {
   if (call.concurrency() == 1) return 1;
   const int64_t worth = RowBytes(call) / std::max<int64_t>(GetTuning().task_bytes, 1);

@@ -41,4 +41,7 @@ int TaskCount(const Call& call);
 // Bytes that the call reads and writes in row tensors, cut at a large number.
 int64_t RowBytes(const Call& call);
 
+// Whether the rows that the call writes have each element at a multiple of its size, without which no line begins with one.
+bool WritesAlignedElements(const Call& call);
+
 }  // namespace isonorm

@@ -35,6 +35,20 @@ TEST(LargeSizes, ByteOffsetOfAPlainCall) {
   }
 }
 
+// data alone need not point to anything: an address is data + byte_offset, and no pointer is made of less. It is
+// UndefinedBehaviorSanitizer that sees one.
+TEST(LargeSizes, ByteOffsetThatLeadsBackToMemory) {
+  for (const uint64_t offset : {uint64_t{1}, uint64_t{INT64_MAX}, uint64_t{1} << 63}) {
+    ForwardScene scene;
+    for (const char* name : {"x", "weight", "bias", "residual", "y", "residual_out", "rstd"}) {
+      isonorm_tensor& tensor = scene.slot(name).tensor;
+      tensor.data = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(tensor.data) - offset);
+      tensor.byte_offset = offset;
+    }
+    EXPECT_EQ(scene.Run(), ISONORM_OK) << isonorm_last_error();
+  }
+}
+
 // A question about the workspace computes nothing, so it can be asked about any sizes. Inputs are expanded, outputs are vectors.
 class WorkspaceQuestion {
  public:

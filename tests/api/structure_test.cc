@@ -1,4 +1,7 @@
 // Structures whose size is not today's: every structure of the C ABI, in every function that takes it.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstring>
 #include <functional>
 
@@ -209,6 +212,33 @@ TEST(Structure, Executor) {
   reserved.args.executor = &reserved.executor;
   reserved.executor.reserved = 1;
   EXPECT_EQ(Judge(reserved, ISONORM_ERROR_EXECUTOR, {"executor.reserved", "1"}), "");
+}
+
+// Of a structure that is refused for its size nothing else is read: behind this one there is no memory.
+TEST(Structure, NothingBehindASizeThatIsRefused) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  void* const pages = mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(pages, MAP_FAILED);
+  ASSERT_EQ(mprotect(static_cast<char*>(pages) + page, page, PROT_NONE), 0);
+  void* const last = static_cast<char*>(pages) + page - sizeof(size_t);
+  const isonorm_contract contract = ISONORM_CONTRACT_TORCH;
+  size_t bytes = 0;
+  for (const size_t size : {size_t{0}, sizeof(size_t), kMost + 8, SIZE_MAX - 7}) {
+    std::memcpy(last, &size, sizeof size);
+    const auto* const forward = static_cast<const isonorm_forward_args*>(last);
+    const auto* const backward = static_cast<const isonorm_backward_args*>(last);
+    const auto* const twice = static_cast<const isonorm_double_backward_args*>(last);
+    EXPECT_EQ(isonorm_forward(&contract, 1e-6, forward), ISONORM_ERROR_STRUCT_SIZE) << size;
+    EXPECT_EQ(isonorm_forward_workspace(&contract, 1e-6, forward, &bytes), ISONORM_ERROR_STRUCT_SIZE) << size;
+    EXPECT_EQ(isonorm_backward(&contract, 1e-6, backward), ISONORM_ERROR_STRUCT_SIZE) << size;
+    EXPECT_EQ(isonorm_backward_workspace(&contract, 1e-6, backward, &bytes), ISONORM_ERROR_STRUCT_SIZE) << size;
+    EXPECT_EQ(isonorm_double_backward(&contract, 1e-6, twice), ISONORM_ERROR_STRUCT_SIZE) << size;
+    EXPECT_EQ(isonorm_rms(static_cast<const isonorm_rms_args*>(last)), ISONORM_ERROR_STRUCT_SIZE) << size;
+    ForwardScene scene;
+    scene.contract_pointer = static_cast<const isonorm_contract*>(last);
+    EXPECT_EQ(scene.Run(), ISONORM_ERROR_STRUCT_SIZE) << size;
+  }
+  munmap(pages, 2 * page);
 }
 
 TEST(Structure, ContractByNameWritesTheCallersSize) {
