@@ -35,12 +35,12 @@ endfunction()
 
 # ---- sanitizers: bad input, the file formats and the layouts for memory and undefined behaviour, threads for races
 function(isonorm_sanitizer preset targets tests)
-  isonorm_tree(${preset} SETTINGS -DISONORM_TEST_GATES=OFF TARGETS ${targets})
+  isonorm_tree(${preset} SETTINGS -DISONORM_TEST_GATES=OFF -DISONORM_BUILD_FUZZ=ON TARGETS ${targets})
   isonorm_in_tree(tests ${preset} 1200
     ${CMAKE_CTEST_COMMAND} --test-dir ${PROJECT_BINARY_DIR}/${preset} --output-on-failure --no-tests=error -R ${tests} -LE slow)
 endfunction()
-isonorm_sanitizer(asan "test_api;test_api_environment;test_formats;test_thread_pool;test_core;core_target_probe"
-  "^(api|formats)\\.|ThreadPool|InPlaceTest|LayoutTest|SumsOverRows|RmsTest|TunedGateTest|TunedRopeTest|StackTest")
+isonorm_sanitizer(asan "fuzz_api;test_api;test_api_environment;test_formats;test_thread_pool;test_core;core_target_probe"
+  "^(api|formats)\\.|^fuzz_api|ThreadPool|InPlaceTest|LayoutTest|SumsOverRows|RmsTest|TunedGateTest|TunedRopeTest|StackTest")
 isonorm_sanitizer(tsan "test_core;core_target_probe;test_thread_pool" "ExecutorTest|EnvironmentTest|ThreadPool")
 
 # ---- aarch64: NEON on a CPU without SVE, SVE without SVE2, and SVE at four vector lengths (given in bytes, the last one longer
