@@ -18,7 +18,7 @@
 
 namespace isonorm {
 
-// As isonorm_forward_args.
+// As isonorm_forward_args. workspace: forward_workspace() bytes; on the CPU that is 0, and nothing is allocated.
 struct forward_args {
   const_tensor x = {};
   const_tensor weight = {};
@@ -181,7 +181,7 @@ class c_chain {
  public:
   explicit c_chain(std::initializer_list<Args> all) {
     if (all.size() == 0 || all.size() > chain_.size()) {
-      throw error(ISONORM_ERROR_ARGUMENT, "the list has " + std::to_string(all.size()) + " args; 1 to 4 are allowed");
+      throw error(ISONORM_ERROR_ARGUMENT, "the list has " + std::to_string(all.size()) + " args; 1 to 4 are allowed.");
     }
     for (std::size_t i = all.size(); i-- > 0;) {
       chain_[i].emplace(all.begin()[i]);

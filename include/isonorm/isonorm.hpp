@@ -4,7 +4,7 @@
 //   isonorm::forward(isonorm::contracts::llama, 1e-6, {.x = {x, rows, cols}, .weight = w, .y = {y, rows, cols}});
 //
 // Shapes, dtypes, aliasing and errors are those of the C functions, described in isonorm.h. What is left out, or {}, is absent.
-// A failed call throws isonorm::error with the library's one-sentence message. Every function may be called from many threads
+// A failed call throws isonorm::error with the library's one-sentence message, or std::bad_alloc for its workspace. Every function may be called from many threads
 // at once. A call computes on the calling thread alone unless it is handed an executor.
 #pragma once
 
@@ -33,8 +33,8 @@ inline constexpr int version_patch = ISONORM_VERSION_PATCH;
 
 // ----------------------------------------------------------------------------------------------------------- executors
 
-// An executor for .executor: one pool for the process, of a thread for each CPU, made by the first call that is large enough to
-// use it. Others are thread_pool::executor(), and one of your own, as isonorm_executor describes it.
+// An executor for .executor: one pool for the process, with a thread for each CPU. They start with the first job that is large
+// enough for them. Others are thread_pool::executor(), and one of your own, as isonorm_executor describes it.
 [[nodiscard]] inline const isonorm_executor* shared_executor() { return thread_pool::shared().executor(); }
 
 // ----------------------------------------------------------------------------------------------------------- the calls
@@ -45,7 +45,7 @@ inline void forward(const contract& what, double eps, const forward_args& args) 
   detail::check(isonorm_forward(&c, eps, &call.args));
 }
 
-// Up to four in one call, such as q and k: forward(contract, eps, {q, k}). Workspace, stream and executor are the first one's.
+// Up to four in one call, such as q and k: forward(contract, eps, {q, k}). Only the first has workspace, stream and executor.
 inline void forward(const contract& what, double eps, std::initializer_list<forward_args> all) {
   const isonorm_contract c = to_c(what);
   detail::c_chain<forward_args> call(all);

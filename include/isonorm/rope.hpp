@@ -1,4 +1,4 @@
-// Rotation behind a norm, in C++20: rope.h with views. isonorm.hpp includes it.
+// Rotation after a norm, in C++20: rope.h with views. isonorm.hpp includes it.
 #pragma once
 
 #include <isonorm/rope.h>

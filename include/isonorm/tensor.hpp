@@ -34,7 +34,7 @@ inline void check(isonorm_status code) {
   if (code != ISONORM_OK) throw error(code, isonorm_last_error());
 }
 
-// A name for the C ABI, which reads up to the first NUL: one behind which more follows would stand for another name.
+// The C ABI reads a name up to its first NUL, so a longer one would be taken for another name: it is refused.
 inline const char* c_name(const std::string& name, isonorm_status otherwise) {
   if (const std::size_t at = name.find('\0'); at != name.npos) {
     throw error(otherwise, "name has a NUL at index " + std::to_string(at) + ", but must be text without one.");
@@ -135,7 +135,7 @@ class dims {
   dims(std::initializer_list<std::int64_t> sizes) : dims(std::span(sizes.begin(), sizes.size())) {}
   dims(std::span<const std::int64_t> sizes) : count_(static_cast<int>(sizes.size())) {
     if (sizes.size() > values_.size()) {
-      throw error(ISONORM_ERROR_RANK, "a tensor has " + std::to_string(sizes.size()) + " dimensions; 1 to 7 are allowed");
+      throw error(ISONORM_ERROR_RANK, "a tensor has " + std::to_string(sizes.size()) + " dimensions; 1 to 7 are allowed.");
     }
     for (std::size_t i = 0; i < sizes.size(); ++i) values_[i] = sizes[i];
   }
@@ -173,7 +173,7 @@ class const_tensor {
       : data_(const_cast<void*>(data)), type_(type), given_(true), shape_(shape), strides_(strides) {
     if (strides.count() != 0 && strides.count() != shape.count()) {
       throw error(ISONORM_ERROR_RANK, "a tensor has " + std::to_string(shape.count()) + " dimensions and " +
-                                          std::to_string(strides.count()) + " strides; as many strides are needed");
+                                          std::to_string(strides.count()) + " strides; as many strides are needed.");
     }
   }
 
@@ -197,15 +197,16 @@ class const_tensor {
     std::int64_t product = 1;
     for (int i = 0; i < shape_.count(); ++i) {
       const std::int64_t n = shape_.data()[i];
-      if (n < 0) throw error(ISONORM_ERROR_SHAPE, "a tensor has a dimension of size " + std::to_string(n) + "; 0 is the least");
+      if (n < 0)
+        throw error(ISONORM_ERROR_SHAPE, "a tensor has a dimension of size " + std::to_string(n) + "; 0 is the least.");
       if (n != 0 && product > std::numeric_limits<std::int64_t>::max() / n) {
-        throw error(ISONORM_ERROR_OVERFLOW, "the number of elements of a tensor does not fit in int64");
+        throw error(ISONORM_ERROR_OVERFLOW, "the number of elements of a tensor does not fit in int64.");
       }
       product *= n;
     }
     if (product != size) {
       throw error(ISONORM_ERROR_SHAPE, "a tensor's shape asks for " + std::to_string(product) + " values and its data has " +
-                                           std::to_string(size) + "; the two must be equal");
+                                           std::to_string(size) + "; the two must be equal.");
     }
   }
 

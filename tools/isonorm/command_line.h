@@ -20,7 +20,7 @@ struct Allowed {
 double ParseNumber(const std::string& option, std::string_view text, Allowed<double> allowed);
 std::int64_t ParseCount(const std::string& option, std::string_view text, Allowed<std::int64_t> allowed);
 
-// An option with such a value; `target` is what ParseNumber() gives can be assigned to.
+// An option with such a value. `target` is anything that the result of ParseNumber() can be assigned to.
 template <class Target>
 CLI::Option* AddNumber(CLI::App& verb, const std::string& option, Target& target, Allowed<double> allowed,
                        const std::string& what) {
@@ -42,8 +42,8 @@ void MakeStrict(CLI::App& app);
 // Whether --json stands on the command line: what is wrong with the rest must be said in JSON too.
 bool AsksForJson(int argc, const char* const* argv);
 
-// Before CLI11 sees the command line: throws Failure(kUsage) where an option would take the next one for its value, which a
-// name that begins with a dash must be given as --option=value, or where nothing stands behind the equals sign.
+// Before CLI11 sees the command line: throws Failure(kUsage) where an option would take the next option for its value, or where
+// nothing follows the equals sign. A value that begins with a dash must be given as --option=value.
 void CheckArguments(const CLI::App& app, int argc, const char* const* argv);
 
 }  // namespace isonorm_cli

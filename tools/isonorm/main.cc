@@ -70,7 +70,7 @@ int Report(const Context& context, int code, const std::string& message) {
   return code;
 }
 
-// Every verb computes, and with a target that is not there none can.
+// A target that is not there is an error for every verb, also for one that would not have computed.
 void CheckTarget() {
   const char* const name = std::getenv("ISONORM_TARGET");
   if (name == nullptr || *name == '\0' || *isonorm_target() != '\0') return;

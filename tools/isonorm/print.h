@@ -25,7 +25,7 @@ void Print(fmt::format_string<Args...> format, Args&&... args) {
 
 // Brings what was printed to standard output. Throws as above.
 void FlushOutput();
-// Forgets what was printed and not brought there yet. False if some of it was.
+// Discards what has not been written yet. False if part of the output already was.
 bool TakeBackOutput();
 bool OutputBegan();  // whether it was; for signal handlers too
 

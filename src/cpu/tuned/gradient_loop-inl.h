@@ -26,7 +26,7 @@ class GradientStatistic {
       : call_(call), run_(run), norm_(call.norm), range_(norm_), saved_(run.data[kRstd] != nullptr && norm_.TakesRstd()) {}
 
   // r of rows from `first` on, whose sums the source has, if they are not saved. tame[i]: neither r nor c = x * r is NaN or
-  // infinite, as far as is known. Returns whether all of x was seen, so that this is so.
+  // infinite, as far as is known. True if every value of x was read, so that tame[] is exact.
   template <class Source>
   HWY_INLINE bool FindR(int64_t first, int count, const Source& source, bool* tame) {
     if (saved_) {

@@ -300,7 +300,7 @@ HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLea
   RowSumsByLength(x, stride, rows, row, sums);
 }
 
-// That of one row, which would wait for it to come back from memory.
+// The sum of one row, in a register: read back from `sums` it would have to wait for the store.
 template <class T>
 HWY_NOINLINE float RowSum(const T* x, const RowLeaves& row) {
   HWY_ALIGN float sums[8];

@@ -28,7 +28,7 @@ using e4m3 = EightBits;
 using e5m2 = EightBits;
 }  // namespace storage
 
-// kRun of type Kernel.
+// A specialisation has the kernel as `kRun`.
 template <Operation, Source, Sink, class Tx, class Tw, class Ty>
 struct RowOf;
 

@@ -63,7 +63,7 @@ HWY_INLINE float SumOf(const Call& call, const Run& run, int64_t row, const Sour
   return statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
 }
 
-// Those of rows [first, first + rows); whole vectors are written.
+// Those of rows [first, first + rows), with room for whole vectors: the source may write more than `rows`.
 template <class Source>
 HWY_INLINE void SumsOf(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source,
                        float* HWY_RESTRICT sums) {

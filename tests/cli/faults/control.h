@@ -15,7 +15,7 @@ enum class FaultKind : std::int32_t {
   kThread   // the start of a thread
 };
 
-// What happens to the one that is hit; the later ones to fewer kinds of calls.
+// What happens to the call that is hit. Each mode applies to fewer kinds of calls than the one before it.
 enum class FaultMode : std::int32_t {
   kFail,       // it does nothing and returns an error
   kInterrupt,  // it does nothing and returns EINTR: reads, writes and syncs

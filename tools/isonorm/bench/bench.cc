@@ -47,12 +47,12 @@ void WriteFile(const std::string& path, const std::string& text) {
 }
 
 void PrintNames(const Context& context) {
-  nlohmann::json names = nlohmann::json::array();
-  for (const bench::Row& row : bench::Rows()) names.push_back(row.name);
   if (context.json) {
+    nlohmann::json names = nlohmann::json::array();
+    for (const bench::Row& row : bench::Rows()) names.push_back(row.name);
     Print("{}\n", names.dump(2));
   } else {
-    for (const auto& name : names) Print("{}\n", name.get<std::string>());
+    for (const bench::Row& row : bench::Rows()) Print("{}\n", row.name);
   }
 }
 

@@ -10,7 +10,6 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/fused.cc"
   "${CMAKE_CURRENT_LIST_DIR}/loops.cc"
   "${CMAKE_CURRENT_LIST_DIR}/machine.cc"
-  "${CMAKE_CURRENT_LIST_DIR}/textbook.cc"
   "${CMAKE_CURRENT_LIST_DIR}/report.cc"
   "${CMAKE_CURRENT_LIST_DIR}/rope.cc"
   "${CMAKE_CURRENT_LIST_DIR}/rows.cc"
@@ -18,6 +17,7 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/steps.cc"
   "${CMAKE_CURRENT_LIST_DIR}/stream.cc"
   "${CMAKE_CURRENT_LIST_DIR}/table.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/textbook.cc"
   "${CMAKE_CURRENT_LIST_DIR}/timing.cc")
 target_compile_features(isonorm_bench PUBLIC cxx_std_20)
 target_compile_options(isonorm_bench PRIVATE -Wall -Wextra -Wshadow)

@@ -16,8 +16,6 @@
 namespace isonorm_cli::bench {
 namespace {
 
-constexpr const char* kTextbookName = "textbook loop";
-
 RaceOptions Options(const Settings& settings) {
   return settings.quick ? RaceOptions{3, 2e-5} : RaceOptions{settings.rounds * 4, 2e-4};
 }
@@ -37,10 +35,10 @@ void AddPeers(const Row& row, const Place& place, std::vector<Candidate>& candid
                           {}});
   }
   if (!TextbookLoopsRun()) return;
-  const TextbookForward plain = row.type == isonorm::dtype::f32 ? kTextbookLoops.forward_f32 : kTextbookLoops.forward_bf16;
+  const TextbookForward textbook = row.type == isonorm::dtype::f32 ? kTextbookLoops.forward_f32 : kTextbookLoops.forward_bf16;
   candidates.push_back({kTextbookName,
-                        [place, plain, rows = row.rows, cols = row.cols] {
-                          plain(place.x, place.weight, place.y, rows, cols, static_cast<float>(kEps));
+                        [place, textbook, rows = row.rows, cols = row.cols] {
+                          textbook(place.x, place.weight, place.y, rows, cols, static_cast<float>(kEps));
                         },
                         {}});
 }
@@ -95,9 +93,9 @@ Result Run(const Row& row, const Settings& settings, const Place& place, std::ve
   }
   // The peers give up the order of the sum and nothing else. The textbook loop gives up roundings and NaN too, by its compiler's
   // leave, so it is shown beside them.
-  const bool has_plain = candidates[peers_end - 1].name == kTextbookName;
-  const size_t best = Fastest(times, 1, has_plain && peers_end > 2 ? peers_end - 1 : peers_end);
-  if (has_plain && best != peers_end - 1) result.beside.push_back({kTextbookName, Median(times[peers_end - 1])});
+  const bool has_textbook = candidates[peers_end - 1].name == kTextbookName;
+  const size_t best = Fastest(times, 1, has_textbook && peers_end > 2 ? peers_end - 1 : peers_end);
+  if (has_textbook && best != peers_end - 1) result.beside.push_back({kTextbookName, Median(times[peers_end - 1])});
   result.reference = {candidates[best].name, Median(times[best])};
   result.goal = row.goal;
   result.value = row.kind == Kind::kCached ? MedianRatio(times[0], times[best]) : 1e9 * MedianDifference(times[0], times[best]);

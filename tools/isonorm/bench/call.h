@@ -18,7 +18,7 @@ constexpr double kEps = 1e-6;
 // size moves the times of any loop by up to half, so both sides of a comparison use the same places.
 class Arena {
  public:
-  // At least `bytes` each for x, y and z, and a weight of `cols` ones of either sign; x and z are filled with plain values.
+  // At least `bytes` each for x, y and z, and a weight of `cols` ones of either sign; x and z are filled with random values.
   void Prepare(isonorm::dtype type, size_t bytes, int64_t rows, int64_t cols);
 
   // Two more, for calls with more tensors.

@@ -7,6 +7,7 @@
 
 #include "bench/machine.h"
 #include "bench/report.h"
+#include "bench/textbook.h"
 
 namespace isonorm_cli::bench {
 namespace {
@@ -34,9 +35,9 @@ std::vector<Bar> Bars(const std::vector<Result>& results) {
     Bar bar = {r.name, times ? 100 / r.value : r.value, 0, 0, r.seconds};
     if (r.goal) bar.goal = times ? 100 / *r.goal : *r.goal;
     for (const Measure& m : r.beside) {
-      if (m.name == "textbook loop" || m.name == "unfused") bar.textbook = 100 * r.reference.seconds / m.seconds;
+      if (m.name == kTextbookName || m.name == "unfused") bar.textbook = 100 * r.reference.seconds / m.seconds;
     }
-    if (r.reference.name == "textbook loop") bar.textbook = 100;
+    if (r.reference.name == kTextbookName) bar.textbook = 100;
     bars.push_back(bar);
   }
   return bars;

@@ -152,8 +152,8 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
                                        {"streaming move", [&] { limit.move_stream(streams); }, {}},
                                        {"isonorm", fused.run, {}}};
   // The norm alone, out of place, in the same race and with the same roundings.
-  const ForwardCall plain(row.type, {rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
-  candidates.push_back({"the norm alone", [&] { plain.Run(); }, {}});
+  const ForwardCall alone(row.type, {rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
+  candidates.push_back({"the norm alone", [&] { alone.Run(); }, {}});
   if (TextbookLoopsRun()) candidates.push_back({"unfused", fused.unfused, {}});
   const Times times = Race(candidates, {settings.quick ? 2 : settings.rounds, 0});
   const size_t best = Fastest(times, 0, 2);
@@ -177,8 +177,8 @@ Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena)
   as_residual.kind = Kind::kResidual;
   Maker maker(as_residual, row.rows, arena);
   const Fused fused = maker.Make();
-  const ForwardCall plain(row.type, {row.rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
-  const std::vector<Candidate> candidates = {{"the norm alone", [&] { plain.Run(); }, {}}, {"isonorm", fused.run, {}}};
+  const ForwardCall alone(row.type, {row.rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
+  const std::vector<Candidate> candidates = {{"the norm alone", [&] { alone.Run(); }, {}}, {"isonorm", fused.run, {}}};
   const Times times = Race(candidates, {settings.quick ? 4 : 4 * settings.rounds, settings.quick ? 1e-5 : 1e-3});
   Result result;
   result.name = row.name;

@@ -1,4 +1,4 @@
-// The table: every row that has a number, with its goal. README and DESIGN quote these goals.
+// Every row that has a number: those with a goal, which docs/speed.md shows, and one for each kernel (table.cc).
 #include "bench/bench.h"
 
 #include <utility>

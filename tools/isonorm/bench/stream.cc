@@ -76,11 +76,11 @@ Result RunStream(const Row& row, const Settings& settings, Arena& arena) {
   if (row.leading) candidates.push_back({"LayerNorm", [&] { layer_norm.Run(); }, {}});
   if (!in_place) candidates.push_back({"read", [=] { limit.read(x, bytes); }, {}});
   // The compiler's loop must not be judged where x and y are the same memory: it then falls back to scalar code.
-  const TextbookForward plain = TextbookForwardOf(row.type);
-  if (!in_place && plain != nullptr && TextbookLoopsRun()) {
+  const TextbookForward textbook = TextbookForwardOf(row.type);
+  if (!in_place && textbook != nullptr && TextbookLoopsRun()) {
     void* const weight = arena.weight();
     const long cols = row.cols;
-    candidates.push_back({"textbook loop", [=] { plain(x, weight, y, rows, cols, static_cast<float>(kEps)); }, {}});
+    candidates.push_back({kTextbookName, [=] { textbook(x, weight, y, rows, cols, static_cast<float>(kEps)); }, {}});
   }
 
   const Times times = Race(candidates, Options(settings));
@@ -109,9 +109,11 @@ Result RunBackward(const Row& row, const Settings& settings, Arena& arena) {
   const BackwardCall call(row.type, rows, row.cols, arena);
   candidates.push_back({"isonorm", [&] { call.Run(); }, {}});
   if (TextbookLoopsRun()) {
-    const TextbookBackward plain = row.type == isonorm::dtype::f32 ? kTextbookLoops.backward_f32 : kTextbookLoops.backward_bf16;
-    candidates.push_back(
-        {"textbook loop", [&, plain] { plain(dy, x, arena.weight(), arena.rstd(), dx, arena.dweight(), rows, row.cols); }, {}});
+    const TextbookBackward textbook =
+        row.type == isonorm::dtype::f32 ? kTextbookLoops.backward_f32 : kTextbookLoops.backward_bf16;
+    candidates.push_back({kTextbookName,
+                          [&, textbook] { textbook(dy, x, arena.weight(), arena.rstd(), dx, arena.dweight(), rows, row.cols); },
+                          {}});
   }
   const Times times = Race(candidates, Options(settings));
   Result result = Judge(row, candidates, times, 2, 3.0 * static_cast<double>(bytes));

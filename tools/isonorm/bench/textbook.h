@@ -9,6 +9,8 @@ using TextbookForward = void (*)(const void* x, const void* weight, void* y, lon
 using TextbookBackward = void (*)(const void* dy, const void* x, const void* weight, const float* rstd, void* dx,
                                   float* dweight, long rows, long cols);
 
+inline constexpr const char* kTextbookName = "textbook loop";
+
 struct TextbookLoops {
   int level;                                               // which CPU the compiler meant: 512 AVX-512, 2 AVX2, 0 the baseline
   TextbookForward forward_f32, forward_bf16, forward_f16;  // null: the compiler has no such type

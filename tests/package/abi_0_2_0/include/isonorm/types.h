@@ -27,7 +27,7 @@ extern "C" {
 typedef enum isonorm_status {
   ISONORM_OK = 0,
   ISONORM_ERROR_NULL = 1,        /* a required pointer is null */
-  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is not one of this structure, or what lies behind the known fields is not 0 */
+  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is not one of this structure, or what lies after the known fields  is not 0 */
   ISONORM_ERROR_CONTRACT = 3,    /* a contract field is unset or has no such value, or the name is unknown */
   ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
   ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
@@ -211,7 +211,7 @@ enum { ISONORM_SCALE_STATIC = 1, ISONORM_SCALE_DYNAMIC = 2, ISONORM_SCALE_POWER_
  *     dynamic        scale = max(amax / largest, min_scale), amax the largest finite |y| of a row, or of a group of columns,
  *                    largest = 127, 448 or 57344; what vLLM does per token, and per group
  *     power of two   scale = 2^(floor(log2(amax)) - emax), emax = 8 for e4m3, 15 for e5m2 (OCP Microscaling Formats 1.0, 6.3);
- *                    i8 is MXINT8 there: its elements have six bits behind the point, so that a value is q / 64 * scale */
+ *                    i8 is MXINT8 there: its elements have six bits after the point, so that a value is q / 64 * scale */
 typedef struct isonorm_quantization {
   size_t struct_size;       /* sizeof(isonorm_quantization) */
   int32_t scale_kind;       /* ISONORM_SCALE_... */
