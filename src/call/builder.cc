@@ -375,6 +375,7 @@ void CallBuilder::Collapse() {
     call_->type[kX] = call_->type[read_x_from_];
     for (int i = 0; i < std::max(leading, 1); ++i) call_->stride[i][kX] = call_->stride[i][read_x_from_];
     call_->data[read_x_from_] = nullptr;
+    call_->repeated &= ~(1u << kX);  // what was said of x itself, if that is given too
     if (call_->repeats(read_x_from_)) call_->repeated |= 1u << kX;
   }
 }

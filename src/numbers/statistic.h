@@ -35,9 +35,7 @@ struct RowNorm {
   // rows again, so theirs has it: that of equal values might overflow without.
   F saved_mean = 0;
 
-  // Whether c is more than a product: a mean of 0 would change no bit.
-  ISONORM_HD bool centred() const { return mean != 0 || shift != 0 || constant; }
-  // c of a scaled value.
+  // c of a scaled value. Of RMS a product: mean and shift are +0 and change no bit. Of LayerNorm they may be -0, which does.
   ISONORM_HD F C(F value) const { return (constant ? F(0) : (value - mean) - shift) * r; }
 };
 

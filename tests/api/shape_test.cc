@@ -1,4 +1,6 @@
 // Sizes and types that are fine alone but do not fit together. No shape is ever broadcast.
+#include <isonorm/isonorm.hpp>
+
 #include "api/fault.h"
 
 namespace isonorm_test {
@@ -20,6 +22,18 @@ TEST(Shapes, AVectorOfAnotherWidthIsNeverBroadcast) {
       EXPECT_EQ(Judge(backward, ISONORM_ERROR_SHAPE, {name, std::to_string(width), "64"}), "") << name << " " << width;
     }
   }
+}
+
+// Backward reads residual_out in place of x, and then it is of no matter that x repeats a value.
+TEST(Shapes, AnXThatRepeatsBesideResidualOut) {
+  const std::vector<float> stored = {1, -2, 3, 4, 5, -6, 7, 8}, dy = {1, 2, 1, -1, 3, 1, 2, 1}, one = {1};
+  std::vector<float> wanted(8), dx(8);
+  isonorm::backward_args args{.dy = {dy, 1, 8}, .residual_out = {stored, 1, 8}, .dx = {wanted, 1, 8}};
+  isonorm::backward(isonorm::contracts::torch, 1e-6, args);
+  args.x = {one.data(), {1, 8}, {0, 0}};
+  args.dx = {dx, 1, 8};
+  isonorm::backward(isonorm::contracts::torch, 1e-6, args);
+  EXPECT_EQ(dx, wanted);
 }
 
 // The bytes of the outputs with this vector in another shape and other strides; its own are compact.

@@ -142,8 +142,9 @@ TEST(Verify, NothingToCheckIsNoPass) {
   const Lines lines = Golden();
   const Folder folder;
   WriteAll(folder / "empty.tsv", Text({lines.front()}));
-  for (const std::vector<std::string>& more :
-       {std::vector<std::string>{"--case", "no-such-case"}, {"--golden", folder / "empty.tsv"}}) {
+  for (const std::vector<std::string>& more : {std::vector<std::string>{"--case", "no-such-case"},
+                                               {"--golden", folder / "empty.tsv"},
+                                               {"--golden", ISONORM_GOLDEN_PATH, "--golden", folder / "empty.tsv"}}) {
     std::vector<std::string> args = {"verify", "--quick"};
     args.insert(args.end(), more.begin(), more.end());
     const Outcome run = RunCli(args);

@@ -73,6 +73,29 @@ TEST_P(SavedStatisticsTest, SpareBackwardTheEps) {
   }
 }
 
+// A row whose rstd says too little has it computed again; the rows beside it keep theirs, which other roundings may have made.
+TEST_P(SavedStatisticsTest, EachRowByItself) {
+  for (const Type type : {Type::kF32, Type::kBf16, Type::kF16}) {
+    for (const int64_t cols : {64, 1000}) {
+      const Problem problem = Simple(type, 7, cols);
+      Values inputs = Reference(problem).inputs;
+      for (size_t row = 0; row < 7; ++row) {
+        float rstd;
+        uint8_t* const at = &inputs[kRstd][row * sizeof(rstd)];
+        std::memcpy(&rstd, at, sizeof(rstd));
+        rstd = row % 3 == 1 ? -1.0f : rstd * 1.002f;
+        std::memcpy(at, &rstd, sizeof(rstd));
+      }
+      const Problem backward = BackwardOf(problem, Rstd::kSaved);
+      const auto gradients = [&](const std::string& target) {
+        const ScopedTarget scope(target.c_str());
+        return Compute(backward, inputs);
+      };
+      Same(backward, gradients("reference"), gradients(GetParam()), "rstd of every other row");
+    }
+  }
+}
+
 // Without its mean, an rstd of LayerNorm says too little.
 TEST_P(SavedStatisticsTest, RstdAloneIsNotUsed) {
   const Problem problem = Layer(5, 96);

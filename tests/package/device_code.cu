@@ -44,7 +44,7 @@ __global__ void Statistics(const Norm norm, const Shard shard, const Row<F> row,
   RowNorm<F> known = norm.Finish(sums);
   if (norm.Restore(known.r, known.saved_mean, row, &known)) out[index] = known.r;
   const F f = norm.Factor(shard.Total<F>(index, 0), known.q, known.r);
-  out[index] = norm.Takes(out[index]) ? f : known.C(f) + (known.centred() ? CanonicalNaN<F>() : F(0)) + SoonerInvSqrt(1.0f);
+  out[index] = norm.Takes(out[index]) ? f : known.C(f) + (norm.centres() ? CanonicalNaN<F>() : F(0)) + SoonerInvSqrt(1.0f);
 }
 
 template <class F>

@@ -71,6 +71,7 @@ std::vector<GoldenCase> LoadCases(const Options& options) {
   Glob wanted(options.pattern);
   for (const GoldenFile& file : files) {
     if (!file.error.empty()) throw Failure(kBadInput, file.error);
+    if (file.cases.empty()) throw Failure(kCheckFailed, fmt::format("{} has no case, so nothing was checked", file.name));
     for (const GoldenCase& golden : file.cases) wanted.Meet(golden.id);
   }
   std::vector<GoldenCase> cases;

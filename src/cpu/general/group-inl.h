@@ -128,7 +128,7 @@ class Group {
     ScaleChunk(-norm_.exponent, n, h);
     const D d;
     const auto r = hn::Set(d, norm_.r);
-    if (!norm_.centred()) {
+    if (!call_.norm.centres()) {
       Apply(h, n, [&](V<D> v) HWY_ATTR { return hn::Mul(v, r); });
     } else if (norm_.constant) {
       Apply(h, n, [&](V<D>) HWY_ATTR { return hn::Mul(hn::Zero(d), r); });

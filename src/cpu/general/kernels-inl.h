@@ -54,7 +54,7 @@ HWY_INLINE void GradientOfRow(const Call& call, const Group<F>& group, F f, F me
                               Chunk<F>& g) {
   const Tag<F> d;
   const auto factor = hn::Set(d, f), r = hn::Set(d, group.norm().r), mean = hn::Set(d, mean_g);
-  if (mean_g != 0) Apply(g, n, [&](V<Tag<F>> v) HWY_ATTR { return hn::Sub(v, mean); });
+  if (call.norm.centres()) Apply(g, n, [&](V<Tag<F>> v) HWY_ATTR { return hn::Sub(v, mean); });
   const auto inside = static_cast<size_t>(std::clamp<int64_t>(call.window - j, 0, static_cast<int64_t>(n)));
   Chunk<F> behind;
   if (inside < n) behind = g;

@@ -48,7 +48,7 @@ class GradientStatistic {
     }
     RstdOfSums(sums, kRows == 1 ? 1 : count, norm_, r);
     for (int i = 0; i < count; ++i) {
-      r_[i] = r[i];
+      if (!saved_ || !Norm::Takes(r_[i])) r_[i] = r[i];  // each row by itself: another's rstd must not change its bits
       tame[i] = range_.Holds(sums[i]);
       q_[i] = std::sqrt(Mean(sums[i], norm_.count));
     }
