@@ -19,15 +19,22 @@ void PlanNode(Bytes& bytes, Scene& scene, const Norm& norm, bool shard, Backward
   } else if (bytes.OneIn(3)) {
     Plan*& sum = bytes.OneIn(2) && norm.contract.sum_rounding == ISONORM_SUM_STORED ? node.residual_out : node.residual;
     sum = row(norm.Free(bytes));
-    if (&sum == &node.residual_out) {
+    if (&sum == &node.residual_out && !bytes.OneIn(3)) {
       node.x->unseen = true;
       node.x = nullptr;
     }
     if (bytes.OneIn(2)) node.dresidual = row(norm.Free(bytes));
   }
   if (!shard && bytes.OneIn(2)) {
-    node.rstd = scene.Output(norm.compute(), norm.StatisticShape(bytes));
-    if (norm.layer()) node.mean = scene.Output(norm.compute(), norm.StatisticShape(bytes));
+    // Of the forward call, or of somebody else, and then perhaps too little for some of the rows.
+    const isonorm_dtype type = bytes.OneIn(3) ? norm.Free(bytes) : norm.compute();
+    const bool own = !bytes.OneIn(3);
+    const auto statistic = [&] {
+      const std::vector<std::int64_t> shape = norm.StatisticShape(bytes);
+      return own ? scene.Output(type, shape) : scene.Tensor(type, shape);
+    };
+    node.rstd = statistic();
+    if (norm.layer()) node.mean = statistic();
   }
   if (!bytes.OneIn(4)) {
     node.dx = scene.Output(norm.x, norm.RowShape());
@@ -108,7 +115,7 @@ Prepared MakeBackward(Bytes& bytes, Scene& scene) {
   std::vector<const Plan*> outputs;
   for (const BackwardNode& node : nodes) {
     for (const Plan* plan : {node.dx, node.dweight, node.dbias, node.dgate}) outputs.push_back(plan);
-    if (node.rstd == nullptr) continue;
+    if (node.rstd == nullptr || !node.rstd->output) continue;
     const isonorm_forward_args forward = ForwardOf(node.args);
     const isonorm_status status =
         scene.Try("isonorm_forward", {node.mean, node.rstd}, [&] { return isonorm_forward(norm.sealed, norm.eps, &forward); });
@@ -138,7 +145,10 @@ Prepared MakeDoubleBackward(Bytes& bytes, Scene& scene) {
     if (bytes.OneIn(2)) ddweight = scene.Tensor(norm.Free(bytes), {norm.cols});
     if (bytes.OneIn(2)) dweight = scene.Output(weight->dtype, {norm.cols});
   }
-  if (bytes.OneIn(2)) rstd = scene.Output(norm.compute(), norm.StatisticShape(bytes));
+  if (bytes.OneIn(2)) {
+    const std::vector<std::int64_t> shape = norm.StatisticShape(bytes);
+    rstd = bytes.OneIn(3) ? scene.Tensor(norm.Free(bytes), shape) : scene.Output(norm.compute(), shape);
+  }
   Plan *dx = scene.Output(norm.x, norm.RowShape()), *ddy = scene.Output(dy->dtype, norm.RowShape());
   scene.MaybeOver(dx, {x, dy, ddx});
   scene.MaybeOver(ddy, {dy, ddx, x});
@@ -162,7 +172,7 @@ Prepared MakeDoubleBackward(Bytes& bytes, Scene& scene) {
   args.executor = scene.Executor();
   isonorm_double_backward_args* const sealed = scene.Seal(args);
   Prepared prepared;
-  if (rstd != nullptr) {
+  if (rstd != nullptr && rstd->output) {
     isonorm_forward_args forward = {};
     forward.struct_size = sizeof forward;
     forward.x = args.x;

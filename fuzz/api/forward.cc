@@ -54,8 +54,9 @@ void PlanNode(Bytes& bytes, Scene& scene, const Norm& norm, bool shard, ForwardN
     node.y = scene.Output(norm.Free(bytes), norm.RowShape());
     scene.MaybeOver(node.y, {node.x, node.residual, node.gate, node.residual_out});
   }
-  if (bytes.OneIn(3)) node.rstd = scene.Output(norm.compute(), norm.StatisticShape(bytes));
-  if (norm.layer() && bytes.OneIn(2)) node.mean = scene.Output(norm.compute(), norm.StatisticShape(bytes));
+  if (bytes.OneIn(3)) node.rstd = scene.Output(bytes.OneIn(3) ? norm.Free(bytes) : norm.compute(), norm.StatisticShape(bytes));
+  if (norm.layer() && bytes.OneIn(2))
+    node.mean = scene.Output(bytes.OneIn(3) ? norm.Free(bytes) : norm.compute(), norm.StatisticShape(bytes));
   if (norm.rotated) node.rope = MakeRope(bytes, scene, norm);
   node.args.groups = norm.groups == 1 && bytes.OneIn(2) ? 0 : norm.groups;
   node.args.window = norm.window;
