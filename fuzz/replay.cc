@@ -1,5 +1,5 @@
-// CORPUS COUNT [LENGTH [SEED]]: a file, or the files of a folder, then COUNT mutations of them, or with LENGTH every other time as
-// many random bytes. It needs no libFuzzer, and does the same in every run.
+// CORPUS COUNT [LENGTH [SEED]]: a file, or the files of a folder, then COUNT mutations of them, or with LENGTH every other time
+// as many random bytes. It needs no libFuzzer, and does the same in every run.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>

@@ -119,7 +119,7 @@ Prepared MakeBackward(Bytes& bytes, Scene& scene) {
     const isonorm_forward_args forward = ForwardOf(node.args);
     const isonorm_status status =
         scene.Try("isonorm_forward", {node.mean, node.rstd}, [&] { return isonorm_forward(norm.sealed, norm.eps, &forward); });
-    if (status != ISONORM_OK) prepared.comparable = false;
+    if (status != ISONORM_OK) scene.comparable = false;
   }
   auto* const size = reinterpret_cast<std::size_t*>(scene.memory.Add(sizeof(std::size_t)));
   scene.scratch.emplace_back(size, sizeof *size);
@@ -180,7 +180,7 @@ Prepared MakeDoubleBackward(Bytes& bytes, Scene& scene) {
     forward.rstd = args.rstd;
     const isonorm_status status =
         scene.Try("isonorm_forward", {rstd}, [&] { return isonorm_forward(norm.sealed, norm.eps, &forward); });
-    prepared.comparable = status == ISONORM_OK;
+    if (status != ISONORM_OK) scene.comparable = false;
   }
   auto* const size = reinterpret_cast<std::size_t*>(scene.memory.Add(sizeof(std::size_t)));
   scene.scratch.emplace_back(size, sizeof *size);

@@ -5,10 +5,8 @@
 
 namespace isonorm_fuzz {
 
-// What it computes may be compared between targets: no number went in that no call of the library gives.
 struct Prepared {
   std::function<isonorm_status()> run;  // null: no memory for it
-  bool comparable = true;
 };
 
 Prepared MakeForward(Bytes& bytes, Scene& scene);   // a chain of them, at times

@@ -1,5 +1,5 @@
-// All that a call can see: each structure, array and buffer is a heap block of exactly its size, so that AddressSanitizer sees one
-// byte too many. A picture of the bytes tells afterwards what was written.
+// All that a call can see: each structure, array and buffer is a heap block of exactly its size, so that AddressSanitizer sees
+// one byte too many. A picture of the bytes tells afterwards what was written.
 #pragma once
 
 #include <cstddef>

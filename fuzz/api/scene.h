@@ -102,6 +102,8 @@ class Scene {
   Memory memory;
   std::vector<std::pair<const void*, std::size_t>> scratch;  // may be written by every call that succeeds
   bool good_executor = true;
+  // What it computes may be compared between targets: no number went in that no call of the library gives.
+  bool comparable = true;
 
  private:
   void Lay(Plan& plan);

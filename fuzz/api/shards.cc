@@ -8,18 +8,25 @@
 namespace isonorm_fuzz {
 namespace {
 
-// What all ranks send, if they hold the same: copies of what this one sends.
-void Gather(const Plan& partial, const Plan& gathered) {
+// What all ranks send, if they hold the same: copies of what this one sends. False if they do not fit where they are gathered,
+// as where several are the same element.
+bool Gather(const Plan& partial, const Plan& gathered) {
   std::vector<std::uint8_t> sent;
   ForEachRun(partial, [&](const std::uint8_t* at, std::int64_t count) {
     sent.insert(sent.end(), at, at + count * static_cast<std::int64_t>(partial.ElementSize()));
   });
-  std::size_t i = 0;
-  if (sent.empty()) return;
-  ForEachRun(gathered, [&](std::uint8_t* at, std::int64_t count) {
-    for (std::size_t bytes = static_cast<std::size_t>(count) * gathered.ElementSize(); bytes > 0; --bytes)
-      *at++ = sent[i++ % sent.size()];
-  });
+  if (sent.empty()) return true;
+  const auto for_each_byte = [&](auto use) {
+    std::size_t i = 0;
+    ForEachRun(gathered, [&](std::uint8_t* at, std::int64_t count) {
+      for (std::size_t bytes = static_cast<std::size_t>(count) * gathered.ElementSize(); bytes > 0; --bytes)
+        use(*at++, sent[i++ % sent.size()]);
+    });
+  };
+  for_each_byte([](std::uint8_t& byte, std::uint8_t value) { byte = value; });
+  bool all = true;
+  for_each_byte([&all](std::uint8_t byte, std::uint8_t value) { all = all && byte == value; });
+  return all;
 }
 
 // A norm whose rows some ranks share, with what they exchange.
@@ -69,7 +76,7 @@ isonorm_status Forward(Scene& scene, const Ranks& ranks, const isonorm_forward_a
       return isonorm_forward_partial(ranks.norm.sealed, ranks.norm.eps, args, ranks.sealed, round);
     });
     if (status != ISONORM_OK) return status;
-    Gather(*ranks.partial, *ranks.gathered);
+    if (!Gather(*ranks.partial, *ranks.gathered)) scene.comparable = false;
     std::memcpy(ranks.round, &round, sizeof round);
     status = scene.Try("isonorm_forward_finish", outputs, [&] {
       return isonorm_forward_finish(ranks.norm.sealed, ranks.norm.eps, args, ranks.sealed, ranks.round);
@@ -115,7 +122,7 @@ Prepared MakeBackwardShards(Bytes& bytes, Scene& scene) {
   isonorm_forward_args forward = ForwardOf(node->args);
   forward.rstd = Abi(rstd);
   Prepared prepared;
-  prepared.comparable = Forward(scene, *ranks, &forward, {ranks->statistic, rstd}) == ISONORM_OK;
+  if (Forward(scene, *ranks, &forward, {ranks->statistic, rstd}) != ISONORM_OK) scene.comparable = false;
   std::size_t size = 0;
   const Norm& norm = ranks->norm;
   if (scene.Try("isonorm_backward_workspace", {},
@@ -129,7 +136,7 @@ Prepared MakeBackwardShards(Bytes& bytes, Scene& scene) {
       return isonorm_backward_partial(of.sealed, of.eps, args, ranks->for_backward);
     });
     if (status != ISONORM_OK) return status;
-    if (!ranks->dweight_alone) Gather(*ranks->partial, *ranks->gathered);
+    if (!ranks->dweight_alone && !Gather(*ranks->partial, *ranks->gathered)) scene.comparable = false;
     return scene.Try("isonorm_backward_finish", outputs,
                      [&] { return isonorm_backward_finish(of.sealed, of.eps, args, ranks->for_backward); });
   };

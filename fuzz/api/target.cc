@@ -1,6 +1,6 @@
-// libFuzzer's entry point for the C ABI: the bytes choose one call and what is wrong with it. Whatever they choose, the call must
-// touch nothing but its arguments, write nothing but its outputs, nothing at all if it fails, and give on the best target what
-// it gives on the reference.
+// libFuzzer's entry point for the C ABI: the bytes choose one call and what is wrong with it. Whatever they choose, the call
+// must touch nothing but its arguments, write nothing but its outputs, nothing at all if it fails, and give on the best target
+// what it gives on the reference.
 #include <cstdlib>
 
 #include "calls.h"
@@ -52,7 +52,7 @@ void Run(Bytes bytes) {
   const isonorm_status expected = prepared.run();
   if (!scene.good_executor) return;
   if (expected != status) Complain("another status on the reference");
-  if (status != ISONORM_OK || !prepared.comparable) return;
+  if (status != ISONORM_OK || !scene.comparable) return;
   for (const auto& [at, size] : scene.scratch) scene.memory.Forgive(at, size, best);
   scene.ComplainOfChanges(best, "other bits than the reference");
 }

@@ -4,8 +4,9 @@
 //   isonorm::forward(isonorm::contracts::llama, 1e-6, {.x = {x, rows, cols}, .weight = w, .y = {y, rows, cols}});
 //
 // Shapes, dtypes, aliasing and errors are those of the C functions, described in isonorm.h. What is left out, or {}, is absent.
-// A failed call throws isonorm::error with the library's one-sentence message, or std::bad_alloc for its workspace. Every function may be called from many threads
-// at once. A call computes on the calling thread alone unless it is handed an executor.
+// A failed call throws isonorm::error with the library's one-sentence message, or std::bad_alloc for its workspace. Every
+// function may be called from many threads at once.
+// A call computes on the calling thread alone unless it is handed an executor.
 #pragma once
 
 #include <isonorm/isonorm.h>

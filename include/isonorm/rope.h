@@ -1,4 +1,4 @@
-/* Rotary position embedding after a norm:  heads of q and k normalised and rotated in one pass. isonorm.h includes it. */
+/* Rotary position embedding after a norm: heads of q and k normalised and rotated in one pass. isonorm.h includes it. */
 #ifndef ISONORM_ROPE_H_
 #define ISONORM_ROPE_H_
 
@@ -32,7 +32,7 @@ typedef struct isonorm_rope {
                                       table with every value twice, as Hugging Face makes it, pass the first half of each row */
   const isonorm_tensor* sin; /* as cos */
   const isonorm_tensor* positions; /* ISONORM_I32 or ISONORM_I64: rows of the tables, one for each index of the first leading
-                                      dimensions of x, whose sizes it has; the dimensions after them,  such as heads, share it.
+                                      dimensions of x, whose sizes it has; the dimensions after them, such as heads, share it.
                                       Null: position_offset + the index along position_dim */
   int64_t position_offset;         /* without positions: that of the first token; else 0 */
 } isonorm_rope;

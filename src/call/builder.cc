@@ -218,7 +218,8 @@ isonorm_status CallBuilder::SetGroups(int64_t groups, int64_t window) {
   call_->groups = groups == 0 ? 1 : groups;
   const bool whole = call_->groups == 1;  // spares the common call two divisions
   if (groups < 0 || (!whole && call_->cols % call_->groups != 0)) {
-    return Fail(ISONORM_ERROR_GROUPS, "groups is %" PRId64 ", but must be positive and divide the %" PRId64 " columns.", groups,
+    return Fail(ISONORM_ERROR_GROUPS,
+                "groups is %" PRId64 ", but must divide the %" PRId64 " columns; 0 or 1 is the whole row.", groups,
                 call_->cols);
   }
   call_->group_cols = whole ? call_->cols : call_->cols / call_->groups;

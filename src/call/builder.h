@@ -42,8 +42,8 @@ class CallBuilder {
   // The outputs of this call and of one that runs at the same time, each against every tensor of the other.
   isonorm_status CheckApartFrom(const CallBuilder& other) const;
 
-  // After Finish, once it is known how many bytes the call needs: the size of its workspace, if it needs one, and that it is apart
-  // from every tensor that was added.
+  // After Finish, once it is known how many bytes the call needs: the size of its workspace, if it needs one, and that it is
+  // apart from every tensor that was added.
   isonorm_status CheckWorkspace(size_t needed) const;
   isonorm_status CheckApartFrom(const void* workspace, size_t bytes) const;
 

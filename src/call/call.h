@@ -115,9 +115,9 @@ struct Call {
 
 struct ShardTensors;  // call/parallel.h
 
-// Fills the builder's call, which is as constructed, or returns the status and message of the first fault. The workspace is for whoever
-// knows what the call needs to check, by CallBuilder::CheckWorkspace. The rows of a call with `shard` are those of one rank: see
-// call/parallel.h. Most forward calls need no builder: see call/usual.h.
+// Fills the builder's call, which is as constructed, or returns the status and message of the first fault. The workspace is for
+// whoever knows what the call needs to check, by CallBuilder::CheckWorkspace. The rows of a call with `shard` are those of one
+// rank: see call/parallel.h. Most forward calls need no builder: see call/usual.h.
 class CallBuilder;
 isonorm_status MakeForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, CallBuilder& builder,
                            const ShardTensors* shard = nullptr);

@@ -39,16 +39,16 @@ isonorm_status CheckServed(const Args& args) {
 template <class Args, class Make>
 isonorm_status MakeChain(const Args& args, ChainBuilder& builder, Make make) {
   Chain& chain = builder.chain();
-  for (const Args* at = &args; at != nullptr; at = Next(at)) {
-    const int i = chain.count;
-    if (i == kMaxChain) {
+  int place = 0;
+  for (const Args* at = &args; at != nullptr; at = Next(at), ++place) {
+    if (place == kMaxChain) {
       return Fail(ISONORM_ERROR_ARGUMENT, "args.also leads to more than %d structures, which are as many as a call takes.",
                   kMaxChain);
     }
-    isonorm_status status = make(at, builder.of(i));
-    if (status == ISONORM_OK && i > 0) status = CheckServed(*at);
-    if (status != ISONORM_OK) return FailInChain(i, status);
-    ++chain.count;
+    isonorm_status status = make(at, builder.of(place));
+    if (status == ISONORM_OK && place > 0) status = CheckServed(*at);
+    if (status != ISONORM_OK) return FailInChain(place, status);
+    chain.count = place + 1;
   }
   for (int i = 0; i < chain.count; ++i) {
     for (int j = 0; j < i; ++j) {

@@ -9,6 +9,10 @@ namespace isonorm {
 // printf's format; the sentence is cut at the end of the storage.
 [[gnu::cold, gnu::format(printf, 2, 3)]] isonorm_status Fail(isonorm_status status, const char* format, ...);
 
+#if defined(__clang_analyzer__)
+#define Fail(status, ...) (Fail(status, __VA_ARGS__), status)  // it does not see by itself what Fail returns
+#endif
+
 const char* LastError();
 
 }  // namespace isonorm

@@ -50,7 +50,8 @@ int StepsOfBoth(const View& a, const View& b, Step* steps) {
   return count;
 }
 
-// Whether every step is at least as long as all that lies below it, in both tensors, of which the wider has rows of `width` bytes.
+// Whether every step is at least as long as all that lies below it, in both tensors, of which the wider has rows of `width`
+// bytes.
 bool Nested(int64_t width, const Step* steps, int count) {
   int64_t below = width;
   for (int i = count - 1; i >= 0; --i) {

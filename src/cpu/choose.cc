@@ -70,8 +70,8 @@ int ChooseKernel(const Target& target, Operation operation, const Call& call) {
   return target.kernels[general] != nullptr ? general : kKernels;
 }
 
-// To look costs less than the loops' own search for 16-bit types, which are compute-bound; f32 loops wait for memory, and one row hides
-// it all.
+// To look costs less than the loops' own search for 16-bit types, which are compute-bound; f32 loops wait for memory, and one
+// row hides it all.
 bool PaysToLookAtWeight(const Call& call) {
   if (call.wide || call.repeated != 0) return false;  // no tuned loops
   // A finite weight plus a smaller offset rounds to a finite sum.

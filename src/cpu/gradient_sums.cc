@@ -82,6 +82,7 @@ class SumTask {
   }
 
   void StoreAll() {
+    const FpGuard guard;  // the executor has been at work since the call began
     for (int64_t step = 1; step < plan_.subtrees; step *= 2) {
       for (int64_t i = 0; i + step < plan_.subtrees; i += 2 * step) Result(i).AddFrom(Result(i + step), width_);
     }

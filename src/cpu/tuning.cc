@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 
 namespace isonorm {
@@ -26,14 +27,30 @@ int64_t StreamBytes() {
   return kOneCore;
 }
 
+int64_t TaskBytes() { return int64_t{512} << 10; }  // some 10 µs of work, a few times what waking a thread costs
+
+// Found by the first call. Threads that come at the same time look too and agree on what one found: nobody waits, so that a fork
+// in the middle of it leaves a child that can look by itself.
+class Setting {
+ public:
+  constexpr Setting(const char* name, int64_t (*otherwise)()) : name_(name), otherwise_(otherwise) {}
+  int64_t Get() {
+    int64_t known = value_.load(std::memory_order_relaxed);
+    if (__builtin_expect(known >= 0, 1)) return known;
+    const int64_t found = FromEnvironment(name_, otherwise_());
+    return value_.compare_exchange_strong(known, found, std::memory_order_relaxed) ? found : known;
+  }
+
+ private:
+  const char* name_;
+  int64_t (*otherwise_)();
+  std::atomic<int64_t> value_{-1};
+};
+
+constinit Setting task_bytes{"ISONORM_TASK_BYTES", TaskBytes}, stream_bytes{"ISONORM_STREAM_BYTES", StreamBytes};
+
 }  // namespace
 
-const Tuning& GetTuning() {
-  static const Tuning tuning = {
-      FromEnvironment("ISONORM_TASK_BYTES", int64_t{512} << 10),  // some 10 µs of work, a few times what waking a thread costs
-      FromEnvironment("ISONORM_STREAM_BYTES", StreamBytes()),
-  };
-  return tuning;
-}
+Tuning GetTuning() { return {task_bytes.Get(), stream_bytes.Get()}; }
 
 }  // namespace isonorm

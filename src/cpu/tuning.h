@@ -11,6 +11,6 @@ struct Tuning {
   int64_t stream_bytes;  // from here on outputs bypass the cache
 };
 
-const Tuning& GetTuning();
+Tuning GetTuning();
 
 }  // namespace isonorm

@@ -30,11 +30,13 @@ isonorm_status Guarded(Body body) noexcept {
   }
 }
 
-// The workspace that was given, against what the backend needs. measured: where to put the bytes instead; null if it is to be used.
+// The workspace that was given, against what the backend needs. measured: where to put the bytes instead; null if it is to be
+// used.
 isonorm_status CheckWorkspace(const Backend& backend, Operation operation, CallBuilder& builder, size_t* measured);
 isonorm_status CheckWorkspace(const Backend& backend, Operation operation, ChainBuilder& builder, size_t* measured);
 
-// Checks a Call, or a Chain, by make(builder), and by what its backend says. Not inlined: the builder must not take stack from the run.
+// Checks a Call, or a Chain, by make(builder), and by what its backend says. Not inlined: the builder must not take stack from
+// the run.
 template <class Made, class Make>
 [[gnu::noinline]] isonorm_status Check(Operation operation, Make make, Made* made, const Backend** backend,
                                        size_t* measured = nullptr) {

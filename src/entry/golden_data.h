@@ -1,4 +1,4 @@
-// The data and the digest of the golden files (docs/numerics.md §7).
+// The data and the digest of the golden files (docs/numerics.md §8).
 #pragma once
 
 #include <cmath>

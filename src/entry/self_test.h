@@ -1,5 +1,5 @@
-// The start-up self-test: golden rows through the backend of a target. A backend that computes other bits, because a compiler or
-// a CPU deviates, is refused.
+// The start-up self-test: golden rows through the backend of a target. A backend that computes other bits, because a compiler
+// or a CPU deviates, is refused.
 #pragma once
 
 #include "table/backend.h"

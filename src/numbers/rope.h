@@ -1,5 +1,5 @@
-// The rotation of a call's heads: which table row belongs to a row of the call, where its cosines and sines lie, and what becomes
-// of a column (docs/numerics.md §2, step 7, and §4, step 1).
+// The rotation of a call's heads: which table row belongs to a row of the call, where its cosines and sines lie, and what
+// becomes of a column (docs/numerics.md §2, step 7, and §4, step 1).
 #pragma once
 
 #include <cmath>
@@ -62,8 +62,8 @@ struct Rope {
 };
 
 // Column j of a head of a row of the call, whose columns are value(0), value(1) and so on, after its rotation; back: the other
-// way, which takes a gradient of what is rotated to one of what is not. A position that the tables do not hold makes the whole row NaN:
-// no CPU runs such a call, but on a device nobody looks at positions beforehand.
+// way, which takes a gradient of what is rotated to one of what is not. A position that the tables do not hold makes the whole
+// row NaN: no CPU runs such a call, but on a device nobody looks at positions beforehand.
 template <class F, class Value>
 ISONORM_HD F Rotated(const Rope& rope, int64_t row, int64_t j, bool back, Value value) {
   if (!rope.Holds(rope.PositionAt(row / rope.rows_each))) return CanonicalNaN<F>();

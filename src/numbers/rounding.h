@@ -14,7 +14,8 @@
 
 namespace isonorm {
 
-// What rows are made of beside f64: a name, its value of Type, and its storage. Whoever has a case for each takes them from here.
+// What rows are made of beside f64: a name, its value of Type, and its storage. Whoever has a case for each takes them from
+// here.
 #define ISONORM_NARROW_TYPES(CASE) CASE(f32, kF32, float) CASE(bf16, kBF16, Bf16) CASE(f16, kF16, F16)
 
 // Behind f64: quantised values, powers of two as their scales, and positions in a table.

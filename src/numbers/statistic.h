@@ -1,5 +1,5 @@
-// The statistic of a norm as a part: which sums over a row it needs, and what follows from them (docs/numerics.md §2 to §4). RMS is
-// the LayerNorm of a row whose mean is 0, so only the sums differ; where eps stands matters from the sums on.
+// The statistic of a norm as a part: which sums over a row it needs, and what follows from them (docs/numerics.md §2 to §4).
+// RMS is the LayerNorm of a row whose mean is 0, so only the sums differ; where eps stands matters from the sums on.
 #pragma once
 
 #include <cmath>
@@ -31,8 +31,8 @@ struct RowNorm {
   bool constant = false;  // a scaled LayerNorm row of equal values
   F mean = 0, shift = 0;  // LayerNorm: the rounded mean, and what its rounding left over
   F mean_square = 0, q = 0, r = 0;
-  // LayerNorm: the mean that forward stores, without the shift, which backward finds again. Backward computes the statistics of scaled
-  // rows again, so theirs has it: that of equal values might overflow without.
+  // LayerNorm: the mean that forward stores, without the shift, which backward finds again. Backward computes the statistics of
+  // scaled rows again, so theirs has it: that of equal values might overflow without.
   F saved_mean = 0;
 
   // c of a scaled value. Of RMS a product: mean and shift are +0 and change no bit. Of LayerNorm they may be -0, which does.
@@ -67,8 +67,8 @@ struct Norm {
     return !(std::isfinite(sums.squares) && std::isfinite(MeanOf(sums))) || sums.squares < LeastSquares<F>();
   }
 
-  // The sums of a row that offers SumOfValues(exponent, mean) and SumOfSquares(exponent, mean, &shift), both of its values times
-  // 2^-exponent less the mean, and LargestOrInfinity() of the values as they are. shift is null for RMS.
+  // The sums of a row that offers SumOfValues(exponent, mean) and SumOfSquares(exponent, mean, &shift), both of its values
+  // times 2^-exponent less the mean, and LargestOrInfinity() of the values as they are. shift is null for RMS.
   template <class F, class Row>
   ISONORM_HD RowStatistic<F> Accumulate(const Row& row) const {
     const RowStatistic<F> sums = Sweep<F>(row, 0);
@@ -119,8 +119,8 @@ struct Norm {
     return rstd >= F(0x1p-48) && rstd <= F(0x1p47);
   }
 
-  // What backward needs from what was saved; false: it says too little, and the statistic has to be computed again. The mean is 0
-  // for RMS. For LayerNorm its rounding, to whatever type, is found again in the values.
+  // What backward needs from what was saved; false: it says too little, and the statistic has to be computed again. The mean is
+  // 0 for RMS. For LayerNorm its rounding, to whatever type, is found again in the values.
   template <class F, class Row>
   ISONORM_HD bool Restore(F rstd, F mean, const Row& row, RowNorm<F>* known) const {
     if (eps_outside || !Takes(rstd) || !(std::fabs(mean) < F(0x1p96))) return false;
@@ -130,7 +130,7 @@ struct Norm {
     return true;
   }
 
-  // f of §4, from the dot product of g and c.
+  // C0 of §4, from the dot product of g and c.
   template <class F>
   ISONORM_HD F Factor(F dot, F q, F r) const {
     const F f = Mean(dot + F(0), count);

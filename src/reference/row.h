@@ -18,7 +18,8 @@ namespace isonorm::reference {
 
 // ------------------------------------------------------------------------------------------------ sums (numerics.md §1)
 
-// step(a, j) folds element j into the partial sum a. Of a row that `ranks` ranks share, the subtree of the `count` elements here.
+// step(a, j) folds element j into the partial sum a. Of a row that `ranks` ranks share, the subtree of the `count` elements
+// here.
 template <class F, class Step>
 F Sum(int64_t count, int64_t ranks, Step step) {
   const Leaves leaves = LeavesOfShard(count, ranks);

@@ -10,8 +10,8 @@
 
 namespace isonorm {
 
-// Whatever a call holds is right, but for what only the data can tell: a static scale, positions in a table. A backend looks at data when
-// it runs a call, and not before.
+// Whatever a call holds is right, but for what only the data can tell: a static scale, positions in a table. A backend looks at
+// data when it runs a call, and not before.
 class Backend {
  public:
   virtual const char* name() const = 0;
@@ -29,10 +29,12 @@ class Backend {
   // The same for several calls that run together, on the executor of the first; *kernel is of the first.
   virtual isonorm_status RunChain(Operation operation, Chain& chain, int* kernel) const = 0;
 
-  // Forward of one rank of several, whose sums were gathered: either *next is what to exchange next, or the rows are complete and run.
+  // Forward of one rank of several, whose sums were gathered: either *next is what to exchange next, or the rows are complete
+  // and run.
   virtual isonorm_status FinishForward(Call& call, Round* next, bool* complete, int* kernel) const = 0;
 
-  // Gradients of runs of rows that were computed apart: the rows of x, added up in the tree of docs/numerics.md §4, go to dweight.
+  // Gradients of runs of rows that were computed apart: the rows of x, added up in the tree of docs/numerics.md §4, go to
+  // dweight.
   virtual isonorm_status Combine(const Call& call) const = 0;
 
  protected:

@@ -34,8 +34,8 @@ const char* KernelName(int id);
 enum class Source : uint8_t { k_plain, k_residual, k_gate, k_any };
 enum class Sink : uint8_t { k_cast, k_gate, k_quantize, k_rope, k_sum, k_rms, k_any };
 
-// The row of loops for exactly these parts and types, the weight's kNone where there is none or it may be any; kKernels if the table
-// has none. Types up to f64, but for `out`, which may be one of 8 bits.
+// The row of loops for exactly these parts and types, the weight's kNone where there is none or it may be any; kKernels if the
+// table has none. Types up to f64, but for `out`, which may be one of 8 bits.
 int FindRow(Operation operation, Source source, Sink sink, Type x, Type weight, Type out);
 
 // The row that takes every part and type.

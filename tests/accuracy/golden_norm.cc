@@ -184,7 +184,8 @@ Group::Group(const Norm& norm, int64_t first) {
   }
 }
 
-// The library subtracts a mean that is off by some `shift`, and then the mean of what is left, which takes the shift away again.
+// The library subtracts a mean that is off by some `shift`, and then the mean of what is left, which takes the shift away
+// again.
 void Group::Centre(const Norm& norm) {
   const Compute& compute = norm.compute;
   const long double n = static_cast<long double>(h.size()), unit = 1.01L * compute.unit();

@@ -1,5 +1,5 @@
-// The norm of a golden case by mathematics in long double, with running errors: what the library may compute of it. Written from
-// docs/numerics.md; it shares no code with the library, only the inputs' bytes with the golden checks.
+// The norm of a golden case by mathematics in long double, with running errors: what the library may compute of it. Written
+// from docs/numerics.md; it shares no code with the library, only the inputs' bytes with the golden checks.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// Every case of the shipped golden file: the reference computes the file's digests, and the values behind them are where an oracle
-// in long double says, within bounds that follow from counting roundings. And the proof that a wrong value would be seen.
+// Every case of the shipped golden file: the reference computes the file's digests, and the values behind them are where an
+// oracle in long double says, within bounds that follow from counting roundings. And the proof that a wrong value would be
+// seen.
 #include "accuracy/golden_oracle.h"
 
 #include <gtest/gtest.h>
@@ -35,8 +36,8 @@ Produced Reference(const GoldenCase& golden) {
   return produced;
 }
 
-// Equal values leave LayerNorm nothing but the rounding of their mean: the specification pins its bits, and mathematics says only
-// that they are noise. And where sums may overflow, a round of ranks may send infinities, or none.
+// Equal values leave LayerNorm nothing but the rounding of their mean: the specification pins its bits, and mathematics says
+// only that they are noise. And where sums may overflow, a round of ranks may send infinities, or none.
 bool MayBeOpen(const GoldenCase& golden) {
   return golden.contract.statistic == ISONORM_STATISTIC_LAYER &&
          (golden.data == isonorm_cli::DataKind::kFlat || (golden.data == isonorm_cli::DataKind::kHuge && golden.ranks > 0));
@@ -64,12 +65,12 @@ TEST(GoldenOracle, EveryValueOfEveryCaseIsWithinItsBound) {
     all.quantised += judgement.quantised, all.ties += judgement.ties;
   }
   const std::map<char, Count> expected = {
-      {'p', {596, 1419}}, {'q', {66, 192}}, {'r', {61, 150}}, {'d', {22, 87}}, {'t', {36, 134}}};
+      {'p', {596, 1419}}, {'q', {98, 284}}, {'r', {61, 150}}, {'d', {22, 87}}, {'t', {36, 134}}};
   EXPECT_TRUE(counts == expected);
   // What is left open is no value of most; and nearly all bytes have but one right value, so they were compared by ==.
   EXPECT_LE(all.open * 50, all.values);
   EXPECT_LE(all.ties * 50, all.quantised);
-  EXPECT_EQ(all.quantised, 318556);
+  EXPECT_EQ(all.quantised, 327772);
   std::printf("%lld values, %lld of them open; %lld quantised, %lld of them ties\n", static_cast<long long>(all.values),
               static_cast<long long>(all.open), static_cast<long long>(all.quantised), static_cast<long long>(all.ties));
 }
@@ -161,8 +162,8 @@ TEST(GoldenOracleGate, OneWrongValueOfAnyOutputIsSeen) {
   EXPECT_GE(nans, 20);
 }
 
-// How sharp the bounds are where nothing is rounded to a storage type on the way: all of y by 2^-19, which is 32 units, or one value
-// of any other output by 2^-15 is too much.
+// How sharp the bounds are where nothing is rounded to a storage type on the way: all of y by 2^-19, which is 32 units, or one
+// value of any other output by 2^-15 is too much.
 TEST(GoldenOracleGate, F32BoundsAreSharp) {
   std::array<int, kOutputCount> seen = {};
   for (const GoldenCase& golden : Cases()) {

@@ -44,9 +44,9 @@ TEST(LayerNorm, F64) {
   }
 }
 
-// What docs/numerics.md 2 says of any size: c is off by no more than 4.4e-7 times the larger of itself and the row's rms; and below
-// the normal numbers by half the least number for its own rounding, and, in a row that is not scaled, r times that for delta's.
-// The worst error in units of that bound.
+// What docs/numerics.md 2 says of any size: c is off by no more than 4.4e-7 times the larger of itself and the row's rms; and
+// below the normal numbers by half the least number for its own rounding, and, in a row that is not scaled, r times that for
+// delta's. The worst error in units of that bound.
 long double WorstInBounds(Problem problem, bool with_least = true) {
   const bool f64 = problem.x.type() == Type::kF64, outside = problem.contract.eps_place == ISONORM_EPS_OUTSIDE;
   const Answer answer = Solve(problem);

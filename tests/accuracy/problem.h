@@ -36,7 +36,8 @@ struct Outputs {
 // y: its type. Every output that the problem allows is asked for.
 Outputs RunForward(Problem& problem, Type y);
 
-// saved: the rstd and mean of forward to hand in, or null. Gradients: those of what the problem has; dbias without a bias is f32.
+// saved: the rstd and mean of forward to hand in, or null. Gradients: those of what the problem has; dbias without a bias is
+// f32.
 Outputs RunBackward(Problem& problem, Tensor* saved_rstd = nullptr, Tensor* saved_mean = nullptr);
 
 }  // namespace isonorm_test

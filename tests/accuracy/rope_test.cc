@@ -108,8 +108,9 @@ TEST(Rope, AWrongRotationWouldBeSeen) {
   EXPECT_NE(Judge(problem, forward, RunBackward(other)), "") << "position backward";
 }
 
-// Hugging Face: q_embed = q * cos + rotate_half(q) * sin, each operation in f32, with tables of [cos, cos] and [sin, sin]. Theirs
-// rounds both products and the sum, ours the first product and the sum: at most 2 |a c| + |b s| + 2 |y| units of 2^-24 apart.
+// Hugging Face: q_embed = q * cos + rotate_half(q) * sin, each operation in f32, with tables of [cos, cos] and [sin, sin].
+// Theirs rounds both products and the sum, ours the first product and the sum: at most 2 |a c| + |b s| + 2 |y| units of 2^-24
+// apart.
 TEST(Rope, AsHuggingFaceComputesIt) {
   for (const int64_t dim : {int64_t{64}, int64_t{80}, int64_t{128}, int64_t{256}}) {
     Problem problem = MakeProblem(ISONORM_CONTRACT_LLAMA, "plain", Type::kF32, Type::kF32, 40, dim);
@@ -132,8 +133,8 @@ TEST(Rope, AsHuggingFaceComputesIt) {
   }
 }
 
-// Lengths and inner products. In units of u = 2^-53: a table's rounded cosine and sine have a length of 1 within 1 unit, and each
-// value of a pair is within 2 (|a c| + |b s|) <= 2.83 units of the pair's length, both of them within 4: 5 together.
+// Lengths and inner products. In units of u = 2^-53: a table's rounded cosine and sine have a length of 1 within 1 unit, and
+// each value of a pair is within 2 (|a c| + |b s|) <= 2.83 units of the pair's length, both of them within 4: 5 together.
 TEST(Rope, LengthsStayAndBackwardIsTheTranspose) {
   constexpr long double kUnit = 0x1p-53L;
   for (const int32_t style : kStyles) {

@@ -114,8 +114,8 @@ TEST(TheoryLayerNorm, CommutesWithRotationsThatKeepOnes) {  // reflections along
     const auto turn = [&](const Row& x) { return Reflected(Reflected(Values(x.begin(), x.end()), balanced(0)), balanced(1)); };
     const Row x = WithMean(n, 1), turned = LayerNorm(Stored(turn(x)));
     const Values want = turn(LayerNorm(x));
-    // LayerNorm's errors twice, as lengths, with |y| of length sqrt(n). Rounding the row and turning it move it by 3 units of its
-    // RMS at most, and the result by as much over its deviation.
+    // LayerNorm's errors twice, as lengths, with |y| of length sqrt(n). Rounding the row and turning it move it by 3 units of
+    // its RMS at most, and the result by as much over its deviation.
     const long double width = static_cast<long double>(n), mean = Mean(x), mean_square = Dot(x, x) / width;
     const long double steep = std::sqrt(mean_square / (mean_square - mean * mean));
     const long double bound = (2 * (LayerNormError(n, 0) + LayerNormError(n, 1)) + 3 * steep) * kUnit * std::sqrt(width);

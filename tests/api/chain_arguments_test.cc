@@ -142,8 +142,8 @@ TEST(Chain, Backward) {
   });
 }
 
-// A structure without rows among others, at every place and with the 0 in every dimension: it writes nothing but sums, which are
-// zeros, and the others what they write alone.
+// A structure without rows among others, at every place and with the 0 in every dimension: it writes nothing but sums, which
+// are zeros, and the others what they write alone.
 TEST(Chain, OneIsEmpty) {
   const std::vector<std::vector<int64_t>> shapes = {{0, 3, kCols}, {2, 0, kCols}, {0, 0, kCols}};
   for (const bool threads : {false, true}) {

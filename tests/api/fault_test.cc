@@ -28,9 +28,10 @@ TEST(Judge, ScenesAreValidBeforeTheyAreSpoilt) {
 
 TEST(Judge, ValidCallsWriteEveryOutputAndNothingElse) {
   ForwardScene scene;
+  scene.UseLayerNorm();
   ASSERT_EQ(scene.Run(), ISONORM_OK);
   for (auto& [name, slot] : scene.slots) {
-    const bool is_output = slot == &scene.y || slot == &scene.residual_out || slot == &scene.rstd;
+    const bool is_output = slot == &scene.y || slot == &scene.residual_out || slot == &scene.rstd || slot == &scene.mean;
     const size_t size = slot->bytes.size() - 2 * Slot::kMargin;
     for (size_t i = 0; i < slot->bytes.size(); ++i) {
       const bool inside = i >= Slot::kMargin && i < Slot::kMargin + size;

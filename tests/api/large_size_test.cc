@@ -49,7 +49,8 @@ TEST(LargeSizes, ByteOffsetThatLeadsBackToMemory) {
   }
 }
 
-// A question about the workspace computes nothing, so it can be asked about any sizes. Inputs are expanded, outputs are vectors.
+// A question about the workspace computes nothing, so it can be asked about any sizes. Inputs are expanded, outputs are
+// vectors.
 class WorkspaceQuestion {
  public:
   WorkspaceQuestion(int64_t rows, int64_t cols, isonorm_dtype dtype, int32_t threads) {

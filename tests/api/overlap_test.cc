@@ -68,6 +68,17 @@ TEST(Overlap, Forward) {
                          [](ForwardScene&) {});
 }
 
+TEST(Overlap, LayerNorm) {
+  TryPairs<ForwardScene>({"x", "weight"}, {"y", "rstd", "mean"}, {{"y", "x"}}, [](ForwardScene& s) {
+    s.UseLayerNorm();
+    s.args.residual = s.args.residual_out = nullptr;
+  });
+  TryPairs<BackwardScene>({"dy", "x", "rstd", "mean"}, {"dx", "dweight"}, {{"dx", "dy"}, {"dx", "x"}}, [](BackwardScene& s) {
+    s.UseLayerNorm();
+    s.args.residual = s.args.dresidual = s.args.dbias = s.args.bias = nullptr;
+  });
+}
+
 TEST(Overlap, ForwardGate) {
   for (const auto prepare :
        {+[](ForwardScene& s) { s.UseGate(ISONORM_GATE_BEFORE); }, +[](ForwardScene& s) { s.UseGate(ISONORM_GATE_AFTER); }}) {

@@ -94,11 +94,12 @@ class ForwardScene : public Scene {
              {"gate", &gate},
              {"y", &y},
              {"residual_out", &residual_out},
-             {"rstd", &rstd}};
+             {"rstd", &rstd},
+             {"mean", &mean}};
     for (Slot* slot : {&x, &residual, &gate}) slot->Set(kInputByte, ISONORM_F32, {kRows, kCols});
     for (Slot* slot : {&weight, &bias}) slot->Set(kInputByte, ISONORM_F32, {kCols});
     for (Slot* slot : {&y, &residual_out}) slot->Set(kOutputByte, ISONORM_F32, {kRows, kCols});
-    rstd.Set(kOutputByte, ISONORM_F32, {kRows});
+    for (Slot* slot : {&rstd, &mean}) slot->Set(kOutputByte, ISONORM_F32, {kRows});
     args.struct_size = sizeof(args);
     args.x = &x.tensor;
     args.weight = &weight.tensor;
@@ -114,6 +115,10 @@ class ForwardScene : public Scene {
     args.gate = &gate.tensor;
     args.residual = args.residual_out = nullptr;
   }
+  void UseLayerNorm() {
+    contract.statistic = ISONORM_STATISTIC_LAYER;
+    args.mean = &mean.tensor;
+  }
   isonorm_status Run() override { return isonorm_forward(contract_pointer, eps, args_pointer); }
   std::vector<uint8_t> Picture() const override {
     std::vector<uint8_t> picture = Scene::Picture();
@@ -127,7 +132,7 @@ class ForwardScene : public Scene {
   double eps = 1e-6;
   isonorm_forward_args args{};
   const isonorm_forward_args* args_pointer = &args;
-  Slot x, weight, bias, residual, gate, y, residual_out, rstd;
+  Slot x, weight, bias, residual, gate, y, residual_out, rstd, mean;
 };
 
 // dy, x, weight, bias, residual, rstd, dresidual -> dx, dweight, dbias; all f32.
@@ -142,6 +147,7 @@ class BackwardScene : public Scene {
              {"gate", &gate},
              {"bias", &bias},
              {"rstd", &rstd},
+             {"mean", &mean},
              {"dresidual", &dresidual},
              {"dx", &dx},
              {"dweight", &dweight},
@@ -151,7 +157,7 @@ class BackwardScene : public Scene {
     for (Slot* slot : {&dy, &x, &residual, &residual_out, &gate, &dresidual})
       slot->Set(kInputByte, ISONORM_F32, {kRows, kCols});
     for (Slot* slot : {&weight, &bias}) slot->Set(kInputByte, ISONORM_F32, {kCols});
-    rstd.Set(kInputByte, ISONORM_F32, {kRows});
+    for (Slot* slot : {&rstd, &mean}) slot->Set(kInputByte, ISONORM_F32, {kRows});
     for (Slot* slot : {&dx, &dgate}) slot->Set(kOutputByte, ISONORM_F32, {kRows, kCols});
     for (Slot* slot : {&dweight, &dbias}) slot->Set(kOutputByte, ISONORM_F32, {kCols});
     args.struct_size = sizeof(args);
@@ -172,6 +178,10 @@ class BackwardScene : public Scene {
     args.gate = &gate.tensor;
     args.dgate = &dgate.tensor;
     args.residual = args.dresidual = nullptr;
+  }
+  void UseLayerNorm() {
+    contract.statistic = ISONORM_STATISTIC_LAYER;
+    args.mean = &mean.tensor;
   }
   // Gives the call exactly the workspace that it asks for.
   isonorm_status Measure() {
@@ -195,7 +205,7 @@ class BackwardScene : public Scene {
   double eps = 1e-6;
   isonorm_backward_args args{};
   const isonorm_backward_args* args_pointer = &args;
-  Slot dy, x, weight, residual, residual_out, gate, bias, rstd, dresidual, dx, dweight, dbias, dgate, workspace;
+  Slot dy, x, weight, residual, residual_out, gate, bias, rstd, mean, dresidual, dx, dweight, dbias, dgate, workspace;
 };
 
 // x -> rms; x, drms -> dx; x -> penalty, dx: by the function that is set.

@@ -105,6 +105,11 @@ TEST(TensorFaults, Backward) {
                          [](BackwardScene&) {});
 }
 
+TEST(TensorFaults, LayerNorm) {
+  TryEach<ForwardScene>({"x", "rstd", "mean"}, [](ForwardScene& s) { s.UseLayerNorm(); });
+  TryEach<BackwardScene>({"x", "rstd", "mean"}, [](BackwardScene& s) { s.UseLayerNorm(); });
+}
+
 TEST(TensorFaults, BackwardFromResidualOut) {
   TryEach<BackwardScene>({"residual_out"}, [](BackwardScene& s) {
     s.args.residual = nullptr;
@@ -159,6 +164,8 @@ void LastStride0(const std::vector<const char*>& inputs, const std::vector<const
 TEST(TensorFaults, LastStride0) {
   LastStride0<ForwardScene>({"x", "weight", "bias", "residual"}, {"y", "residual_out", "rstd"}, [](ForwardScene&) {});
   LastStride0<ForwardScene>({"gate"}, {}, [](ForwardScene& s) { s.UseGate(ISONORM_GATE_BEFORE); });
+  LastStride0<ForwardScene>({}, {"mean", "rstd"}, [](ForwardScene& s) { s.UseLayerNorm(); });
+  LastStride0<BackwardScene>({"mean", "rstd"}, {}, [](BackwardScene& s) { s.UseLayerNorm(); });
   LastStride0<BackwardScene>({"dy", "x", "weight", "residual", "bias", "rstd", "dresidual"}, {"dx", "dweight", "dbias"},
                              [](BackwardScene&) {});
   LastStride0<BackwardScene>({"residual_out"}, {}, [](BackwardScene& s) {

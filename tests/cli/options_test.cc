@@ -141,6 +141,14 @@ TEST_F(Options, LongNumbersAreNotCut) {
       << run.err;
 }
 
+TEST_F(Options, NumbersThatNoDoubleHolds) {
+  for (const std::string value : {"1e-400", "1e400"}) {
+    const Outcome run = RunCli(Line(Bases(folder_)[0], {"--eps", "NUMBER"}, {"--eps", value}));
+    EXPECT_EQ(run.exit_code, 2);
+    EXPECT_NE(run.err.find("--eps: '" + value + "' is too large or too small"), std::string::npos) << run.err;
+  }
+}
+
 // A leading zero makes no octal number, and a bracket no list.
 TEST_F(Options, ValuesAreWhatTheySay) {
   const Outcome run = RunCli(Line(Bases(folder_)[0], {"--groups", "N"}, {"--groups", "010", "--json"}));

@@ -170,6 +170,13 @@ TEST(StatsReport, ExistingReportsAreKept) {
   EXPECT_EQ(RunCli({"stats", folder / "in.npy", "--html", folder / "s.html"}, {.file_size_limit = 1000}).exit_code, 4);
   EXPECT_EQ(RunCli({"stats", folder / "in.npy", "--html", folder / "absent/r.html"}).exit_code, 4);
   EXPECT_EQ(folder.Names(), (Names{"in.npy", "r.html"}));
+  const std::string input = ReadAll(folder / "in.npy");
+  for (const std::string& path : {folder / "in.npy", folder / "./in.npy"}) {
+    const Outcome itself = RunCli({"stats", folder / "in.npy", "--html", path, "--force"});
+    EXPECT_EQ(itself.exit_code, 4);
+    EXPECT_NE(itself.err.find("is an input"), std::string::npos) << itself.err;
+  }
+  EXPECT_EQ(ReadAll(folder / "in.npy"), input);
 }
 
 TEST(StatsReport, BadInput) {

@@ -36,8 +36,8 @@ Json OneTensor(const std::string& dtype, std::int64_t rows, std::int64_t cols, c
   return Stats(folder / "in", more)["tensors"][0];
 }
 
-// A sum of n terms in f64 is off by at most n - 1 roundings of 2^-53 of the sum of magnitudes; its own square, root and division
-// are a few more. `scale` is that sum of magnitudes, over what the result was divided by.
+// A sum of n terms in f64 is off by at most n - 1 roundings of 2^-53 of the sum of magnitudes; its own square, root and
+// division are a few more. `scale` is that sum of magnitudes, over what the result was divided by.
 void ExpectSum(const Json& found, long double expected, double n, long double scale, const char* what) {
   const long double bound = (n + 8) * 0x1p-53L * scale;
   EXPECT_TRUE(std::abs(found.get<double>() - expected) <= bound) << what << ": " << found << " and " << expected;

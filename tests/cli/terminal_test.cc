@@ -143,6 +143,19 @@ TEST_F(TerminalTest, HostilePaths) {
   }
 }
 
+// As the documentation says of every name: escaped, in one line.
+TEST_F(TerminalTest, HostileTensorNames) {
+  const std::string in = folder_ / "in.safetensors", out = folder_ / "out.safetensors";
+  WriteAll(in, SafetensorsFile("{" + Entry("\\u001b[31mred\\n", "F32", "[2,4]", 0, 32) + "}", Bytes(Values(8, 1))));
+  for (const std::vector<std::string>& line :
+       {std::vector<std::string>{"stats", in}, {"apply", in, "-o", out, "--contract", "torch", "--eps", "1"}}) {
+    const Outcome run = RunCli(line);
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    ExpectHarmless(run.out);
+    EXPECT_NE(run.out.find("\\u001b[31mred\\u000a "), std::string::npos) << run.out;
+  }
+}
+
 TEST_F(TerminalTest, ATargetThatIsNotThere) {
   for (const std::string name : {"garbage", "avx2", kHostile}) {
     for (const std::vector<std::string>& line :

@@ -21,6 +21,23 @@ TEST(Verbs, HelpAndVersion) {
     EXPECT_EQ(RunCli({verb, "--help"}).exit_code, 0) << verb;
 }
 
+TEST(Verbs, HelpAndVersionAsJson) {
+  using nlohmann::json;
+  const Outcome version = RunCli({"--json", "--version"}), help = RunCli({"--json", "apply", "--help"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_EQ(json::parse(version.out), (json{{"version", isonorm::version()}}));
+  EXPECT_EQ(help.exit_code, 0);
+  EXPECT_NE(json::parse(help.out).at("help").get<std::string>().find("--contract"), std::string::npos);
+}
+
+TEST(Verbs, AWordThatIsNone) {
+  const Outcome verb = RunCli({"frob"}), row = RunCli({"bench", "--filter", "zz*"});
+  EXPECT_EQ(verb.exit_code, 2);
+  EXPECT_NE(verb.err.find("'frob' is no verb"), std::string::npos) << verb.err;
+  EXPECT_EQ(row.exit_code, 2);
+  EXPECT_NE(row.err.find("'zz*'"), std::string::npos) << row.err;
+}
+
 TEST(Verbs, ListIsWhatTheLibrarySays) {
   const Outcome run = RunCli({"list", "--json"});
   ASSERT_EQ(run.exit_code, 0) << run.err;

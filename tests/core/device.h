@@ -1,5 +1,5 @@
-// A device of the tests: memory that the host may not touch while a call is checked, so that any look at it ends the test, and a backend
-// that computes there by the reference.
+// A device of the tests: memory that the host may not touch while a call is checked, so that any look at it ends the test, and
+// a backend that computes there by the reference.
 #pragma once
 
 #include <gtest/gtest.h>

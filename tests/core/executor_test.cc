@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cfenv>
 #include <isonorm/thread_pool.hpp>
 #include <thread>
 
@@ -42,6 +43,21 @@ TEST_P(ExecutorTest, AnyNumberOfTasksInAnyOrder) {
         }
       }
     }
+  }
+}
+
+// What the executor leaves behind on the calling thread is not what the sums over rows are put together with.
+TEST_P(ExecutorTest, LeavesAnotherRoundingMode) {
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    static int wanted;
+    wanted = mode;
+    Shuffled executor(8, 1, [] { std::fesetround(wanted); });
+    for (uint64_t seed = 1; seed <= 6; ++seed) {
+      const Problem problem = Random(seed, 500, 130);
+      Check(problem, Reference(problem), executor.executor(), "rounding mode " + std::to_string(mode));
+      std::fesetround(FE_TONEAREST);
+    }
+    EXPECT_GT(executor.largest(), 1);
   }
 }
 

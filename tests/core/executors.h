@@ -11,10 +11,12 @@
 
 namespace core_test {
 
-// Runs the tasks one after another in shuffled order on the calling thread, and remembers that it was used.
+// Runs the tasks one after another in shuffled order on the calling thread, and remembers that it was used. `after` runs last.
 class Shuffled {
  public:
-  explicit Shuffled(int tasks, uint64_t seed = 1) : seed_(seed) { executor_ = {sizeof(executor_), tasks, 0, this, &Call}; }
+  explicit Shuffled(int tasks, uint64_t seed = 1, void (*after)() = nullptr) : seed_(seed), after_(after) {
+    executor_ = {sizeof(executor_), tasks, 0, this, &Call};
+  }
   Shuffled(const Shuffled&) = delete;
   Shuffled& operator=(const Shuffled&) = delete;
   const isonorm_executor* executor() const { return &executor_; }
@@ -28,10 +30,12 @@ class Shuffled {
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[(self.seed_ = Mix(self.seed_)) % i]);
     for (const int64_t index : order) task(task_context, index);
+    if (self.after_ != nullptr) self.after_();
   }
 
   isonorm_executor executor_;
   uint64_t seed_;
+  void (*after_)();
   int64_t largest_ = 0;
 };
 

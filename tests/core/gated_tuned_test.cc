@@ -10,7 +10,8 @@
 namespace core_test {
 namespace {
 
-// Compares both directions, every other time with outputs over inputs, and requires that a loop for gates ran where there is one.
+// Compares both directions, every other time with outputs over inputs, and requires that a loop for gates ran where there is
+// one.
 class TunedGateTest : public testing::TestWithParam<std::string> {
  protected:
   static void Check(const Problem& p, const Expected& expected) {

@@ -5,7 +5,7 @@
 #include <array>
 
 #include "executors.h"
-#include "rope_scene.h"
+#include "packed_heads.h"
 #include "../support/storage.h"
 
 namespace core_test {
@@ -83,7 +83,7 @@ TEST_P(RopeTest, TheFusedResultIsThatOfTheNormRotated) {
 struct Parts {
   Bytes y, dx, dweight;
 };
-Parts ByReference(const RopeScene& scene, int part, const Bytes& x, const Bytes& dy) {
+Parts ByReference(const PackedHeads& scene, int part, const Bytes& x, const Bytes& dy) {
   const ScopedTarget reference("reference");
   const Shape& shape = scene.shape();
   int64_t dims[3] = {shape.tokens, scene.count(part), shape.dim};
@@ -120,10 +120,10 @@ Parts ByReference(const RopeScene& scene, int part, const Bytes& x, const Bytes&
 }
 
 // q and k of packed memory by one call, forward and backward, in place; v and what is around stay as they are.
-void CheckPacked(const RopeScene& scene, const isonorm_executor* executor, const std::string& what) {
+void CheckPacked(const PackedHeads& scene, const isonorm_executor* executor, const std::string& what) {
   const Shape& shape = scene.shape();
   const std::vector<int64_t> whole = {shape.tokens, shape.heads(), shape.dim};
-  const Bytes upstream = RopeScene::Data(scene.type(), shape.tokens * shape.heads() * shape.dim, 99);
+  const Bytes upstream = PackedHeads::Data(scene.type(), shape.tokens * shape.heads() * shape.dim, 99);
   Memory values(whole, {}, scene.type(), 3), gradients(whole, {}, scene.type(), 5), x(whole, {}, scene.type());
   values.Fill(scene.packed);
   x.Fill(scene.packed);
@@ -193,7 +193,7 @@ TEST_P(RopeTest, QAndKOfPackedMemoryInPlace) {
           shape.dim = dim;
           shape.half = seed % 3 == 0 ? (dim / 4 == 0 ? 1 : dim / 4) : dim / 2;
           const Type table = seed % 2 == 0 ? Type::kF32 : type;
-          const RopeScene scene(type, table, shape, style, from, seed++);
+          const PackedHeads scene(type, table, shape, style, from, seed++);
           CheckPacked(scene, nullptr, ", seed " + std::to_string(seed - 1));
           if (HasFatalFailure()) return;
         }
@@ -213,7 +213,7 @@ TEST_P(RopeTest, QAndKOnThreads) {
     shape.dim = 128;
     shape.half = 64;
     shape.table = 80;
-    const RopeScene scene(Type::kBf16, Type::kBf16, shape, style, Positions::kI64, 5);
+    const PackedHeads scene(Type::kBf16, Type::kBf16, shape, style, Positions::kI64, 5);
     const Shuffled shuffled(3);
     CheckPacked(scene, shuffled.executor(), ", shuffled");
     const NewThreads threads(4);
@@ -224,7 +224,7 @@ TEST_P(RopeTest, QAndKOnThreads) {
 }
 
 // A call with one structure, and its y.
-Bytes Forward(const RopeScene& scene, const isonorm_rope& rope, const std::vector<int64_t>& lead, int64_t groups = 1,
+Bytes Forward(const PackedHeads& scene, const isonorm_rope& rope, const std::vector<int64_t>& lead, int64_t groups = 1,
               const isonorm_executor* executor = nullptr) {
   std::vector<int64_t> whole = lead;
   whole.push_back(scene.shape().dim * groups);
@@ -245,8 +245,8 @@ Bytes Forward(const RopeScene& scene, const isonorm_rope& rope, const std::vecto
   return y.Compact();
 }
 
-// [2, 4, 5, heads, dim]: the same positions as an array of any rank, strided, broadcast, and as offset and dimension; and heads as
-// groups.
+// [2, 4, 5, heads, dim]: the same positions as an array of any rank, strided, broadcast, and as offset and dimension; and heads
+// as groups.
 TEST_P(RopeTest, EveryWayToSayPositions) {
   const ScopedTarget target(GetParam());
   constexpr int64_t kA = 2, kB = 4, kC = 5, kHeads = 3, kOffset = 7;
@@ -256,7 +256,7 @@ TEST_P(RopeTest, EveryWayToSayPositions) {
   shape.k = 0;
   const std::vector<int64_t> lead = {kA, kB, kC, kHeads};
   for (const int32_t style : kStyles) {
-    const RopeScene scene(Type::kF32, Type::kF32, shape, style, Positions::kOffset, 3);
+    const PackedHeads scene(Type::kF32, Type::kF32, shape, style, Positions::kOffset, 3);
     for (int dim = 0; dim < 4; ++dim) {
       isonorm_rope rope = scene.rope;
       rope.position_offset = kOffset;
@@ -308,7 +308,7 @@ TEST_P(RopeTest, HeadsOfATokenOnTwoThreads) {
   shape.half = 64;
   shape.table = 80;
   for (const Positions from : {Positions::kOffset, Positions::kI32}) {
-    const RopeScene scene(Type::kBf16, Type::kF32, shape, ISONORM_ROPE_HALF, from, 7);
+    const PackedHeads scene(Type::kBf16, Type::kF32, shape, ISONORM_ROPE_HALF, from, 7);
     const std::vector<int64_t> lead = {shape.tokens, shape.heads()};
     Bytes expected;
     {
@@ -327,7 +327,7 @@ TEST_P(RopeTest, HeadsOfATokenOnTwoThreads) {
 // Hugging Face's tables hold every value twice; their first halves are a view by strides.
 TEST_P(RopeTest, TablesByStrides) {
   const ScopedTarget target(GetParam());
-  const RopeScene scene(Type::kBf16, Type::kBf16, Shape(), ISONORM_ROPE_HALF, Positions::kI32, 9);
+  const PackedHeads scene(Type::kBf16, Type::kBf16, Shape(), ISONORM_ROPE_HALF, Positions::kI32, 9);
   const Shape& shape = scene.shape();
   const Bytes expected = Forward(scene, scene.rope, {shape.tokens, shape.heads()});
   std::vector<uint16_t> twice[2];
@@ -350,7 +350,7 @@ TEST_P(RopeTest, TablesByStrides) {
 
 TEST_P(RopeTest, EmptyCallsAndSingleRows) {
   const ScopedTarget target(GetParam());
-  RopeScene scene(Type::kF32, Type::kF32, Shape(), ISONORM_ROPE_HALF, Positions::kOffset, 4);
+  PackedHeads scene(Type::kF32, Type::kF32, Shape(), ISONORM_ROPE_HALF, Positions::kOffset, 4);
   EXPECT_TRUE(Forward(scene, scene.rope, {0, 4}).empty());
   EXPECT_TRUE(Forward(scene, scene.rope, {4, 0}).empty());
   const Bytes one = Forward(scene, scene.rope, {1, 1});

@@ -37,8 +37,9 @@ struct How {
   std::function<void()> before = {}, after = {};  // right before and after the call
 };
 
-// Runs forward, backward or double backward, whichever the problem's tensors ask for, and returns its outputs. A status other than OK, a kernel
-// of another target than the one chosen, an input that changed or a byte written beside an output is a test failure.
+// Runs forward, backward or double backward, whichever the problem's tensors ask for, and returns its outputs. A status other
+// than OK, a kernel of another target than the one chosen, an input that changed or a byte written beside an output is a test
+// failure.
 Values Compute(const Problem& problem, const Values& inputs, const How& how = {});
 bool IsBackward(const Problem& problem);
 

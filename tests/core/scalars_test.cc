@@ -1,5 +1,6 @@
-// eps, weight_offset and lambda are rounded and checked while a call is made, before any kernel runs. What the host has set must
-// not show there either: no rounding mode, flushing or exception flag changes a status or a bit, or is different afterwards.
+// eps, weight_offset and lambda are rounded and checked while a call is made, before any kernel runs. What the host has set
+// must not show there either: no rounding mode, flushing or exception flag changes a status or a bit, or is different
+// afterwards.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// The table of kernels is true: for each of its rows and each target, a call of just these parts and types runs this kernel, or the
-// general one where the target has no tuned loops, and gives the bits of the reference.
+// The table of kernels is true: for each of its rows and each target, a call of just these parts and types runs this kernel, or
+// the general one where the target has no tuned loops, and gives the bits of the reference.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -190,7 +190,8 @@ TEST_P(TableTest, EveryRowRunsAndHasTheBitsOfTheReference) {
   }
 }
 
-// A row that no call can reach, such as one that got lost on the way from the table to the loops, and a name that is not the call's.
+// A row that no call can reach, such as one that got lost on the way from the table to the loops, and a name that is not the
+// call's.
 TEST_P(TableTest, LostAndWrongRowsAreSeen) {
   const ScopedTarget target(GetParam());
   const Row row = RowOf("forward.plain.cast.f32.f32.f32"), lost = RowOf("forward.plain.cast.f32.f16.f32");

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The rules of the house that a script can hold: file length, layering of includes, no machine paths, nothing left open.
+"""The rules of the house that a script can hold: file length, layering of includes, no machine paths, nothing left open, and
+links between pages that lead somewhere.
 
   check_house.py ROOT         checks the files of the repository at ROOT
   check_house.py --self-test  breaks every rule in a temporary tree and fails unless each break is found
@@ -91,6 +92,20 @@ def check_includes(root, name, text):
       yield f"{where}, which is no file of the project; only src/cpu may use Highway, and system headers take <>"
 
 
+def check_links(root, name, text):
+  """Files and headings of this repository that a page points to."""
+  if not name.endswith(".md"):
+    return
+  for target, heading in re.findall(r"\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+    path = pathlib.Path(root) / pathlib.Path(name).parent / target if target else pathlib.Path(root) / name
+    if not path.exists():
+      yield f"{name}: links to {target}, which is not there"
+    elif heading and path.suffix == ".md":
+      titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+      if heading not in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}:
+        yield f"{name}: links to the heading #{heading} of {path.name}, which is not there"
+
+
 def check(root):
   names = repository_files(root)
   faults, sources = [], 0
@@ -115,6 +130,7 @@ def check(root):
       if name.startswith("tools/isonorm/") and PRINTS.search(line):
         faults.append(f"{name}:{number}: prints past print.h: {line.strip()[:80]}")
     faults += check_includes(root, name, text)
+    faults += check_links(root, name, text)
   if sources == 0:
     faults.append(f"{root}: no source file was found, so nothing was checked")
   return faults, len(names)
@@ -139,6 +155,9 @@ def self_test():
       "tools/isonorm/verb.cc": ('  fmt::print("{}", name);\n', "prints past print.h"),
       "tools/inner.cc": ('#include "../src/entry/api.h"\n', "must not depend on src/entry"),
       "include/isonorm/leak.h": ('#include "../../src/entry/api.h"\n', "must not depend on src/entry"),
+      "docs/link.md": ("[page](docs/good.md)\n", "links to docs/good.md"),
+      "docs/heading.md": ("[page](good.md#other-words)\n", "links to the heading #other-words"),
+      "docs/good.md": ("## Some words\n[itself](#some-words), [page](link.md), [elsewhere](https://example.org/a.md)\n", None),
       "src/entry/api.h": ("// fine\n", None),
       "src/call/call.h": ("// fine\n", None),
       "include/isonorm/isonorm.h": ("// fine\n", None),

@@ -1,5 +1,5 @@
-// What a call of these functions is for is what it returns. Each is thrown away here, of which a compiler warns line by line; KEPT
-// makes use of it.
+// What a call of these functions is for is what it returns. Each is thrown away here, of which a compiler warns line by line;
+// KEPT makes use of it.
 #include <isonorm/isonorm.hpp>
 
 #if defined(KEPT)

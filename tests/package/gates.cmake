@@ -36,7 +36,7 @@ endfunction()
 # ---- sanitizers: bad input, the file formats and the layouts for memory and undefined behaviour, threads for races
 function(isonorm_sanitizer preset targets tests)
   isonorm_tree(${preset} SETTINGS -DISONORM_TEST_GATES=OFF -DISONORM_BUILD_FUZZ=ON TARGETS ${targets})
-  isonorm_in_tree(tests ${preset} 1200
+  isonorm_in_tree(tests ${preset} 3600
     ${CMAKE_CTEST_COMMAND} --test-dir ${PROJECT_BINARY_DIR}/${preset} --output-on-failure --no-tests=error -R ${tests} -LE slow)
 endfunction()
 isonorm_sanitizer(asan "fuzz_api;test_api;test_api_environment;test_formats;test_thread_pool;test_core;core_target_probe"
@@ -57,11 +57,11 @@ foreach(entry IN ITEMS
     "sve1024 max,sve-default-vector-length=128 SVE2 SVE")
   separate_arguments(words UNIX_COMMAND "${entry}")
   list(POP_FRONT words name cpu)
-  isonorm_in_tree(${name} aarch64 600 ${check_qemu} ${aarch64_isonorm} ${cpu} ${words})
+  isonorm_in_tree(${name} aarch64 1800 ${check_qemu} ${aarch64_isonorm} ${cpu} ${words})
 endforeach()
 # A wrong digest must be seen on every target, and a target that is not found must not pass for one that was run.
-isonorm_in_tree(must_fail.digest aarch64 120 ${check_qemu} --wrong-digest ${PROJECT_SOURCE_DIR}/data/golden/public.tsv
+isonorm_in_tree(must_fail.digest aarch64 600 ${check_qemu} --wrong-digest ${PROJECT_SOURCE_DIR}/data/golden/public.tsv
   ${aarch64_isonorm} max,sve-default-vector-length=32 NEON SVE_256 SVE2 SVE)
-isonorm_in_tree(must_fail.target aarch64 120 ${check_qemu} ${aarch64_isonorm} cortex-a72 SVE)
+isonorm_in_tree(must_fail.target aarch64 600 ${check_qemu} ${aarch64_isonorm} cortex-a72 SVE)
 set_tests_properties(gate.aarch64.must_fail.target PROPERTIES
   PASS_REGULAR_EXPRESSION "isonorm finds .*; this test expects .'SVE'")

@@ -15,9 +15,11 @@ namespace {
 
 // from_chars() knows neither locale nor blanks nor prefixes, and says when a value does not fit. Nothing where it does not.
 template <class T>
-bool Parse(std::string_view text, Allowed<T> allowed, T& value) {
+bool Parse(std::string_view text, Allowed<T> allowed, T& value, bool* fits = nullptr) {
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return code == std::errc() && end == text.data() + text.size() && value >= allowed.least && value <= allowed.most;
+  const bool whole = end == text.data() + text.size();
+  if (fits != nullptr) *fits = !(whole && code == std::errc::result_out_of_range);
+  return code == std::errc() && whole && value >= allowed.least && value <= allowed.most;
 }
 
 std::string NotEmpty(std::string& text) { return text.empty() ? "the value is empty" : ""; }
@@ -43,7 +45,9 @@ bool TakesValue(const CLI::App& app, const std::string& option) {
 
 double ParseNumber(const std::string& option, std::string_view text, Allowed<double> allowed) {
   double value = 0;
-  if (Parse(text, allowed, value) && std::isfinite(value)) return value;
+  bool fits = true;
+  if (Parse(text, allowed, value, &fits) && std::isfinite(value)) return value;
+  if (!fits) throw CLI::ValidationError(option, fmt::format("'{}' is too large or too small for a double", text));
   constexpr double kMost = std::numeric_limits<double>::max();
   std::string range = allowed.least == -kMost ? "" : fmt::format(" of at least {}", allowed.least);
   if (allowed.most != kMost) range = fmt::format(" from {} to {}", allowed.least, allowed.most);

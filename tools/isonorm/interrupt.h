@@ -1,8 +1,8 @@
 // Ctrl-C and every other signal that would end the program.
 //
-// The first one sets a flag: a verb that takes long calls StopIfInterrupted() between pieces of work, which throws. One that does
-// not get to it within half a second is ended all the same, and so is one that a second signal meets; the temporary file goes in
-// any case.
+// The first one sets a flag: a verb that takes long calls StopIfInterrupted() between pieces of work, which throws. One that
+// does not get to it within half a second is ended all the same, and so is one that a second signal meets; the temporary file
+// goes in any case.
 #pragma once
 
 #include <string>

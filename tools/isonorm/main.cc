@@ -13,6 +13,7 @@
 #include <new>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "command_line.h"
 #include "interrupt.h"
@@ -78,15 +79,23 @@ void CheckTarget() {
                                       fmt::join(isonorm::list_targets(), ", ")));
 }
 
-void Parse(CLI::App& app, int argc, char** argv) {
+void Parse(CLI::App& app, const Context& context, int argc, char** argv) {
   try {
     CheckArguments(app, argc, argv);
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() != 0) throw Failure(kUsage, fmt::format("{}; see `isonorm --help`", e.what()));
+    if (e.get_exit_code() != 0) {
+      const std::vector<std::string> unknown = app.remaining();
+      const bool no_verb = app.get_subcommands().empty() && !unknown.empty();
+      throw Failure(kUsage, fmt::format("{}; see `isonorm --help`",
+                                        no_verb ? fmt::format("'{}' is no verb of isonorm", unknown.front()) : e.what()));
+    }
     std::ostringstream text;  // --help, --version
     app.exit(e, text, text);
-    PrintText(text.str());
+    if (!context.json) return PrintText(text.str());
+    const bool version = dynamic_cast<const CLI::CallForVersion*>(&e) != nullptr;
+    const nlohmann::ordered_json result = {{version ? "version" : "help", version ? isonorm_version() : text.str()}};
+    Print("{}\n", result.dump(2));
   }
 }
 
@@ -110,7 +119,7 @@ int Main(int argc, char** argv) {
   MakeStrict(app);
   CatchSignals(context.json);
   try {
-    Parse(app, argc, argv);
+    Parse(app, context, argc, argv);
     FlushOutput();  // all of it must have arrived before the exit code says so
     return context.exit_code;
   } catch (const Failure& e) {

@@ -12,8 +12,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// One group after the other in two sweeps: the four dot products, then the outputs. What a sweep needs of a chunk lies in memory
-// as it is or in a buffer, and all products are formed from it in registers.
+// One group after the other in two sweeps: the four dot products, then the outputs. What a sweep needs of a chunk lies in
+// memory as it is or in a buffer, and all products are formed from it in registers.
 template <class F>
 class DoubleBackward {
   using D = Tag<F>;
@@ -138,7 +138,8 @@ class DoubleBackward {
 
   F MeanOf(const LeafTree<F>& sum) const { return Mean(sum.Total() + F(0), call_.group_cols); }
 
-  // The outputs, from what Load has left. They may lie over inputs: of these columns everything is read before anything is stored.
+  // The outputs, from what Load has left. They may lie over inputs: of these columns everything is read before anything is
+  // stored.
   HWY_INLINE void Write(const Group<F>& group, int64_t j, size_t n) {
     const D d;
     const auto a = hn::Set(d, -a_), b = hn::Set(d, -b_), s = hn::Set(d, -s_), r = hn::Set(d, r_), times = hn::Set(d, times_);

@@ -1,5 +1,5 @@
-// The general backward kernels, and those of vectors: every variant, every combination of types, part by part. What nobody tuned
-// runs here, with the same roundings as everywhere.
+// The general backward kernels, and those of vectors: every variant, every combination of types, part by part. What nobody
+// tuned runs here, with the same roundings as everywhere.
 #if defined(ISONORM_CPU_GENERAL_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_GENERAL_KERNELS_INL_H_
 #undef ISONORM_CPU_GENERAL_KERNELS_INL_H_

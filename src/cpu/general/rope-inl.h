@@ -23,8 +23,8 @@ HWY_INLINE void Rotate(W a, W b, W c, W s, W& y_a, W& y_b) {
   y_b = kBack ? NegFma(a, s, product_b) : Fma(a, s, product_b);
 }
 
-// The head in the chunk, a whole one, of a row of the call. What lies behind its pairs passes through, so the last of them go one
-// by one.
+// The head in the chunk, a whole one, of a row of the call. What lies behind its pairs passes through, so the last of them go
+// one by one.
 template <bool kBack, class F>
 HWY_NOINLINE void RotateChunk(const Rope& rope, int64_t row, Chunk<F>& chunk) {
   const Tag<F> d;

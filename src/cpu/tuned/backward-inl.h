@@ -48,7 +48,7 @@ class GradientRows {
   using D = Tag<float>;
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
   using Tc = std::conditional_t<sizeof(Tx) == 2, Tx, Tw>;
-  static constexpr bool kCanRound = std::is_same_v<Tc, Bf16> || std::is_same_v<Tc, F16>;
+  static constexpr bool kCanRound = sizeof(Tc) == 2;
 
  public:
   GradientRows(const Call& call, const Run& run, const ColumnSums& sums)

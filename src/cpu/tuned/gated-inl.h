@@ -1,5 +1,5 @@
-// The tuned forward with a gate. Before the norm: x * f(gate) goes to a buffer of f32, which then is a row like any other. After
-// the norm: one loop from x to y.
+// The tuned forward with a gate. Before the norm: x * f(gate) goes to a buffer of f32, which then is a row like any other.
+// After the norm: one loop from x to y.
 #if defined(ISONORM_CPU_TUNED_GATED_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_GATED_INL_H_
 #undef ISONORM_CPU_TUNED_GATED_INL_H_

@@ -1,6 +1,7 @@
-// The tuned backward with a gate, row by row. After the norm: one loop makes dy * f(gate), which goes to a buffer and from there
-// the way of any dy, and dgate. Before the norm: x * f(gate) goes to a buffer and from there the way of any x, and the last loop
-// makes dgate. Nothing is written before it is known that the row is tame, for others start again on the general path.
+// The tuned backward with a gate, row by row. After the norm: one loop makes dy * f(gate), which goes to a buffer and from
+// there the way of any dy, and dgate. Before the norm: x * f(gate) goes to a buffer and from there the way of any x, and the
+// last loop makes dgate. Nothing is written before it is known that the row is tame, for others start again on the general
+// path.
 #if defined(ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
 #undef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
@@ -44,8 +45,8 @@ struct GateAfterUpstream {
   }
 };
 
-// dx = r * (dy * weight - c * f) and dweight += dy * round(c), where c = x * r. A gate before the norm has that for what it made of
-// x, and takes it through the gate: dgate = dx * x * f'(gate), dx = dx * f(gate). dx, dgate and sums may be null.
+// dx = r * (dy * weight - c * f) and dweight += dy * round(c), where c = x * r. A gate before the norm has that for what it
+// made of x, and takes it through the gate: dgate = dx * x * f'(gate), dx = dx * f(gate). dx, dgate and sums may be null.
 template <class Tx, class Ty, class T, class Function>
 struct GatedGradient {
   static constexpr bool kGated = !std::is_same_v<Function, None>;

@@ -1,5 +1,5 @@
-// THE row loop of the tuned backward, and its statistic: the reciprocal of each row, and the factor of what dx takes back along the
-// row, which comes from the row's dot product.
+// THE row loop of the tuned backward, and its statistic: the reciprocal of each row, and the factor of what dx takes back along
+// the row, which comes from the row's dot product.
 #if defined(ISONORM_CPU_TUNED_GRADIENT_LOOP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_GRADIENT_LOOP_INL_H_
 #undef ISONORM_CPU_TUNED_GRADIENT_LOOP_INL_H_
@@ -55,8 +55,8 @@ class GradientStatistic {
     return true;
   }
 
-  // f of the rows that FindR saw: from the sums of all ranks, or from of.Dot(row, r). A finite sum has finite terms, so every dy,
-  // weight and x of the row is finite too, or else the row is not tame.
+  // f of the rows that FindR saw: from the sums of all ranks, or from of.Dot(row, r). A finite sum has finite terms, so every
+  // dy, weight and x of the row is finite too, or else the row is not tame.
   template <class Rows>
   HWY_INLINE void FindF(int64_t first, int count, bool* tame, const Rows& of) {
     float dot[kRows] = {};

@@ -51,9 +51,9 @@ HWY_INLINE Duo<Tag<float>> Product(const Duo<Tag<float>>& x, const Duo<Tag<float
   return {hn::Mul(x.a, y.a), hn::Mul(x.b, y.b)};
 }
 
-// Brings one row of `cols` elements to `out`: write(i, count, to) makes `count` of them from column i on. A row that bypasses the
-// cache goes by whole lines through a buffer, because streaming stores are slow while loads miss the first-level cache. kept: where
-// all of such a row stays, at the same place within a line as `out`; null: nowhere.
+// Brings one row of `cols` elements to `out`: write(i, count, to) makes `count` of them from column i on. A row that bypasses
+// the cache goes by whole lines through a buffer, because streaming stores are slow while loads miss the first-level cache.
+// kept: where all of such a row stays, at the same place within a line as `out`; null: nowhere.
 template <class T, class Write>
 HWY_INLINE void WriteInPieces(T* out, size_t cols, Flow flow, Write write, T* kept = nullptr) {
   if (flow != Flow::kStreamed) return write(size_t{0}, cols, out);
@@ -92,8 +92,8 @@ HWY_INLINE void CopyOut(const T* row, size_t cols, T* out, Flow flow) {
   std::memcpy(out + head + whole, row + head + whole, (cols - head - whole) * sizeof(T));
 }
 
-// Rows of kRows tensors of T that come next, fetched with the columns of this one; not `on`: not at all. Nothing is read there, so
-// they may lie past the last row.
+// Rows of kRows tensors of T that come next, fetched with the columns of this one; not `on`: not at all. Nothing is read there,
+// so they may lie past the last row.
 template <class T, size_t kRows>
 struct NextRows {
   bool on = false;

@@ -58,7 +58,8 @@ struct ScaledRow {
   }
 };
 
-// The largest magnitude of `count` columns from i on, the largest finite one if kFinite. Nothing is NaN: x and the weight are finite.
+// The largest magnitude of `count` columns from i on, the largest finite one if kFinite. Nothing is NaN: x and the weight are
+// finite.
 template <bool kFinite, class Row>
 HWY_INLINE float AmaxOf(const Row& row, size_t i, size_t count) {
   const Tag<float> d;
@@ -83,7 +84,8 @@ HWY_NOINLINE float AmaxOfRow(Row row, size_t i, size_t count) {
   return HWY_LIKELY(amax <= std::numeric_limits<float>::max()) ? amax : FiniteAmaxOf(row, i, count);
 }
 
-// Bytes of `count` columns from i on, times the multiplier, while the next row is fetched: here memory would have nothing to do.
+// Bytes of `count` columns from i on, times the multiplier, while the next row is fetched: here memory would have nothing to
+// do.
 template <Type kType, class Row>
 HWY_NOINLINE void QuantizeColumns(Row row, size_t i, size_t count, float multiplier, uint8_t* HWY_RESTRICT out) {
   const Tag<float> d;

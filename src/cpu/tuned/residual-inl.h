@@ -16,8 +16,8 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// sum = round(x + residual), while the next row of both is fetched. What is not finite shows in the sum of squares, and such rows
-// take another way.
+// sum = round(x + residual), while the next row of both is fetched. What is not finite shows in the sum of squares, and such
+// rows take another way.
 template <class T>
 HWY_NOINLINE void AddRows(const T* x, const T* residual, size_t cols, T* HWY_RESTRICT sum, NextRows<T, 2> next) {
   constexpr Layout kLayout = kLayoutOf<T, T>;
@@ -115,7 +115,8 @@ HWY_NOINLINE void ResidualRows(const Call& call, const Run& run) {
   RowLoop(call, run, One(), source, sink);
 }
 
-// A weight of x's type is read as it is; any other, or one with an offset, or none, goes to f32 once, which spares a loop for each.
+// A weight of x's type is read as it is; any other, or one with an offset, or none, goes to f32 once, which spares a loop for
+// each.
 template <class T, class Tw>
 void ResidualForward(const Call& call, const Run& run, const ColumnSums&) {
   if constexpr (std::is_same_v<T, Tw>) {

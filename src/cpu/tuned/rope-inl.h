@@ -1,6 +1,6 @@
-// The tuned forward of rotated heads: heads of a multiple of 64 columns, all of them rotated, one storage type, no fusion but the
-// rotation. Sums of a block of heads come first, as in tuned_forward-inl.h; the cosines and sines of a token stay in registers, or
-// in the first-level cache, for all its heads.
+// The tuned forward of rotated heads: heads of a multiple of 64 columns, all of them rotated, one storage type, no fusion but
+// the rotation. Sums of a block of heads come first, as in tuned_forward-inl.h; the cosines and sines of a token stay in
+// registers, or in the first-level cache, for all its heads.
 #if defined(ISONORM_CPU_TUNED_ROPE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_ROPE_INL_H_
 #undef ISONORM_CPU_TUNED_ROPE_INL_H_
@@ -19,8 +19,8 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// What a head is. kRoundC, kRoundT: x * rstd is rounded to T, and what leaves the norm. kColumns: 128, for unrolled loops that keep
-// weight and angles in registers, or 0 for any number.
+// What a head is. kRoundC, kRoundT: x * rstd is rounded to T, and what leaves the norm. kColumns: 128, for unrolled loops that
+// keep weight and angles in registers, or 0 for any number.
 template <class Type, bool kC, bool kT, bool kPairs, size_t kColumns>
 struct HeadOf {
   using T = Type;
@@ -59,7 +59,8 @@ class RopeWriter {
 
   bool tame_weight() const { return tame_weight_; }
 
-  // From here on rows that share entry `index` of the positions. False if their angles are none that cosines and sines can have.
+  // From here on rows that share entry `index` of the positions. False if their angles are none that cosines and sines can
+  // have.
   HWY_NOINLINE bool Turn(int64_t index) {
     const Rope::Angles angles = rope_.AnglesAt(index);
     if (rope_.table == isonorm::Type::kF32) {

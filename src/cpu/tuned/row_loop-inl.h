@@ -3,8 +3,8 @@
 // A source has the rows:  void Make(int64_t row), where a row has to be made, before
 //                         float Sum(int64_t row), the sum of its squares, or, where blocks of rows are taken,
 //                         void Sums(int64_t first, int64_t rows, float* sums), as RowSums has it.
-// A sink writes them:     int64_t Takes(int64_t row, int64_t rows): how many of `rows` tame rows from `row` on it writes at once,
-//                         or 0 if it leaves this one to the general path;
+// A sink writes them:     int64_t Takes(int64_t row, int64_t rows): how many of `rows` tame rows from `row` on it
+//                         writes at once, or 0 if it leaves this one to the general path;
 //                         void Write(int64_t row, int64_t rows, const float* r), with their reciprocals; void Finish().
 #if defined(ISONORM_CPU_TUNED_ROW_LOOP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_ROW_LOOP_INL_H_

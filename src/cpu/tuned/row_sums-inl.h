@@ -216,7 +216,8 @@ HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
   return tree.Total();
 }
 
-// Rows of kLeaves leaves, 1, 2 or 4, share a network. Sums of rows up to the next full network are written too, without meaning.
+// Rows of kLeaves leaves, 1, 2 or 4, share a network. Sums of rows up to the next full network are written too, without
+// meaning.
 template <int kLeaves, int kTurns, class T>
 HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   const Tag<float> d;
@@ -293,8 +294,8 @@ HWY_INLINE float RowSumsByLength(const T* x, int64_t stride, int64_t rows, const
   return RowSumsOf<0>(x, stride, rows, row, sums);
 }
 
-// Sums of squares of `rows` rows, `stride` bytes apart; whole vectors are written. Not inlined, nor is RowSum(): they have many loops,
-// and every tuned kernel calls them.
+// Sums of squares of `rows` rows, `stride` bytes apart; whole vectors are written. Not inlined, nor is RowSum(): they have many
+// loops, and every tuned kernel calls them.
 template <class T>
 HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
   RowSumsByLength(x, stride, rows, row, sums);
@@ -307,8 +308,8 @@ HWY_NOINLINE float RowSum(const T* x, const RowLeaves& row) {
   return RowSumsByLength(x, 0, 1, row, sums);
 }
 
-// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements some lines from `ahead` on, which
-// then moves on by `bytes`. Nothing is read there, so it may lie past the last row.
+// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements some lines from `ahead` on,
+// which then moves on by `bytes`. Nothing is read there, so it may lie past the last row.
 template <int kLines>
 struct Fetch {
   const char* ahead;

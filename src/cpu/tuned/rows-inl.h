@@ -1,5 +1,5 @@
-// How the files of tuned loops enter the rows of the table. RowOf is not defined here: whoever has loops defines it for the parts and
-// types that they take, so that a row without loops is a row that does not compile.
+// How the files of tuned loops enter the rows of the table. RowOf is not defined here: whoever has loops defines it for the
+// parts and types that they take, so that a row without loops is a row that does not compile.
 #if defined(ISONORM_CPU_TUNED_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_ROWS_INL_H_
 #undef ISONORM_CPU_TUNED_ROWS_INL_H_

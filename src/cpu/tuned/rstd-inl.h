@@ -1,5 +1,5 @@
-// The statistic of the tuned loops: where sums of squares come from, which of them say that a row is tame, and their reciprocals,
-// many rows in one vector operation (docs/numerics.md §2, steps 1 and 2).
+// The statistic of the tuned loops: where sums of squares come from, which of them say that a row is tame, and their
+// reciprocals, many rows in one vector operation (docs/numerics.md §2, steps 1 and 2).
 #if defined(ISONORM_CPU_TUNED_RSTD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_RSTD_INL_H_
 #undef ISONORM_CPU_TUNED_RSTD_INL_H_
@@ -54,8 +54,8 @@ HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, const N
   }
 }
 
-// The sum of squares of a row of a run: what all ranks found out, where they share it, or else what the source takes from it. NaN,
-// which is in no range, if a shared row was scaled. A shared sum in range says that every rank's values are finite.
+// The sum of squares of a row of a run: what all ranks found out, where they share it, or else what the source takes from it.
+// NaN, which is in no range, if a shared row was scaled. A shared sum in range says that every rank's values are finite.
 template <class Source>
 HWY_INLINE float SumOf(const Call& call, const Run& run, int64_t row, const Source& source) {
   if (HWY_LIKELY(call.shard == nullptr)) return source.Sum(row);
@@ -71,8 +71,8 @@ HWY_INLINE void SumsOf(const Call& call, const Run& run, int64_t first, int64_t 
   for (int64_t i = 0; i < rows; ++i) sums[i] = SumOf(call, run, first + i, source);
 }
 
-// Whether a row is tame: its sum says that no value is infinite or NaN, and that no square overflowed or vanished. All others take
-// the general path, which knows the scaled redo, infinities and NaN (docs/numerics.md §3).
+// Whether a row is tame: its sum says that no value is infinite or NaN, and that no square overflowed or vanished. All others
+// take the general path, which knows the scaled redo, infinities and NaN (docs/numerics.md §3).
 struct TameRange {
   explicit TameRange(const Norm& norm) : low(norm.LeastSquares<float>()) {}
   bool Holds(float sum) const { return sum >= low && sum <= std::numeric_limits<float>::max(); }

@@ -28,12 +28,12 @@ enum class Flow {
   kStreamed,  // y bypasses the cache, and the row that comes next is fetched meanwhile
 };
 
-// How a row from memory is treated, measured on a CPU with 32 KB of first-level cache. Rows up to 4 KB need no help. Above, a row
-// that comes later is fetched meanwhile into the second-level cache. Beyond 8 KB f32 waits for memory, and asks for each line of
-// the next row twice, during the sum and again during the write: once gave 85 % of the speed of a copy where twice gives 95 %,
-// and in place 70 and 94 %. Shorter rows, and 16-bit types, which wait for arithmetic, ask once, two rows ahead, or one if rows
-// are longer than the first-level cache; beyond 8 KB for a quarter during the sum. What is streamed goes by way of a buffer of a
-// few lines.
+// How a row from memory is treated, measured on a CPU with 32 KB of first-level cache. Rows up to 4 KB need no help. Above, a
+// row that comes later is fetched meanwhile into the second-level cache. Beyond 8 KB f32 waits for memory, and asks for each
+// line of the next row twice, during the sum and again during the write: once gave 85 % of the speed of a copy where twice
+// gives 95 %, and in place 70 and 94 %. Shorter rows, and 16-bit types, which wait for arithmetic, ask once, two rows ahead, or
+// one if rows are longer than the first-level cache; beyond 8 KB for a quarter during the sum. What is streamed goes by way of
+// a buffer of a few lines.
 struct FetchPlan {
   FetchPlan(int64_t row_bytes, bool narrow, Flow flow) {
     if (row_bytes <= 4 << 10 || flow <= Flow::kCached) return;
@@ -77,14 +77,14 @@ HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
   return ISONORM_FIXED_VECTORS && in != out && WritesAlignedElements(call) ? Flow::kStreamed : Flow::kInPlace;
 }
 
-// kOffset: the contract adds to the weight; others are spared an operation in ten. kTwo: rows are made of two tensors, both fetched.
+// kOffset: the contract adds to the weight; others are spared an operation in ten. kTwo: rows of two tensors, both fetched.
 template <class Tx, class Tw, class Ty, bool kOffset, bool kTwo = false>
 class RowWriter : public TakesAll {
   using D = Tag<float>;
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
   // c is rounded to the 16-bit type among x's and the weight's, if the contract rounds it at all.
   using Tc = std::conditional_t<sizeof(Tx) == 2, Tx, Tw>;
-  static constexpr bool kCanRound = std::is_same_v<Tc, Bf16> || std::is_same_v<Tc, F16>;
+  static constexpr bool kCanRound = sizeof(Tc) == 2;
 
  public:
   RowWriter(const Call& call, const Run& run) : RowWriter(call, run, FlowOf(call, run.data[kX], run.data[kY])) {}
@@ -295,8 +295,8 @@ class RowWriter : public TakesAll {
     }
   }
 
-  // The steps over `count` elements, a multiple of a step, while the plan's part of a later row is fetched from `ahead` on; returns how
-  // far that has come. kFetchFirst: prefetches go before the loads of their group, by twos, which is better in place.
+  // The steps over `count` elements, a multiple of a step, while the plan's part of a later row is fetched from `ahead` on;
+  // returns how far that has come. kFetchFirst: prefetches go before the loads of their group, by twos: better in place.
   template <bool kRound, Store kStore, bool kFetchFirst>
   HWY_INLINE AheadRows Fetching(const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset, AheadRows ahead) const {
     const D d;

@@ -1,4 +1,5 @@
-// silu(z) = z / (1 + exp(-z)), sigmoid(z) = 1 / (1 + exp(-z)) and their derivatives as the fixed sequence of docs/numerics.md §2.
+// silu(z) = z / (1 + exp(-z)), sigmoid(z) = 1 / (1 + exp(-z)) and their derivatives as the fixed sequence of docs/numerics.md
+// §2.
 #if defined(ISONORM_CPU_VECTOR_GATE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_VECTOR_GATE_INL_H_
 #undef ISONORM_CPU_VECTOR_GATE_INL_H_
@@ -17,8 +18,8 @@ namespace HWY_NAMESPACE {
 enum class Reach { kNear, kAny };
 constexpr float kNearest = 69.0f;  // exp(-69) > 2^-100
 
-// exp(a) is about p * 2^n, for -150 <= a <= 0; the power of two comes in two factors, of which the second is 1 from n = -100 on.
-// Results by reference, for vectors of unknown length cannot be members.
+// exp(a) is about p * 2^n, for -150 <= a <= 0; the power of two comes in two factors, of which the second is 1 from n = -100
+// on. Results by reference, for vectors of unknown length cannot be members.
 template <Reach kReach, class D>
 HWY_INLINE void ExpSplit(D d, V<D> a, V<D>& p, V<D>& power, V<D>& rest) {
   const hn::RebindToSigned<D> di;

@@ -350,6 +350,7 @@ HWY_INLINE V<D> RoundThrough(D d, V<D> v) {
   } else if constexpr (std::is_same_v<T, F16>) {
     return WidenF16(d, NarrowToF16<kNans>(d, v));
   } else {
+    static_assert(sizeof(T) >= sizeof(hn::TFromD<D>), "a narrower type needs its rounding here");
     return v;
   }
 }

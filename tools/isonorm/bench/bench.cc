@@ -77,7 +77,10 @@ std::vector<bench::Result> RunAll(const Options& options, const Context& context
   for (const bench::Row& row : bench::Rows()) {
     if (Selected(row.name, options.filters)) rows.push_back(row);
   }
-  if (rows.empty()) throw Failure(kUsage, "no row has a name that --filter matches; `isonorm bench --list` shows the names");
+  if (rows.empty()) {
+    throw Failure(kUsage, fmt::format("no row has a name like --filter '{}'; `isonorm bench --list` shows the names",
+                                      fmt::join(options.filters, "' or '")));
+  }
   if (!context.json) Print("{}\n", bench::TableHead());
   std::vector<bench::Result> results;
   bench::Arena arena;

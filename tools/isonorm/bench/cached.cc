@@ -91,8 +91,8 @@ Result Run(const Row& row, const Settings& settings, const Place& place, std::ve
     result.note = "no loop to compare with was written for this CPU";
     return result;
   }
-  // The peers give up the order of the sum and nothing else. The textbook loop gives up roundings and NaN too, by its compiler's
-  // leave, so it is shown beside them.
+  // The peers give up the order of the sum and nothing else. The textbook loop gives up roundings and NaN too, by its
+  // compiler's leave, so it is shown beside them.
   const bool has_textbook = candidates[peers_end - 1].name == kTextbookName;
   const size_t best = Fastest(times, 1, has_textbook && peers_end > 2 ? peers_end - 1 : peers_end);
   if (has_textbook && best != peers_end - 1) result.beside.push_back({kTextbookName, Median(times[peers_end - 1])});

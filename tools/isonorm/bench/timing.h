@@ -71,8 +71,8 @@ class Pin {
 };
 
 // Puts the calling thread and the worker of a pool of two on a CPU each, the caller for its lifetime, the worker for good. A
-// scheduler that finds the second CPU busy, even with something of little weight, wakes the worker on the caller's CPU and leaves
-// both there for the milliseconds that a call takes: two threads then look as fast as one.
+// scheduler that finds the second CPU busy, even with something of little weight, wakes the worker on the caller's CPU and
+// leaves both there for the milliseconds that a call takes: two threads then look as fast as one.
 class PinPair {
  public:
   explicit PinPair(isonorm::thread_pool& pool);

@@ -9,7 +9,7 @@
 namespace isonorm_cli {
 namespace {
 
-using std::literals::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 constexpr std::string_view kTorch =
     "load it with torch.load and save the tensors with safetensors.torch.save_file, which takes {name: tensor}";

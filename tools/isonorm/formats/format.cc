@@ -57,7 +57,11 @@ std::string Printable(std::string_view text) {
   std::string result;
   for (const char c : text.substr(0, 100)) {
     const auto byte = static_cast<unsigned char>(c);
-    result += byte < 0x20 || byte == 0x7f ? '?' : c;
+    if (byte < 0x20 || byte == 0x7f) {
+      result += fmt::format("\\u{:04x}", byte);
+    } else {
+      result += c;
+    }
   }
   // The cut may have fallen into a character: drop its beginning.
   if (text.size() > 100) {

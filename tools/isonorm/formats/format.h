@@ -89,7 +89,7 @@ TensorFile ReadHeader(const Source& source);
 // Bytes of a tensor of `bits` per element; throws FormatError where they do not fit in int64.
 std::int64_t CheckedBytes(std::string_view tensor, const std::vector<std::int64_t>& shape, int bits);
 
-// A name from a file as it may be printed: control characters and what is not UTF-8 replaced, cut after 100 characters.
+// A name from a file as it may be printed: control characters escaped as in JSON, cut after 100 bytes.
 std::string Printable(std::string_view text);
 
 inline constexpr std::size_t kMaxDimensions = 64;  // NumPy's own limit

@@ -56,7 +56,8 @@ void Store(double value, Type type, uint8_t* out);
 // The whole tensor as compact row-major bytes.
 std::vector<uint8_t> MakeData(Role role, DataKind kind, uint64_t seed, int64_t rows, int64_t cols, Type type);
 
-// Tables of cosines and sines, [rows, pairs]: of the angles whose half has a plain value as its tangent, which needs no library.
+// Tables of cosines and sines, [rows, pairs]: of the angles whose half has a plain value as its tangent, which needs no
+// library.
 enum class Table { kCos, kSin };
 std::vector<uint8_t> MakeTable(Table table, uint64_t seed, int64_t rows, int64_t pairs, Type type);
 

@@ -53,7 +53,8 @@ struct Tally {
 using Produced = std::array<std::optional<std::vector<uint8_t>>, kOutputCount>;
 
 // Runs one case, with the target that is chosen now, in every setup. A call that fails, runs on another target than `target`,
-// writes outside its outputs or changes an input is a mismatch, and so is any digest that differs. Returns what was produced last.
+// writes outside its outputs or changes an input is a mismatch, and so is any digest that differs. Returns what was produced
+// last.
 Produced CheckCase(const GoldenCase& golden, const std::string& target, const std::vector<Setup>& setups, Tally* tally);
 
 // Chooses the target, runs every case and goes back to the target that was chosen before. An absent target is a mismatch.

@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <span>
+#include <system_error>
 
 #include "command_line.h"
 #include "output_file.h"
@@ -34,6 +36,12 @@ void WritePage(const StatsPlan& plan, const std::vector<TensorReport>& reports, 
 
 void Stats(const StatsOptions& options, const Context& context) {
   const StatsPlan plan = PlanStats(options);
+  for (const auto& input : plan.files) {
+    std::error_code none;
+    if (std::filesystem::equivalent(options.html, input->file.path(), none)) {
+      throw Failure(kCannotWrite, fmt::format("{}: is an input, which the report would replace", options.html));
+    }
+  }
   std::optional<OutputFile> page;  // an existing one is refused before the work
   if (!options.html.empty()) page.emplace(options.html, options.force);
   const std::vector<TensorReport> reports = RunStats(plan, options, context);

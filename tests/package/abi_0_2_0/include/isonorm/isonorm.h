@@ -52,7 +52,7 @@ typedef struct isonorm_forward_args {
   const isonorm_tensor* bias;               /* as weight; null: none */
   const isonorm_tensor* residual;           /* like x, or null: the row is x + residual */
   const isonorm_tensor* gate;               /* like x, where the contract has a gate_place; f32 compute only */
-  const isonorm_rope* rope;                 /* y is rotated after weight and bias;  not together with a gate after the norm */
+  const isonorm_rope* rope;                 /* y is rotated after weight and bias; not together with a gate after the norm */
   const isonorm_quantization* quantization; /* given exactly where y is i8, e4m3 or e5m2; not with f64 data */
   const isonorm_tensor* scale;              /* static: in, f32 [1], from 2^-126 to 2^126. Dynamic: out, f32, or e8m0 (u8 too)
                                                for powers of two; [leading...] or [leading..., 1] for a scale per row,

@@ -27,24 +27,24 @@ extern "C" {
 typedef enum isonorm_status {
   ISONORM_OK = 0,
   ISONORM_ERROR_NULL = 1,        /* a required pointer is null */
-  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is not one of this structure, or what lies after the known fields  is not 0 */
+  ISONORM_ERROR_STRUCT_SIZE = 2, /* struct_size is no size of this structure, or what lies after the known fields is not 0 */
   ISONORM_ERROR_CONTRACT = 3,    /* a contract field is unset or has no such value, or the name is unknown */
   ISONORM_ERROR_EPS = 4,         /* eps is negative, NaN or infinite */
   ISONORM_ERROR_DTYPE = 5,       /* a dtype is unknown or not allowed together with the others */
   ISONORM_ERROR_RANK = 6,        /* ndim is not from 1 to 7, or differs from what x asks for */
   ISONORM_ERROR_SHAPE = 7,       /* a size is negative or differs from what x asks for; no shape is broadcast */
-  ISONORM_ERROR_STRIDE = 8,   /* the last dimension is not contiguous, nor broadcast in an input; or an output's rows overlap */
-  ISONORM_ERROR_OVERFLOW = 9, /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
-  ISONORM_ERROR_WINDOW = 10,  /* window is negative, larger than the group, or given with LayerNorm */
-  ISONORM_ERROR_GROUPS = 11,  /* groups is below 1 or does not divide cols */
-  ISONORM_ERROR_OVERLAP = 12, /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
-  ISONORM_ERROR_DEVICE = 13,  /* a tensor is not in memory of this CPU */
-  ISONORM_ERROR_WORKSPACE = 14,    /* workspace is null or smaller than the call's ..._workspace() says */
-  ISONORM_ERROR_TARGET = 15,       /* no such target, or this CPU does not have it */
-  ISONORM_ERROR_ARGUMENT = 16,     /* tensors that exclude or need each other, see the message */
-  ISONORM_ERROR_EXECUTOR = 17,     /* the executor is incomplete, or did not run the tasks of the call */
-  ISONORM_ERROR_SELF_TEST = 18,    /* the target computed other bits than the specification and is refused */
-  ISONORM_ERROR_INTERNAL = 19,     /* a defect in isonorm */
+  ISONORM_ERROR_STRIDE = 8, /* the last stride is not 1, nor 0 in an input; or an output's rows overlap, or groups are apart */
+  ISONORM_ERROR_OVERFLOW = 9,   /* the number of elements or bytes, or data + byte_offset, does not fit in int64 */
+  ISONORM_ERROR_WINDOW = 10,    /* window is negative, larger than the group, or given with LayerNorm */
+  ISONORM_ERROR_GROUPS = 11,    /* groups is negative or does not divide cols, or group_cols the group */
+  ISONORM_ERROR_OVERLAP = 12,   /* an output overlaps another tensor other than exactly in place, or the workspace a tensor */
+  ISONORM_ERROR_DEVICE = 13,    /* a tensor is not in memory of this CPU */
+  ISONORM_ERROR_WORKSPACE = 14, /* workspace is null or smaller than the call's ..._workspace() says */
+  ISONORM_ERROR_TARGET = 15,    /* no such target, or this CPU does not have it */
+  ISONORM_ERROR_ARGUMENT = 16,  /* tensors that exclude or need each other, see the message */
+  ISONORM_ERROR_EXECUTOR = 17,  /* the executor is incomplete, or did not run the tasks of the call */
+  ISONORM_ERROR_SELF_TEST = 18, /* the target computed other bits than the specification and is refused */
+  ISONORM_ERROR_INTERNAL = 19,  /* a defect in isonorm */
   ISONORM_ERROR_QUANTIZATION = 20, /* a field of isonorm_quantization, or a static scale, is not allowed */
   ISONORM_ERROR_SPLIT = 21,        /* ranks that would split a leaf of the row, or parts that would split a block of rows */
   ISONORM_ERROR_ROPE = 22          /* a field of isonorm_rope is not allowed, or a position lies outside the table */
@@ -172,7 +172,7 @@ typedef struct isonorm_contract {
 /* Qwen3NextRMSNormGated: as llama, then times silu(gate) */
 #define ISONORM_CONTRACT_QWEN3_NEXT_GATED \
   ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_TO_X, ISONORM_GATE_AFTER, 0.0, ISONORM_ROUND_TO_X)
-/* nanochat, microgpt: no weight is passed, and the models use eps 1e-5 */
+/* nanochat, microgpt: as torch, without a weight; microgpt's eps is 1e-5, nanochat leaves it to torch: that of x's type */
 #define ISONORM_CONTRACT_MICROGPT \
   ISONORM_CONTRACT_(ISONORM_STATISTIC_RMS, ISONORM_EPS_INSIDE, ISONORM_ROUND_NONE, ISONORM_GATE_NONE, 0.0, ISONORM_ROUND_NONE)
 /* torch.nn.LayerNorm */

@@ -26,9 +26,9 @@ struct Shape {
 // Where the positions come from.
 enum class Positions { kOffset, kI32, kI64 };
 
-class RopeScene {
+class PackedHeads {
  public:
-  RopeScene(Type type, Type table_type, const Shape& shape, int32_t style, Positions from, uint64_t seed)
+  PackedHeads(Type type, Type table_type, const Shape& shape, int32_t style, Positions from, uint64_t seed)
       : type_(type), shape_(shape), from_(from) {
     contract.rotation_rounding = seed % 2 == 0 ? ISONORM_ROUND_NONE : ISONORM_ROUND_TO_X;
     packed = Data(type, shape.tokens * shape.heads() * shape.dim, seed + 1);
@@ -64,8 +64,8 @@ class RopeScene {
       rope.positions = &positions_;
     }
   }
-  RopeScene(const RopeScene&) = delete;
-  RopeScene& operator=(const RopeScene&) = delete;
+  PackedHeads(const PackedHeads&) = delete;
+  PackedHeads& operator=(const PackedHeads&) = delete;
 
   static Bytes Data(Type type, int64_t count, uint64_t seed) {
     return isonorm_cli::MakeData(isonorm_cli::Role::kX, DataKind::kPlain, seed, 1, count, type);
@@ -104,7 +104,7 @@ class RopeScene {
 // A view of q's or k's heads in the memory of a packed projection.
 class HeadsView {
  public:
-  HeadsView(const RopeScene& scene, int part, Memory* packed)
+  HeadsView(const PackedHeads& scene, int part, Memory* packed)
       : shape_{scene.shape().tokens, scene.count(part), scene.shape().dim},
         strides_{scene.shape().heads() * scene.shape().dim, scene.shape().dim, 1},
         tensor_(*packed->tensor()) {
