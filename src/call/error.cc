@@ -10,7 +10,8 @@ thread_local char last_error[512] = "";
 
 }  // namespace
 
-isonorm_status Fail(isonorm_status status, const char* format, ...) {
+// In brackets: not the macro of error.h.
+isonorm_status(Fail)(isonorm_status status, const char* format, ...) {
   va_list arguments;
   va_start(arguments, format);
   std::vsnprintf(last_error, sizeof(last_error), format, arguments);

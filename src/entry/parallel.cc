@@ -7,6 +7,8 @@
 #include "entry/compute.h"
 #include "numbers/order.h"
 
+using isonorm::Fail;
+
 extern "C" {
 
 int64_t isonorm_max_ranks(int64_t cols) { return cols < 1 ? 0 : isonorm::MaxRanks(cols); }
@@ -22,7 +24,7 @@ isonorm_status isonorm_forward_partial(const isonorm_contract* contract, double 
 
 isonorm_status isonorm_forward_finish(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
                                       const isonorm_shard* shard, int32_t* round) {
-  if (round == nullptr) return isonorm::Fail(ISONORM_ERROR_NULL, "round is null, but must point to the number of this round.");
+  if (round == nullptr) return Fail(ISONORM_ERROR_NULL, "round is null, but must point to the number of this round.");
   isonorm::Shard rows;
   const isonorm::ShardTensors tensors = {shard, true, *round, &rows};
   return isonorm::Guarded([&] {

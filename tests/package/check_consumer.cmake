@@ -12,8 +12,9 @@ endfunction()
 file(REMOVE_RECURSE "${WORK}")
 set(settings -DCMAKE_C_COMPILER=${C_COMPILER} -DCMAKE_CXX_COMPILER=${CXX_COMPILER})
 if(KIND STREQUAL "subdirectory")
-  # Unoptimised: quicker to build, and no result may depend on it.
-  list(APPEND settings -DISONORM_SOURCE=${SOURCE} -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} -DCMAKE_BUILD_TYPE=Debug)
+  # Unoptimised and for one instruction set: quicker to build, and no result may depend on it.
+  list(APPEND settings -DISONORM_SOURCE=${SOURCE} -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} -DCMAKE_BUILD_TYPE=Debug
+    -DCMAKE_CXX_FLAGS=-DHWY_COMPILE_ONLY_STATIC)
 else()
   run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
   # Nothing of this build or of Highway may be needed: the installed files must stand alone.

@@ -1,6 +1,7 @@
 // `isonorm list`: what this build can do on this machine.
 #include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
+#include <CLI/App.hpp>
 #include <nlohmann/json.hpp>
 
 #include <string>

@@ -1,10 +1,12 @@
 // What main.cc and the verbs share. Each verb lives in a file of its own and adds itself to the command line.
 #pragma once
 
-#include <CLI/App.hpp>
-
 #include <stdexcept>
 #include <string>
+
+namespace CLI {
+class App;  // not its header, which takes longer to compile than most files here
+}
 
 namespace isonorm_cli {
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
+#include <nlohmann/json.hpp>
 
 #include <iterator>
 

@@ -1,7 +1,7 @@
 // The results as a table for people, as JSON for programs and as a chart.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <string>
 #include <vector>

@@ -1,6 +1,7 @@
 // The result of `stats` as one JSON value: what --json prints, and what the page of --html draws from.
 #include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdint>

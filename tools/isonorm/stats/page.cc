@@ -3,6 +3,7 @@
 // script itself makes text nodes only, and the page's policy lets no other script run.
 #include <fmt/format.h>
 #include <isonorm/isonorm.hpp>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <functional>

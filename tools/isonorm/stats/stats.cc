@@ -1,6 +1,7 @@
 // `isonorm stats`: a look into activations.
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <limits>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <isonorm/isonorm.hpp>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
 #include <functional>
