@@ -35,7 +35,7 @@ def command_of(entry):
     words = words[1:]  # a launcher such as ccache
   kept, skip = [], False
   for word in words[1:]:
-    if skip or word in ("-o", "-MF", "-MT", "-MQ"):
+    if skip or word in ("-o", "-MF", "-MT", "-MQ", "-include"):
       skip = not skip
     elif word != "-c" and word != entry["file"] and not DROP.match(word):
       kept.append(word)
