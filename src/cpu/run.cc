@@ -98,7 +98,7 @@ bool WritesAlignedElements(const Call& call) {
 
 int TaskCount(const Call& call) {
   if (call.concurrency() == 1) return 1;
-  const int64_t worth = RowBytes(call) / std::max<int64_t>(GetTuning().task_bytes, 1);
+  const int64_t worth = RowBytes(call) / std::max<int64_t>(TaskBytes(), 1);
   return static_cast<int>(std::clamp<int64_t>(std::min(worth, call.rows), 1, call.concurrency()));
 }
 

@@ -18,7 +18,7 @@ int64_t FromEnvironment(const char* name, int64_t otherwise) {
 
 // Once x and y no longer lie in the last cache together, reading y's lines only to overwrite them costs a third of the traffic.
 // What a system reports may be the sum over many cores' caches, of which one core has 32 MB at most.
-int64_t StreamBytes() {
+int64_t LastCache() {
   constexpr int64_t kOneCore = int64_t{32} << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
   const int64_t l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -27,7 +27,7 @@ int64_t StreamBytes() {
   return kOneCore;
 }
 
-int64_t TaskBytes() { return int64_t{512} << 10; }  // some 10 µs of work, a few times what waking a thread costs
+int64_t HalfMegabyte() { return int64_t{512} << 10; }  // some 10 µs of work, a few times what waking a thread costs
 
 // Found by the first call. Threads that come at the same time look too and agree on what one found: nobody waits, so that a fork
 // in the middle of it leaves a child that can look by itself.
@@ -37,20 +37,25 @@ class Setting {
   int64_t Get() {
     int64_t known = value_.load(std::memory_order_relaxed);
     if (__builtin_expect(known >= 0, 1)) return known;
+    return Find(known);
+  }
+
+ private:
+  [[gnu::cold, gnu::noinline]] int64_t Find(int64_t known) {
     const int64_t found = FromEnvironment(name_, otherwise_());
     return value_.compare_exchange_strong(known, found, std::memory_order_relaxed) ? found : known;
   }
 
- private:
   const char* name_;
   int64_t (*otherwise_)();
   std::atomic<int64_t> value_{-1};
 };
 
-constinit Setting task_bytes{"ISONORM_TASK_BYTES", TaskBytes}, stream_bytes{"ISONORM_STREAM_BYTES", StreamBytes};
+constinit Setting task_bytes{"ISONORM_TASK_BYTES", HalfMegabyte}, stream_bytes{"ISONORM_STREAM_BYTES", LastCache};
 
 }  // namespace
 
-Tuning GetTuning() { return {task_bytes.Get(), stream_bytes.Get()}; }
+int64_t TaskBytes() { return task_bytes.Get(); }
+int64_t StreamBytes() { return stream_bytes.Get(); }
 
 }  // namespace isonorm

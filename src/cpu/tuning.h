@@ -6,11 +6,7 @@
 
 namespace isonorm {
 
-struct Tuning {
-  int64_t task_bytes;    // a thread more for each of these bytes that a call reads and writes
-  int64_t stream_bytes;  // from here on outputs bypass the cache
-};
-
-Tuning GetTuning();
+int64_t TaskBytes();    // a thread more for each of these bytes that a call reads and writes
+int64_t StreamBytes();  // from here on outputs bypass the cache
 
 }  // namespace isonorm

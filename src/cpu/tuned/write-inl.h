@@ -73,7 +73,7 @@ constexpr int64_t kNearBytes = 512 << 10;
 
 HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
   const int64_t bytes = RowBytes(call) + call.bytes_beside;
-  if (bytes < GetTuning().stream_bytes) return bytes < kNearBytes ? Flow::kNear : Flow::kCached;
+  if (bytes < StreamBytes()) return bytes < kNearBytes ? Flow::kNear : Flow::kCached;
   return ISONORM_FIXED_VECTORS && in != out && WritesAlignedElements(call) ? Flow::kStreamed : Flow::kInPlace;
 }
 
