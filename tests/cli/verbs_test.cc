@@ -34,6 +34,9 @@ TEST(Verbs, AWordThatIsNone) {
   const Outcome verb = RunCli({"frob"}), row = RunCli({"bench", "--filter", "zz*"});
   EXPECT_EQ(verb.exit_code, 2);
   EXPECT_NE(verb.err.find("'frob' is no verb"), std::string::npos) << verb.err;
+  const Outcome option = RunCli({"--frob"});
+  EXPECT_EQ(option.exit_code, 2);
+  EXPECT_EQ(option.err.find("is no verb"), std::string::npos) << option.err;
   EXPECT_EQ(row.exit_code, 2);
   EXPECT_NE(row.err.find("'zz*'"), std::string::npos) << row.err;
 }

@@ -86,7 +86,7 @@ void Parse(CLI::App& app, const Context& context, int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() != 0) {
       const std::vector<std::string> unknown = app.remaining();
-      const bool no_verb = app.get_subcommands().empty() && !unknown.empty();
+      const bool no_verb = app.get_subcommands().empty() && !unknown.empty() && !unknown.front().starts_with('-');
       throw Failure(kUsage, fmt::format("{}; see `isonorm --help`",
                                         no_verb ? fmt::format("'{}' is no verb of isonorm", unknown.front()) : e.what()));
     }
