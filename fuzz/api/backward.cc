@@ -111,7 +111,6 @@ Prepared MakeBackward(Bytes& bytes, Scene& scene) {
     if (last == nullptr) last = first;
   }
   if (circle) scene.Set<isonorm_backward_args, const isonorm_backward_args*>(last, &isonorm_backward_args::also, first);
-  Prepared prepared;
   std::vector<const Plan*> outputs;
   for (const BackwardNode& node : nodes) {
     for (const Plan* plan : {node.dx, node.dweight, node.dbias, node.dgate}) outputs.push_back(plan);
@@ -127,11 +126,10 @@ Prepared MakeBackward(Bytes& bytes, Scene& scene) {
     return isonorm_backward_workspace(contract, eps, first, size);
   };
   if (scene.Try("isonorm_backward_workspace", {}, measure) == ISONORM_OK) SetWorkspace(scene, first, *size);
-  prepared.run = [&scene, outputs, measure, contract = norm.sealed, eps = norm.eps, first] {
+  return [&scene, outputs, measure, contract = norm.sealed, eps = norm.eps, first] {
     scene.Try("isonorm_backward_workspace", {}, measure);
     return scene.Try("isonorm_backward", outputs, [=] { return isonorm_backward(contract, eps, first); });
   };
-  return prepared;
 }
 
 Prepared MakeDoubleBackward(Bytes& bytes, Scene& scene) {
@@ -171,7 +169,6 @@ Prepared MakeDoubleBackward(Bytes& bytes, Scene& scene) {
   args.ddy = Abi(ddy);
   args.executor = scene.Executor();
   isonorm_double_backward_args* const sealed = scene.Seal(args);
-  Prepared prepared;
   if (rstd != nullptr && rstd->output) {
     isonorm_forward_args forward = {};
     forward.struct_size = sizeof forward;
@@ -188,12 +185,11 @@ Prepared MakeDoubleBackward(Bytes& bytes, Scene& scene) {
     return isonorm_double_backward_workspace(contract, eps, sealed, size);
   };
   if (scene.Try("isonorm_double_backward_workspace", {}, measure) == ISONORM_OK) SetWorkspace(scene, sealed, *size);
-  prepared.run = [=, &scene, contract = norm.sealed, eps = norm.eps] {
+  return [=, &scene, contract = norm.sealed, eps = norm.eps] {
     scene.Try("isonorm_double_backward_workspace", {}, measure);
     return scene.Try("isonorm_double_backward", {dx, dweight, ddy},
                      [=] { return isonorm_double_backward(contract, eps, sealed); });
   };
-  return prepared;
 }
 
 }  // namespace isonorm_fuzz

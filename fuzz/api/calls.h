@@ -5,9 +5,7 @@
 
 namespace isonorm_fuzz {
 
-struct Prepared {
-  std::function<isonorm_status()> run;  // null: no memory for it
-};
+using Prepared = std::function<isonorm_status()>;  // null: no memory for it
 
 Prepared MakeForward(Bytes& bytes, Scene& scene);   // a chain of them, at times
 Prepared MakeBackward(Bytes& bytes, Scene& scene);  // with what forward wrote

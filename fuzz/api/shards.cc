@@ -121,7 +121,6 @@ Prepared MakeBackwardShards(Bytes& bytes, Scene& scene) {
   isonorm_backward_args* const args = SealNode(scene, *node, scene.Executor(), nullptr);
   isonorm_forward_args forward = ForwardOf(node->args);
   forward.rstd = Abi(rstd);
-  Prepared prepared;
   if (Forward(scene, *ranks, &forward, {ranks->statistic, rstd}) != ISONORM_OK) scene.comparable = false;
   std::size_t size = 0;
   const Norm& norm = ranks->norm;
@@ -130,7 +129,7 @@ Prepared MakeBackwardShards(Bytes& bytes, Scene& scene) {
     SetWorkspace(scene, args, size);
   }
   const std::vector<const Plan*> outputs = {node->dx, node->dweight, node->dbias, node->dgate};
-  prepared.run = [=, &scene] {
+  return [=, &scene] {
     const Norm& of = ranks->norm;
     const isonorm_status status = scene.Try("isonorm_backward_partial", {ranks->partial}, [&] {
       return isonorm_backward_partial(of.sealed, of.eps, args, ranks->for_backward);
@@ -140,7 +139,6 @@ Prepared MakeBackwardShards(Bytes& bytes, Scene& scene) {
     return scene.Try("isonorm_backward_finish", outputs,
                      [&] { return isonorm_backward_finish(of.sealed, of.eps, args, ranks->for_backward); });
   };
-  return prepared;
 }
 
 }  // namespace isonorm_fuzz

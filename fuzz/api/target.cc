@@ -39,17 +39,17 @@ void Run(Bytes bytes) {
   if (isonorm_set_target(Target(bytes)) != ISONORM_OK) Complain("no target");
   Scene scene(bytes);
   const Prepared prepared = maker.make(bytes, scene);
-  if (!prepared.run) {
+  if (!prepared) {
     ++tally.unmade;
     return;
   }
   const Picture before = scene.memory.Take();
-  const isonorm_status status = prepared.run();
+  const isonorm_status status = prepared();
   if (status == ISONORM_OK) tally.kernels.insert(isonorm_last_kernel());
   Picture best = scene.memory.Take();
   scene.memory.Restore(before);
   if (isonorm_set_target("reference") != ISONORM_OK) Complain("no reference");
-  const isonorm_status expected = prepared.run();
+  const isonorm_status expected = prepared();
   if (!scene.good_executor) return;
   if (expected != status) Complain("another status on the reference");
   if (status != ISONORM_OK || !scene.comparable) return;

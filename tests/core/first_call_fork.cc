@@ -43,7 +43,7 @@ bool ForkDuringTheFirstCall(int wait) {
   }
   const pid_t child = fork();
   if (child == 0) {
-    alarm(5);  // one that hangs is ended
+    alarm(20);  // one that hangs is ended
     _exit(Call() ? 0 : 1);
   }
   const bool good = Ends(child);
