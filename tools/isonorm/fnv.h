@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace isonorm_cli {
 
@@ -17,6 +18,12 @@ class Fnv {
   }
   void Add(std::span<const std::byte> bytes) { Add(bytes.data(), bytes.size()); }
   std::uint64_t value() const { return hash_; }
+  // Sixteen digits.
+  std::string text() const {
+    std::string digits(16, '0');
+    for (std::size_t i = 0; i < 16; ++i) digits[i] = "0123456789abcdef"[hash_ >> (60 - 4 * i) & 15];
+    return digits;
+  }
 
  private:
   std::uint64_t hash_ = 0xcbf29ce484222325u;

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "dtype_names.h"
+
 namespace isonorm_cli {
 
 // Patterns and files: "" is absent.
@@ -29,9 +31,7 @@ struct ApplyOptions {
   bool keep_others = false, force = false, digest = false;
 };
 
-// As the program spells it: "f32", "e4m3".
-const char* DtypeName(isonorm::dtype type);
-// The types that y may have, by that name and by PyTorch's, such as "float32"; and the type of either name.
+// The types that y may have, by the program's name and by PyTorch's, such as "float32"; and the type of either name.
 std::vector<std::string> OutDtypeNames();
 std::optional<isonorm::dtype> DtypeByName(const std::string& name);
 bool IsQuantized(isonorm::dtype type);

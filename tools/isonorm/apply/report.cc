@@ -21,9 +21,7 @@ double GigabytesPerSecond(const TensorResult& r) {
   return r.normalise_seconds > 0 ? static_cast<double>(r.bytes) / r.normalise_seconds * 1e-9 : 0.0;
 }
 
-std::string DigestText(const Fnv& digest, const ApplyOptions& options) {
-  return options.digest ? fmt::format("{:016x}", digest.value()) : "-";
-}
+std::string DigestText(const Fnv& digest, const ApplyOptions& options) { return options.digest ? digest.text() : "-"; }
 
 std::string Shape(const TensorInfo& info) { return fmt::format("[{}]", fmt::join(info.shape, ", ")); }
 

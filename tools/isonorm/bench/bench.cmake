@@ -24,7 +24,7 @@ target_compile_options(isonorm_bench PRIVATE -Wall -Wextra -Wshadow)
 target_include_directories(isonorm_bench PRIVATE "${CMAKE_CURRENT_LIST_DIR}/.." "${PROJECT_SOURCE_DIR}/include")
 target_include_directories(isonorm_bench SYSTEM PRIVATE "${HWY_INCLUDE_DIR}")
 target_compile_definitions(isonorm_bench PRIVATE HWY_IS_DEBUG_BUILD=0)  # its assertions would need libhwy
-target_link_libraries(isonorm_bench PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json)
+target_link_libraries(isonorm_bench PRIVATE CLI11::CLI11 ${isonorm_fmt} nlohmann_json::nlohmann_json)
 
 # The baselines are what these flags make of textbook loops. They stay on these files: given to the linker, -ffast-math
 # would make the whole program flush subnormal numbers to zero.

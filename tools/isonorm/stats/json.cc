@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "dtype_names.h"
 #include "stats/stats.h"
 
 namespace isonorm_cli {
@@ -42,13 +43,13 @@ Json NormsJson(const TensorReport& r) {
 
 Json TensorJson(const TensorReport& r) {
   const StatsTensor& t = *r.tensor;
-  const Layer layer = LayerOf(t.x.info->name);
-  Json json = {{"name", t.x.info->name},
+  const Layer layer = LayerOf(t.info->name);
+  Json json = {{"name", t.info->name},
                {"file", t.file},
                {"layer", layer.number ? Json(*layer.number) : Json(nullptr)},
                {"series", layer.series},
-               {"shape", t.x.info->shape},
-               {"dtype", DtypeName(t.x.type())},
+               {"shape", t.info->shape},
+               {"dtype", DtypeName(t.type)},
                {"rows", t.rows},
                {"cols", t.cols},
                {"rms", r.rms},
@@ -83,7 +84,7 @@ Json TensorJson(const TensorReport& r) {
 
 // The tensors that several files have by the same name: the index of each, one name after the other.
 std::vector<std::vector<std::uint32_t>> SameNames(const std::vector<TensorReport>& reports) {
-  const auto name = [&](std::uint32_t i) -> const std::string& { return reports[i].tensor->x.info->name; };
+  const auto name = [&](std::uint32_t i) -> const std::string& { return reports[i].tensor->info->name; };
   std::vector<std::uint32_t> order(reports.size());
   std::iota(order.begin(), order.end(), 0u);
   std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
@@ -110,7 +111,7 @@ Json SameNameJson(const std::vector<TensorReport>& reports, const std::vector<st
                        {"rms", r.rms},
                        {"rms_over_first", r.rms / reports[same.front()].rms}});
   }
-  return {{"name", reports[same.front()].tensor->x.info->name}, {"entries", entries}};
+  return {{"name", reports[same.front()].tensor->info->name}, {"entries", entries}};
 }
 
 }  // namespace
@@ -140,7 +141,7 @@ void WriteStatsJson(const StatsPlan& plan, const std::vector<TensorReport>& repo
         [&](const std::vector<std::uint32_t>& same) { return SameNameJson(reports, same); });
   array("tensors", reports, TensorJson);
   array("left_out", plan.left_out, [](const StatsTensor& t) -> Json {
-    return {{"name", t.x.info->name}, {"file", t.file}, {"shape", t.x.info->shape}, {"type", t.x.info->type_name}};
+    return {{"name", t.info->name}, {"file", t.file}, {"shape", t.info->shape}, {"type", t.info->type_name}};
   });
   write("\n}");
 }

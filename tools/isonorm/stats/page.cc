@@ -11,6 +11,7 @@
 #include <map>
 #include <utility>
 
+#include "dtype_names.h"
 #include "report/shipped.h"
 #include "stats/stats.h"
 
@@ -111,16 +112,16 @@ std::string HeadHtml() {
 void WriteRows(const StatsPlan& plan, const std::vector<TensorReport>& reports, const Sink& write) {
   std::string html;
   const auto out = std::back_inserter(html);
-  std::size_t file = plan.files.size();
+  std::size_t file = plan.paths.size();
   for (const TensorReport& r : reports) {
     html.clear();
-    if (plan.files.size() > 1 && r.tensor->file != file) {
+    if (plan.paths.size() > 1 && r.tensor->file != file) {
       file = r.tensor->file;
       fmt::format_to(out, "<tr><td class=\"file\" colspan=\"{}\">{}</td></tr>\n", Columns().size() + 1,
-                     Escaped(FileName(plan.files[file]->file.path())));
+                     Escaped(FileName(plan.paths[file])));
     }
-    fmt::format_to(out, "<tr><td>{}<small>{} [{}]</small>", NameHtml(r.tensor->x.info->name), DtypeName(r.tensor->x.type()),
-                   fmt::join(r.tensor->x.info->shape, ", "));
+    fmt::format_to(out, "<tr><td>{}<small>{} [{}]</small>", NameHtml(r.tensor->info->name), DtypeName(r.tensor->type),
+                   fmt::join(r.tensor->info->shape, ", "));
     if (const std::string remarks = Remarks(r); !remarks.empty()) {
       fmt::format_to(out, "<small class=\"look\">{}</small>", Escaped(remarks));
     }

@@ -86,6 +86,17 @@ void Scan(const std::byte* x, std::int64_t cols, RowFacts& row, ValueCounts& cou
 }
 
 template <class Values>
+double DeviationsOf(const std::byte* x, std::int64_t cols, const RowFacts& row) {
+  const double scale = std::ldexp(1.0, -row.exponent), mean = row.sum / static_cast<double>(cols);
+  std::array<double, kLanes> squares{};
+  for (std::int64_t i = 0; i < cols; ++i) {
+    const double d = Values::ToDouble(Load<Values>(x, i)) * scale - mean;
+    squares[static_cast<std::size_t>(i) % kLanes] += d * d;
+  }
+  return Total(squares);
+}
+
+template <class Values>
 void Compare(const std::byte* y, const std::byte* z, std::int64_t cols, RowFacts& row, ValueCounts& counts) {
   std::array<double, kLanes> sum_y{}, sum_yy{}, sum_z{}, sum_zz{}, sum_yz{};
   for (std::int64_t i = 0; i < cols; ++i) {
@@ -143,6 +154,10 @@ double RowFacts::MeanOverRms() const {
 
 void ScanRow(isonorm::dtype type, const std::byte* x, std::int64_t cols, RowFacts& row, ValueCounts& counts) {
   WithValues(type, [&]<class Values>() { Scan<Values>(x, cols, row, counts); });
+}
+
+double Deviations(isonorm::dtype type, const std::byte* x, std::int64_t cols, const RowFacts& row) {
+  return WithValues(type, [&]<class Values>() { return DeviationsOf<Values>(x, cols, row); });
 }
 
 void CompareRow(isonorm::dtype type, const std::byte* y, const std::byte* z, std::int64_t cols, RowFacts& row,

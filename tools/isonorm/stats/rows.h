@@ -29,6 +29,7 @@ struct RowFacts {
   // Sums of v * 2^-exponent and of its square over the finite values. The exponent is 0 unless squares would not fit in f64.
   int exponent = 0;
   double sum = 0, squares = 0;
+  double deviations = 0;    // the sum of squared distances from the mean, on the same scale, if it was asked for
   float plain_squares = 0;  // what a kernel without scaling has as its f32 sum
   // Sums over what RMSNorm (y) and LayerNorm (z) make of it, if all values are finite.
   double y = 0, yy = 0, z = 0, zz = 0, yz = 0;
@@ -38,6 +39,8 @@ struct RowFacts {
 };
 
 void ScanRow(isonorm::dtype type, const std::byte* x, std::int64_t cols, RowFacts& row, ValueCounts& counts);
+// The deviations of a row that was scanned and holds finite values only.
+double Deviations(isonorm::dtype type, const std::byte* x, std::int64_t cols, const RowFacts& row);
 // y and z are of the type that CompareType says.
 void CompareRow(isonorm::dtype type, const std::byte* y, const std::byte* z, std::int64_t cols, RowFacts& row,
                 ValueCounts& counts);

@@ -13,7 +13,7 @@
 #include "command_line.h"
 #include "output_file.h"
 #include "print.h"
-#include "stats/stats.h"
+#include "stats/files.h"
 
 namespace isonorm_cli {
 namespace {
@@ -35,8 +35,8 @@ void WritePage(const StatsPlan& plan, const std::vector<TensorReport>& reports, 
   flush();
 }
 
-void Stats(const StatsOptions& options, const Context& context) {
-  const StatsPlan plan = PlanStats(options);
+void Stats(const FileStatsOptions& options, const Context& context) {
+  const FilePlan plan = PlanStats(options);
   for (const auto& input : plan.files) {
     std::error_code none;
     if (std::filesystem::equivalent(options.html, input->file.path(), none)) {
@@ -45,7 +45,7 @@ void Stats(const StatsOptions& options, const Context& context) {
   }
   std::optional<OutputFile> page;  // an existing one is refused before the work
   if (!options.html.empty()) page.emplace(options.html, options.force);
-  const std::vector<TensorReport> reports = RunStats(plan, options, context);
+  const std::vector<TensorReport> reports = RunFileStats(plan, options, context);
   if (page) {
     WritePage(plan, reports, options, *page);
     page->Commit();
@@ -72,7 +72,7 @@ constexpr const char* kFooter =
 void AddStats(CLI::App& app, Context& context) {
   CLI::App* verb = app.add_subcommand("stats", "Look into the tensors of .npy and .safetensors files");
   verb->footer(kFooter);
-  const auto o = std::make_shared<StatsOptions>();
+  const auto o = std::make_shared<FileStatsOptions>();
   verb->add_option("FILE", o->inputs, "Files to read, .npy or .safetensors by their content")->required();
   verb->add_option("--tensor", o->globs, "Look at the tensors whose names match GLOB; may be repeated")->type_name("GLOB");
   verb->add_option("--html", o->html, "Also write a report as one HTML page that needs nothing else");

@@ -1,39 +1,40 @@
-// `stats`: what its parts share. Plan (which tensors), rows (the numbers of a row), run (the file through the rows), and then
-// the same result as a table, as JSON or as a page.
+// What `stats` finds in tensors, wherever they lie: the rows of each through the library (run), their numbers (rows, tensor), and
+// the result as JSON (json) or as a page (page). The command reads tensors from files; the Python package has them in memory.
 #pragma once
 
 #include <isonorm/isonorm.hpp>
 #include <nlohmann/json_fwd.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "apply/plan.h"
-#include "verbs.h"
+#include "formats/format.h"
 
 namespace isonorm_cli {
 
 struct StatsOptions {
-  std::vector<std::string> inputs;
-  std::vector<std::string> globs;  // --tensor; none: every floating-point tensor
-  std::string html;                // "": no page
   double eps = 1e-6;
-  double outlier = 6;  // times the median channel
-  int threads = 0;
-  bool force = false;
+  double outlier = 6;      // times the median channel
+  bool deviation = false;  // the standard deviation of x too, which takes one more pass over every row
 };
 
+// There may be very many, so that little is kept for each.
 struct StatsTensor {
-  Stored x;
-  std::size_t file = 0;
+  const TensorInfo* info = nullptr;
+  isonorm::dtype type = isonorm::dtype::f32;
+  std::uint32_t file = 0;
   std::int64_t rows = 0, cols = 0;
 };
+// The rows are what the last dimension holds; a scalar is one row of one value.
+StatsTensor MakeStatsTensor(const TensorInfo& info, isonorm::dtype type, std::uint32_t file);
 
 struct Layer {
   std::string series;                       // the name, with * for the number of the layer
@@ -42,13 +43,10 @@ struct Layer {
 Layer LayerOf(const std::string& name);
 
 struct StatsPlan {
-  std::vector<std::unique_ptr<const OpenFile>> files;
-  std::vector<StatsTensor> tensors;   // file by file, in natural order of their names
+  std::vector<std::string> paths;     // of the files
+  std::vector<StatsTensor> tensors;   // file by file
   std::vector<StatsTensor> left_out;  // nobody chose by name, and these hold no floating-point values
 };
-
-// Throws Failure. Reads headers only.
-StatsPlan PlanStats(const StatsOptions& options);
 
 inline constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // no such number; null in JSON, a dash elsewhere
 
@@ -93,15 +91,45 @@ struct TensorReport {
   std::int64_t compared = 0, constant = 0;
   double rms_norm_mean = kNone, rms_norm_std = kNone, layer_norm_mean = kNone, layer_norm_std = kNone, cosine_mean = kNone;
   AtRow cosine_min;
-  std::unique_ptr<ChartData> charts;  // null after kDetailedTensors tensors
+  double x_mean = kNone, x_rms = kNone, x_std = kNone;  // of the same rows; the last if it was asked for
+  std::unique_ptr<ChartData> charts;                    // null after kDetailedTensors tensors
 };
 
 inline constexpr std::size_t kNamedChannels = 8;
 inline constexpr std::size_t kDetailedTensors = 500;
 inline constexpr std::int64_t kProfile = 192;
 
-// Throws Failure.
-std::vector<TensorReport> RunStats(const StatsPlan& plan, const StatsOptions& options, const Context& context);
+// Memory that grows by being replaced: old and new are never there at once.
+class GrowingBuffer {
+ public:
+  std::span<std::byte> First(std::int64_t size) {
+    if (std::ssize(bytes_) < size) {
+      bytes_ = {};
+      bytes_.resize(static_cast<std::size_t>(size));
+    }
+    return std::span(bytes_).first(static_cast<std::size_t>(size));
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+// Where the tensors of a plan lie.
+class StatsSource {
+ public:
+  virtual ~StatsSource() = default;
+  // Before the first row of a tensor.
+  virtual void Begin(const StatsTensor& tensor) = 0;
+  // The bytes of rows [first, first + count), in their place or in `buffer`. Valid until the next call.
+  virtual std::span<const std::byte> Rows(const StatsTensor& tensor, std::int64_t first, std::int64_t count,
+                                          GrowingBuffer& buffer) = 0;
+  // So many bytes are done.
+  virtual void Done(std::int64_t bytes) = 0;
+};
+
+// What the source throws ends the work. Throws isonorm::error for a wrong eps. executor: null for the calling thread alone.
+std::vector<TensorReport> RunStats(const StatsPlan& plan, const StatsOptions& options, StatsSource& source,
+                                   const isonorm_executor* executor);
 
 // What several files are compared by.
 struct FileSummary {
@@ -117,7 +145,6 @@ using Sink = std::function<void(std::string_view)>;
 // `dump` makes text of a part.
 void WriteStatsJson(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options,
                     std::string (*dump)(const nlohmann::ordered_json&), const Sink& write);
-void PrintStats(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options);
 
 // The words that table and page have for what is wrong with a tensor, "" if nothing is.
 std::string Remarks(const TensorReport& report);

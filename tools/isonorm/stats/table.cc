@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "dtype_names.h"
 #include "print.h"
-#include "stats/stats.h"
+#include "stats/files.h"
 
 namespace isonorm_cli {
 namespace {
 
-std::string ShapeText(const TensorReport& r) { return fmt::format("[{}]", fmt::join(r.tensor->x.info->shape, ", ")); }
+std::string ShapeText(const TensorReport& r) { return fmt::format("[{}]", fmt::join(r.tensor->info->shape, ", ")); }
 
 std::string FactorText(double factor) { return std::isfinite(factor) ? fmt::format("x{}", NumberText(factor)) : "-"; }
 
@@ -32,55 +33,30 @@ void PrintFiles(const StatsPlan& plan, const std::vector<TensorReport>& reports)
 
 }  // namespace
 
-std::string NumberText(double value) {
-  if (std::isnan(value)) return "-";
-  const double a = std::abs(value);
-  return a == 0 || (a >= 1e-3 && a < 1e6) ? fmt::format("{:.4g}", value) : fmt::format("{:.3e}", value);
-}
-
-std::string Remarks(const TensorReport& r) {
-  const std::int64_t values = r.tensor->rows * r.tensor->cols;
-  if (values == 0) return "empty";
-  std::vector<std::string> words;
-  const auto add = [&](std::int64_t count, const char* one, const char* many) {
-    if (count > 0) words.push_back(fmt::format("{} {}", count, count == 1 ? one : many));
-  };
-  add(r.nan, "NaN", "NaN");
-  add(r.infinite, "infinity", "infinities");
-  if (r.zeros == values) words.emplace_back("all zero");
-  add(r.subnormal, "subnormal", "subnormal");
-  add(r.f16_overflow, "value above 65504, the largest f16", "values above 65504, the largest f16");
-  add(r.f16_to_zero, "value would be zero in f16", "values would be zero in f16");
-  add(r.f32_overflow_rows, "row whose plain f32 sum of squares overflows", "rows whose plain f32 sum of squares overflows");
-  add(r.f32_vanish_rows, "row whose plain f32 sum of squares vanishes", "rows whose plain f32 sum of squares vanishes");
-  add(r.constant, "constant row", "constant rows");
-  return fmt::format("{}", fmt::join(words, "; "));
-}
-
 void PrintStats(const StatsPlan& plan, const std::vector<TensorReport>& reports, const StatsOptions& options) {
   std::size_t width = 6, shape = 5;
   for (const TensorReport& r : reports) {
-    width = std::max(width, Printable(r.tensor->x.info->name).size());
+    width = std::max(width, Printable(r.tensor->info->name).size());
     shape = std::max(shape, ShapeText(r).size());
   }
   Print("{:<{}}  {:<{}}  {:<5}  {:>10}  {:>10}  {:>9}  {:>10}  {:>11}  {}\n", "tensor", width, "shape", shape, "dtype", "rms",
         "mean", "drift", "max |x|", "min cosine", "outlier channels");
-  std::size_t file = plan.files.size();
+  std::size_t file = plan.paths.size();
   for (const TensorReport& r : reports) {
-    if (plan.files.size() > 1 && r.tensor->file != file) {
+    if (plan.paths.size() > 1 && r.tensor->file != file) {
       file = r.tensor->file;
-      Print("{}:\n", Visible(plan.files[file]->file.path()));
+      Print("{}:\n", Visible(plan.paths[file]));
     }
-    Print("{:<{}}  {:<{}}  {:<5}  {:>10}  {:>10}  {:>9}  {:>10}  {:>11}  {}\n", Printable(r.tensor->x.info->name), width,
-          ShapeText(r), shape, DtypeName(r.tensor->x.type()), NumberText(r.rms), NumberText(r.mean), NumberText(r.drift),
+    Print("{:<{}}  {:<{}}  {:<5}  {:>10}  {:>10}  {:>9}  {:>10}  {:>11}  {}\n", Printable(r.tensor->info->name), width,
+          ShapeText(r), shape, DtypeName(r.tensor->type), NumberText(r.rms), NumberText(r.mean), NumberText(r.drift),
           NumberText(r.max_abs.value), CosineText(r.cosine_min), ChannelText(r));
     const std::string remarks = Remarks(r);
     if (!remarks.empty()) Print("  ! {}\n", remarks);
   }
   FirstFew left_out;
-  for (const StatsTensor& t : plan.left_out) left_out.Add(*t.x.info, fmt::format("is of type {}", t.x.info->type_name));
+  for (const StatsTensor& t : plan.left_out) left_out.Add(*t.info, fmt::format("is of type {}", t.info->type_name));
   if (!left_out.empty()) Print("left out: {}\n", left_out.text());
-  if (plan.files.size() > 1) PrintFiles(plan, reports);
+  if (plan.paths.size() > 1) PrintFiles(plan, reports);
   Print(
       "\ndrift: mean / RMS of a row, root mean square over the rows. min cosine: between RMSNorm and LayerNorm of the same "
       "row, eps "

@@ -20,9 +20,30 @@ void Lower(AtRow& least, double value, std::int64_t row) {
 
 }  // namespace
 
+void RowSums::Scale(double scale) {
+  sum *= scale;
+  first *= scale;
+  mean *= scale;
+  squares *= scale * scale;
+  deviations *= scale * scale;
+}
+
+// Deviations are merged row by row (Chan, Golub and LeVeque, 1979), since sum and squares cancel where the mean is large; and means
+// less the first row's, whose digits are then not in the way.
+void RowSums::Add(const RowFacts& row, double scale, std::int64_t cols) {
+  const auto width = static_cast<double>(cols), before = static_cast<double>(rows), after = before + 1;
+  if (rows == 0) first = row.sum * scale / width;
+  const double distance = (row.sum * scale / width - first) - mean;
+  sum += row.sum * scale;
+  squares += row.squares * scale * scale;
+  deviations += row.deviations * scale * scale + distance * distance * width * (before / after);
+  mean += distance / after;
+  ++rows;
+}
+
 void TensorScan::Add(std::int64_t first_row, std::span<const std::byte> x, std::span<const std::byte> y,
                      std::span<const std::byte> z) {
-  const std::int64_t row_bytes = tensor_.cols * isonorm::size_of(tensor_.x.type());
+  const std::int64_t row_bytes = tensor_.cols * isonorm::size_of(tensor_.type);
   const auto rows = static_cast<std::int64_t>(x.size()) / row_bytes;
   ScanRows(rows, x, y, z);
   Rescale();
@@ -51,6 +72,9 @@ TensorReport TensorScan::Finish(bool detailed) {
     r.rms_norm_std = std::sqrt(std::max(yy_ / n - r.rms_norm_mean * r.rms_norm_mean, 0.0));
     r.layer_norm_mean = z_ / n;
     r.layer_norm_std = std::sqrt(std::max(zz_ / n - r.layer_norm_mean * r.layer_norm_mean, 0.0));
+    r.x_rms = std::ldexp(std::sqrt(compared_.squares / n), Exponent());
+    r.x_mean = std::ldexp(compared_.sum / n, Exponent());
+    if (options_.deviation) r.x_std = std::ldexp(std::sqrt(compared_.deviations / n), Exponent());
   }
   if (cosines_ > 0) r.cosine_mean = cosine_sum_ / static_cast<double>(cosines_);
   if (detailed) r.charts = std::make_unique<ChartData>();
@@ -65,13 +89,15 @@ void TensorScan::ScanRows(std::int64_t rows, std::span<const std::byte> x, std::
   const std::int64_t tasks =
       std::clamp<std::int64_t>(static_cast<std::int64_t>(x.size()) / kTaskBytes, 1, std::min(kMaxTasks, rows));
   std::vector<ValueCounts> counts(static_cast<std::size_t>(tasks));
-  const isonorm::dtype type = tensor_.x.type(), out = CompareType(type);
+  const isonorm::dtype type = tensor_.type, out = CompareType(type);
   executor_.For(tasks, [&](std::int64_t task) {
     ValueCounts& count = counts[static_cast<std::size_t>(task)];
     for (std::int64_t i = rows * task / tasks; i < rows * (task + 1) / tasks; ++i) {
       RowFacts& row = facts_[static_cast<std::size_t>(i)];
       ScanRow(type, x.data() + i * tensor_.cols * isonorm::size_of(type), tensor_.cols, row, count);
       if (row.finite < tensor_.cols) continue;
+      if (options_.deviation)
+        row.deviations = Deviations(type, x.data() + i * tensor_.cols * isonorm::size_of(type), tensor_.cols, row);
       const std::int64_t at = i * tensor_.cols * isonorm::size_of(out);
       CompareRow(out, y.data() + at, z.data() + at, tensor_.cols, row, count);
     }
@@ -88,6 +114,7 @@ void TensorScan::Rescale() {
     const double scale = std::ldexp(1.0, exponent_ - exponent);
     sum_ *= scale;
     total_squares_ *= scale * scale;
+    compared_.Scale(scale);
     for (double& s : squares_) s *= scale * scale;
   }
   exponent_ = exponent;
@@ -96,7 +123,7 @@ void TensorScan::Rescale() {
 void TensorScan::AddChannels(std::int64_t rows, std::span<const std::byte> x) {
   const bool damaged = std::any_of(facts_.begin(), facts_.end(), [&](const RowFacts& r) { return r.finite < tensor_.cols; });
   if (damaged && missing_.empty()) missing_.resize(squares_.size());
-  const isonorm::dtype type = tensor_.x.type();
+  const isonorm::dtype type = tensor_.type;
   const std::int64_t size = isonorm::size_of(type);
   const double scale = std::ldexp(1.0, -Exponent());
   const std::int64_t tasks = std::clamp<std::int64_t>(static_cast<std::int64_t>(x.size()) / kTaskBytes, 1,
@@ -140,6 +167,7 @@ void TensorScan::AddRow(std::int64_t index, const RowFacts& row) {
   }
   if (!(row.yy >= 0 && row.zz >= 0)) return;  // eps 0 and a row of zeros
   ++r.compared;
+  compared_.Add(row, scale, tensor_.cols);
   y_ += row.y;
   yy_ += row.yy;
   z_ += row.z;

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,14 +16,7 @@ namespace isonorm_cli {
 
 class Executor {
  public:
-  explicit Executor(int threads) {
-    if (threads == 0) {
-      executor_ = isonorm::shared_executor();
-    } else if (threads > 1) {
-      pool_.emplace(threads);
-      executor_ = pool_->executor();
-    }
-  }
+  explicit Executor(const isonorm_executor* executor) : executor_(executor) {}  // null: the calling thread alone
   const isonorm_executor* get() const { return executor_; }
 
   // use(i) for every i in [0, count), from any thread and in any order.
@@ -39,8 +31,17 @@ class Executor {
   }
 
  private:
-  std::optional<isonorm::thread_pool> pool_;
-  const isonorm_executor* executor_ = nullptr;
+  const isonorm_executor* executor_;
+};
+
+// Sums over rows of equal length, on a scale that their owner keeps.
+struct RowSums {
+  double sum = 0, squares = 0, deviations = 0;
+  double first = 0, mean = 0;  // of the first row; of all rows, less that
+  std::int64_t rows = 0;
+
+  void Scale(double scale);
+  void Add(const RowFacts& row, double scale, std::int64_t cols);
 };
 
 // One tensor: takes its rows piece by piece, then makes the report. Pieces depend on the shape alone, sums over rows go in
@@ -86,6 +87,7 @@ class TensorScan {
   std::vector<std::int64_t> missing_;  // values of each channel that are not finite; empty while there are none
   int exponent_ = kUnset;
   double sum_ = 0, total_squares_ = 0, drift_squares_ = 0;
+  RowSums compared_;  // of the rows that norms are compared by
   double y_ = 0, yy_ = 0, z_ = 0, zz_ = 0, cosine_sum_ = 0;
   std::int64_t drift_rows_ = 0, cosines_ = 0;
 };
