@@ -49,9 +49,9 @@ need() {
   quietly apt-install.log "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
 }
 
-# What building the library and the command line needs, and what the tests need besides.
-build_packages=(g++ cmake ninja-build libhwy-dev libcli11-dev nlohmann-json3-dev libfmt-dev)
-test_packages=(libgtest-dev libgmock-dev python3 chromium)
+# What building the library, the command line and the Python package needs, and what the tests need besides.
+build_packages=(g++ cmake ninja-build libhwy-dev libcli11-dev nlohmann-json3-dev libfmt-dev python3-dev python3-venv)
+test_packages=(libgtest-dev libgmock-dev chromium)
 gate_packages=(clang clang-format clang-tidy libclang-rt-dev g++-aarch64-linux-gnu qemu-user)
 
 # Where ccache is, builds use it.

@@ -29,6 +29,8 @@ ROOMS = {
     "src/cpu/tuned": TABLE | {"src/cpu", "src/cpu/vector", "src/cpu/general", "src/cpu/tuned"},
     "src/entry": LIBRARY,
     "tools": {"include", "tools"},
+    "python": {"include", "tools", "python"},
+    "python/native/torch": {"include", "python/native/torch"},
     "fuzz": {"include", "tools", "fuzz"},
     "examples": {"include"},
     "tests": LIBRARY | {"tools", "tests"},

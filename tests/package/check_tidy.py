@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""clang-tidy on the library, the tools and the fuzzers, several files at once.
+"""clang-tidy on the library, the tools, the Python package and the fuzzers, several files at once.
 
   check_tidy.py ROOT BUILD CLANG_TIDY CACHE
   check_tidy.py --self-test ROOT BUILD CLANG_TIDY   puts a fault into a copy of a kernel's header, which must be found
@@ -64,7 +64,7 @@ def entries_of(root, build):
   entries = {}
   for entry in json.loads((build / "compile_commands.json").read_text(encoding="utf-8")):
     path = pathlib.Path(entry["file"])
-    if path.is_relative_to(root) and path.relative_to(root).parts[0] in ("src", "tools", "fuzz"):
+    if path.is_relative_to(root) and path.relative_to(root).parts[0] in ("src", "tools", "python", "fuzz"):
       entries[entry["file"]] = entry
   if not entries:
     raise SystemExit(f"{build}/compile_commands.json names no file of {root}, so nothing was checked")

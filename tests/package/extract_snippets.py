@@ -3,15 +3,15 @@
 
   extract_snippets.py README.md FOLDER
 
-A snippet is a fenced block of cpp, c or sh right after a line `<!-- snippet: NAME -->`; it becomes FOLDER/NAME.cc, .c or .sh.
-A fenced block of text right after `<!-- output: NAME -->` is what it must print: FOLDER/NAME.out. Every block of cpp, c or sh
-must be marked, so that none is forgotten. Commands that a test cannot run, such as installing, are blocks of console.
+A snippet is a fenced block of cpp, c, sh or python right after a line `<!-- snippet: NAME -->`; it becomes FOLDER/NAME.cc, .c, .sh
+or .py. A fenced block of text right after `<!-- output: NAME -->` is what it must print: FOLDER/NAME.out. Every block of these
+languages must be marked, so that none is forgotten. Commands that a test cannot run, such as installing, are blocks of console.
 """
 import pathlib
 import re
 import sys
 
-SUFFIX = {"cpp": ".cc", "c": ".c", "sh": ".sh", "text": ".out"}
+SUFFIX = {"cpp": ".cc", "c": ".c", "sh": ".sh", "python": ".py", "text": ".out"}
 
 
 def extract(text):
@@ -27,7 +27,7 @@ def extract(text):
         body.append(line)
     elif fence:
       language, body = fence.group(1) or "text", []
-      if language in ("cpp", "c", "sh") and (marker is None or marker[0] != "snippet"):
+      if language in ("cpp", "c", "sh", "python") and (marker is None or marker[0] != "snippet"):
         raise SystemExit(f"line {number}: a block of {language} without a line <!-- snippet: NAME --> before it")
     elif line.strip():
       match = re.match(r"^<!-- (snippet|output): (\w+) -->$", line)

@@ -1,5 +1,5 @@
 # Every snippet of the pages below and every example is compiled, run, and its output compared where the text states one.
-set(pages README.md docs/gradients.md docs/parallel.md)
+set(pages README.md docs/gradients.md docs/parallel.md docs/python.md)
 
 # isonorm_documented(NAME SOURCE EXPECTED): a program of the documentation as a test.
 function(isonorm_documented name source expected)
@@ -8,6 +8,11 @@ function(isonorm_documented name source expected)
       return()
     endif()
     set(command "bash;-eu;${source}")
+  elseif(source MATCHES "\\.py$")
+    if(NOT ISONORM_BUILD_PYTHON)
+      return()
+    endif()
+    set(command "${Python_EXECUTABLE};${source}")
   else()
     add_executable(test_${name} ${source})
     set_target_properties(test_${name} PROPERTIES C_STANDARD 11 C_EXTENSIONS OFF)
@@ -20,7 +25,7 @@ function(isonorm_documented name source expected)
     COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_CURRENT_BINARY_DIR}/run/${name} -DSOURCE=${PROJECT_SOURCE_DIR}
       -DEXPECTED=${expected} -DBIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY} "-DCOMMAND=${command}"
       -P ${CMAKE_CURRENT_SOURCE_DIR}/check_output.cmake)
-  set_tests_properties(package.${name} PROPERTIES TIMEOUT 120)
+  set_tests_properties(package.${name} PROPERTIES TIMEOUT 120 ENVIRONMENT "PYTHONPATH=${PROJECT_BINARY_DIR}/site;HF_HUB_OFFLINE=1")
 endfunction()
 
 foreach(page IN LISTS pages)
@@ -31,7 +36,7 @@ foreach(page IN LISTS pages)
   execute_process(
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/extract_snippets.py ${PROJECT_SOURCE_DIR}/${page} ${snippets}
     COMMAND_ERROR_IS_FATAL ANY)
-  file(GLOB sources ${snippets}/*.c ${snippets}/*.cc ${snippets}/*.sh)
+  file(GLOB sources ${snippets}/*.c ${snippets}/*.cc ${snippets}/*.sh ${snippets}/*.py)
   foreach(source IN LISTS sources)
     get_filename_component(name ${source} NAME_WE)
     isonorm_documented(${of_page}_${name} ${source} ${snippets}/${name}.out)

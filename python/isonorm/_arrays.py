@@ -1,0 +1,192 @@
+"""Shapes, axes and types of arrays, before the compiled part sees them."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+from typing import Any, Iterable, Optional, Union
+
+import numpy as np
+
+Axis = Union[int, Iterable[int]]
+MAX_DIMS = 7  # of the C ABI
+
+default_threads = 0  # 0: one for each CPU
+
+
+def set_num_threads(threads: Optional[int]) -> None:
+    """Sets how many threads calls of this package use at most where they are given ``threads=None``.
+
+    None goes back to the beginning: one thread for each CPU that the process may use. Results have the same bits for
+    any number.
+    """
+    global default_threads
+    default_threads = thread_count(threads) if threads is not None else 0
+
+
+def get_num_threads() -> int:
+    """The number of threads of calls with ``threads=None``."""
+    from isonorm import _native
+
+    return default_threads or _native.available_cpus()
+
+
+def thread_count(threads: Optional[int]) -> int:
+    """A `threads=` argument as the compiled part takes it."""
+    if threads is None:
+        return default_threads
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+        raise TypeError(f"threads is a {type(threads).__name__}, but has to be an int or None")
+    count = threads.__index__()
+    if not 1 <= count < 2**31:
+        raise ValueError(f"threads is {count}, but has to be at least 1; None means one for each CPU")
+    return count
+
+
+@functools.lru_cache(maxsize=None)
+def _result_type(name: str, fields: tuple[str, ...]) -> Any:
+    return collections.namedtuple(name, fields)  # type: ignore[misc]
+
+
+def result(name: str, values: dict[str, Any]) -> Any:
+    """The only value there is, or a named tuple of all of them."""
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return _result_type(name, tuple(values))(*values.values())
+
+
+def check_array(value: Any, name: str) -> np.ndarray:
+    """value as it is, if it is an array of NumPy; the TypeError of the compiled part for anything else."""
+    if not isinstance(value, np.ndarray):
+        from isonorm import _native
+
+        _native.check_array(value, name)
+    return value
+
+
+class Frame:
+    """How the axes of x become rows, and results axes again.
+
+    The normalised axes end up last and as one. That is a view where the values of a row lie side by side, whatever the strides
+    of the other axes, and else a copy."""
+
+    def __init__(self, x: np.ndarray, axis: Axis) -> None:
+        ndim = x.ndim
+        self.shape = shape = x.shape
+        if axis == -1 and 1 <= ndim <= MAX_DIMS:
+            self.plain = self.trailing = True
+            self.axes: tuple[int, ...] = (ndim - 1,)
+            self.lead = self.rows = shape[:-1]
+            self.cols = shape[-1]
+            return
+        if ndim == 0:
+            raise ValueError("x has 0 dimensions, but needs an axis to normalise")
+        axes = [axis] if hasattr(axis, "__index__") else list(axis)  # type: ignore[arg-type]
+        if not axes:
+            raise ValueError("axis is empty, but has to name one axis or more")
+        numbers = []
+        for a in axes:
+            number = a.__index__()
+            if not -ndim <= number < ndim:
+                raise ValueError(f"axis {number} does not exist: x has shape {x.shape}")
+            numbers.append(number % ndim)
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"axis {tuple(axes)} names an axis twice: x has shape {x.shape}")
+        self.axes = tuple(sorted(numbers))
+        self.trailing = self.axes == tuple(range(ndim - len(self.axes), ndim))
+        self.normalized_shape = tuple(shape[a] for a in self.axes)
+        self.cols = math.prod(self.normalized_shape)
+        self.lead = tuple(x.shape[a] for a in range(ndim) if a not in self.axes)
+        self.plain = self.trailing and len(self.axes) == 1 and ndim <= MAX_DIMS
+        self.rows = self.lead if len(self.lead) < MAX_DIMS else (math.prod(self.lead),)
+
+    def view(self, array: Optional[np.ndarray], name: str) -> Optional[np.ndarray]:
+        """An input of x's shape as [rows..., cols]."""
+        if array is None:
+            return None
+        if self.plain:
+            return dense(array)
+        check_array(array, name)
+        if array.shape != self.shape:
+            raise ValueError(f"{name} has shape {array.shape}, but x has {self.shape}")
+        if not self.trailing:
+            array = np.moveaxis(array, self.axes, range(-len(self.axes), 0))
+        return dense(array.reshape(self.rows + (self.cols,)))
+
+    def vector(self, array: Optional[np.ndarray], name: str) -> Optional[np.ndarray]:
+        """A weight or bias of the normalised shape as [cols]."""
+        if array is None or len(self.axes) == 1:
+            return array
+        check_array(array, name)
+        if array.shape not in (self.normalized_shape, (self.cols,)):
+            raise ValueError(f"{name} has shape {array.shape}, but the normalised axes of x have {self.normalized_shape}")
+        return array.reshape(self.cols)
+
+    def restore(self, array: np.ndarray) -> np.ndarray:
+        """A result of [rows..., cols] in the shape of x."""
+        if self.plain:
+            return array
+        whole = array.reshape(self.lead + self.normalized_shape)
+        return whole if self.trailing else np.moveaxis(whole, range(-len(self.axes), 0), self.axes)
+
+    def per_row(self, tail: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Memory for numbers of each row, and what the caller gets: [leading axes..., tail], of a vector without a tail [1]."""
+        values = np.empty(self.rows + tail or (1,), dtype)
+        return values, values if self.rows == self.lead else values.reshape(self.lead + tail)
+
+    def of_rows(self, array: Optional[np.ndarray], name: str) -> Optional[np.ndarray]:
+        """Numbers of each row as forward returned them, for the compiled part."""
+        if array is None or self.rows == self.lead:
+            return array
+        check_array(array, name)
+        tail = array.shape[len(self.lead) :]
+        if array.shape != self.lead + tail:
+            raise ValueError(f"{name} has shape {array.shape}, but the leading axes of x have {self.lead}")
+        return array.reshape(self.rows + tail)
+
+    def output(self, out: Optional[np.ndarray], dtype: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Memory for a result of x's shape, and what the caller gets: fresh, or `out`."""
+        if out is None:
+            rows = np.empty(self.rows + (self.cols,), dtype)
+            return rows, self.restore(rows)
+        check_array(out, name)
+        if out.shape != self.shape:
+            raise ValueError(f"{name} has shape {out.shape}, but x has {self.shape}")
+        if self.plain:
+            return out, out
+        moved = out if self.trailing else np.moveaxis(out, self.axes, range(-len(self.axes), 0))
+        rows = moved.reshape(self.rows + (self.cols,))
+        if out.size and not np.may_share_memory(rows, out):
+            raise ValueError(
+                f"{name} of strides {out.strides} cannot be written to without a copy: its normalised axes have to "
+                "be the last ones and contiguous"
+            )
+        return rows, out
+
+
+def parameter(array: Optional[np.ndarray], name: str, x: np.ndarray) -> Optional[np.ndarray]:
+    """A weight or bias side by side in memory, in a type that goes with x: one of float64 beside other types is rounded to
+    float32, to nearest even, and with an x of float64 it becomes float64, which is exact."""
+    if array is None:
+        return None
+    check_array(array, name)
+    array = dense(array)
+    if x.dtype == np.float64:
+        if array.dtype != np.float64 and array.dtype.kind in "fV":
+            return array.astype(np.float64)
+    elif array.dtype == np.float64:
+        return array.astype(np.float32)
+    return array
+
+
+def dense(array: Any) -> Any:
+    """The array, or a copy where the values of a row do not lie side by side; a stride of 0, one value for all, stays."""
+    if isinstance(array, np.ndarray) and array.ndim and array.shape[-1] > 1 and array.strides[-1] not in (0, array.itemsize):
+        return np.ascontiguousarray(array)
+    return array
+
+
+def compute_dtype(x: np.ndarray) -> Any:
+    """The type of statistics: float64 for float64, else float32."""
+    return np.float64 if x.dtype == np.float64 else np.float32

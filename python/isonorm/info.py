@@ -1,0 +1,34 @@
+"""What the library says of itself: targets, kernels, versions."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from isonorm import _native
+
+
+def targets() -> list[str]:
+    """The instruction sets this CPU has and the library was built for, best first; the last is "reference"."""
+    return _native.targets()
+
+
+def target() -> str:
+    """The instruction set in use: the best one, or what the environment variable ISONORM_TARGET or set_target() chose."""
+    return _native.target()
+
+
+def set_target(name: Optional[str]) -> None:
+    """Chooses the instruction set for the whole process; None goes back to the best. Results have the same bits on all of them.
+
+    Raises RuntimeError for one that this CPU does not have."""
+    _native.set_target(name or "")
+
+
+def kernels() -> list[str]:
+    """The kernels of the library: operation, source, sink, types of x, weight and output."""
+    return _native.kernels()
+
+
+def last_kernel() -> str:
+    """What this thread's last call ran, such as "forward.plain.cast.f32.f32.f32@AVX2"; "" before the first."""
+    return _native.last_kernel()

@@ -1,0 +1,160 @@
+"""RMSNorm and LayerNorm of tensors of torch: gradients as functions. `isonorm.torch` has their names."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Optional, Union
+
+import torch
+from torch import Tensor
+
+from isonorm.contracts import ContractLike
+from isonorm.torch import _formula
+from isonorm.torch._autograd import NEEDS_DY
+from isonorm.torch._call import BACKWARD, Frame, any_gradient, explain, result, takes_mean, text_of
+from isonorm.torch._library import ops
+from isonorm.torch.functional import _NO_ROPE, Rope, Shape
+
+Names = Union[str, Iterable[str]]
+
+
+def _bits(needs: Optional[Names], given: dict[str, tuple[int, bool]], name: str) -> int:
+    """needs as the operators take it; given: the bit of each gradient, and whether its tensor is there."""
+    if needs is None:
+        return sum(bit for bit, there in given.values() if there)
+    bits = 0
+    for need in {needs} if isinstance(needs, str) else set(needs):
+        if need not in given:
+            raise ValueError(f"needs has {need!r}, but the gradients of {name} are {', '.join(map(repr, given))}")
+        bit, there = given[need]
+        if not there:
+            raise ValueError(f"needs has {need!r}, but there is no {need[1:]}")
+        bits |= bit
+    return bits
+
+
+def rms_norm_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    *,
+    eps: float,
+    contract: ContractLike = "torch",
+    residual: Optional[Tensor] = None,
+    residual_out: Optional[Tensor] = None,
+    dresidual: Optional[Tensor] = None,
+    gate: Optional[Tensor] = None,
+    groups: int = 1,
+    window: Optional[int] = None,
+    rope: Optional[Rope] = None,
+    normalized_shape: Optional[Shape] = None,
+    mean: Optional[Tensor] = None,
+    rstd: Optional[Tensor] = None,
+    needs: Optional[Names] = None,
+) -> Any:
+    """The gradients of `rms_norm` (and of `layer_norm`, with its contract) with respect to x, weight, bias and gate.
+
+        >>> import torch, isonorm.torch
+        >>> x = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+        >>> dx, dweight = isonorm.torch.rms_norm_backward(torch.ones_like(x), x, torch.ones(2, dtype=torch.float64), eps=0)
+        >>> dweight
+        tensor([0.8485, 1.1314], dtype=torch.float64)
+
+    With ``g = dy * (weight + weight_offset)`` and ``c = x * rstd``: ``dx = rstd * (g - c * mean(g * c))``, ``dweight`` the sum
+    over rows of ``dy * c``, and ``dbias`` that of ``dy``. Sums over rows have one order, whatever the number of threads.
+    Differentiable.
+
+    dy: like x, type of its own. x, weight, bias, residual, gate, groups, window, rope, normalized_shape, eps, contract: as in
+        forward.
+    residual_out: as forward returned it, instead of residual. dresidual: the gradient that reached residual_out by other ways;
+        dx includes it and is the gradient of residual, too.
+    mean, rstd: as forward returned them; None: computed again, to the same bits. For LayerNorm both or neither.
+    needs: which gradients, of "dx", "dweight", "dbias", "dgate"; None: those of all that is given.
+
+    Returns the only gradient, or a named tuple of dx, dweight, dbias, dgate: those there are, in the types of x, weight, bias,
+    gate. Raises as rms_norm does.
+    """
+    try:
+        inputs = (x, weight, bias, gate)
+        names = ("dx", "dweight", "dbias", "dgate")
+        given = {name: (1 << i, value is not None) for i, (name, value) in enumerate(zip(names, inputs))}
+        bits = _bits(needs, given, "rms_norm")
+        frame = None
+        rows: tuple[Any, ...] = (dy, x, residual, residual_out, dresidual, gate)
+        if normalized_shape is not None:
+            frame = Frame(x, normalized_shape)
+            rows = tuple(map(frame.rows, rows))
+            weight, bias = frame.vector(weight, "weight"), frame.vector(bias, "bias")
+        dy, x, residual, residual_out, dresidual, gate = rows
+        x_dtype = x.dtype
+        turned = _NO_ROPE if rope is None else rope._arguments(x.dim())
+        gradients = BACKWARD(
+            dy, None if residual_out is not None else x, weight, rstd, bits, eps, text_of(contract), mean, bias, residual,
+            residual_out, dresidual, gate, *turned, groups, window or 0, x_dtype,
+        )  # fmt: skip
+        if frame is not None:
+            gradients = map(frame.restored, gradients)
+        return result("Gradients", *gradients)
+    except (AttributeError, RuntimeError) as error:
+        explain(error, dy=dy, x=x, weight=weight, bias=bias, residual=residual, residual_out=residual_out, gate=gate)
+
+
+def layer_norm_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    *,
+    eps: float,
+    contract: ContractLike = "layer_norm",
+    **options: Any,
+) -> Any:
+    """The gradients of `layer_norm`: arguments and results are those of `rms_norm_backward`, but for window.
+
+    mean and rstd may also be those of torch, rounded to any type; eps is then not looked at.
+    """
+    text = text_of(contract)
+    if not takes_mean(text):
+        raise ValueError(f"contract {contract!r} has no mean: use rms_norm_backward")
+    return rms_norm_backward(dy, x, weight, bias, eps=eps, contract=text, **options)
+
+
+def double_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor] = None,
+    *,
+    ddx: Optional[Tensor] = None,
+    ddweight: Optional[Tensor] = None,
+    eps: float,
+    contract: ContractLike = "torch",
+    groups: int = 1,
+    rstd: Optional[Tensor] = None,
+    needs: Optional[Names] = None,
+) -> Any:
+    """The gradients of `rms_norm_backward`, for losses that hold gradients themselves (gradient penalties).
+
+    ddx (like x) and ddweight (like weight) are the cotangents of dx and dweight; one of them may be None, which counts as
+    zeros. Returns the gradients of ``sum(ddx * dx) + sum(ddweight * dweight)`` as a named tuple of dx, dweight, ddy: those
+    there are, with respect to x, weight and dy. needs: a subset of these names. For the plain RMS norm only: no LayerNorm, no
+    eps outside, no gate; ``torch.autograd.grad(..., create_graph=True)`` has second derivatives of every norm. The formulas
+    stand in isonorm.h and are derived in docs/numerics.md. Where a gradient of the results is asked for, they are computed by
+    operators of torch.
+    """
+    try:
+        given = {"dx": (1, True), "dweight": (2, weight is not None), "ddy": (NEEDS_DY, True)}
+        bits = _bits(needs, given, "rms_norm_backward")
+        text = text_of(contract)
+        if not any_gradient((dy, x, weight, ddx, ddweight)):
+            return result(
+                "SecondGradients", *ops.double_backward.default(dy, x, weight, rstd, ddx, ddweight, bits, eps, text, groups)
+            )
+        row = _formula.Row(x, weight, None, None)
+        options = _formula.Options(0, 0, 0, groups, 0, eps, text)
+        if ddx is None and ddweight is None:
+            ddx = torch.zeros_like(x)
+        ddy, (dx, dweight, _, _) = _formula.double_backward(dy, row, (None, None, None), options, [ddx, ddweight, None, None])
+        wanted = (dx if bits & 1 else None, dweight if bits & 2 else None, ddy if bits & NEEDS_DY else None)
+        return result("SecondGradients", *wanted)
+    except (AttributeError, RuntimeError) as error:
+        explain(error, dy=dy, x=x, weight=weight, ddx=ddx, ddweight=ddweight)

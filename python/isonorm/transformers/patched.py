@@ -1,0 +1,96 @@
+"""Subclasses of the classes that are patched, made when they are needed.
+
+A patched module is the same object with another class: its parameters, hooks and attributes stay where they are, it is still an
+instance of its class, and `forward` is the only method that differs. It is pickled and copied as its class and how to patch it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Optional
+
+from torch import Tensor, nn
+
+from isonorm.torch import layer_norm, rms_norm
+from isonorm.transformers.bodies import Body, body_of
+from isonorm.transformers.plans import Arguments
+
+_made: dict[tuple[type, str], type] = {}
+
+
+def patched_class(cls: type, body: Body) -> type:
+    """The subclass of `cls` that computes `body` by isonorm; the same one each time."""
+    key = (cls, body.example)
+    made = _made.get(key)
+    if made is None or made._isonorm_original is not cls.forward:  # type: ignore[attr-defined]
+        members = {
+            "__module__": __name__,
+            "__doc__": cls.__doc__,
+            "__reduce_ex__": _reduce,
+            "_isonorm_patches": cls,
+            "_isonorm_original": cls.forward,  # type: ignore[attr-defined]
+            "_isonorm_contract": body.contract,
+            "forward": _forward(cls, body),
+        }
+        made = _made[key] = type("Isonorm" + cls.__name__, (cls,), members)
+    return made
+
+
+def original_class(cls: type) -> Optional[type]:
+    """The class that `cls` patches, None if it is no patched class."""
+    return cls.__dict__.get("_isonorm_patches")
+
+
+def _forward(cls: Any, body: Body) -> Callable[..., Any]:
+    original, plan, names, keeps_order = cls.forward, body.plan, body.parameters, body.keeps_order
+    assert plan is not None
+
+    def arguments(self: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Arguments:
+        given = _in_order(inputs, named, names) if named else inputs
+        return plan(self, *given) if 0 < len(given) <= len(names) else None
+
+    def rms_forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
+        call = plan(self, *inputs) if len(inputs) == 1 and not named else arguments(self, inputs, named)
+        if call is None:
+            return original(self, *inputs, **named)
+        return rms_norm(**call) if not keeps_order or call["x"].is_contiguous() else _permuted(**call)
+
+    def layer_forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
+        call = arguments(self, inputs, named)
+        if call is None:
+            return original(self, *inputs, **named)
+        channels_first = call.pop("channels_first", False)
+        y = layer_norm(**call)
+        return y.permute(0, 3, 1, 2) if channels_first else y
+
+    return functools.wraps(original)(layer_forward if body.layer_norm else rms_forward)
+
+
+def _in_order(inputs: tuple[Any, ...], named: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
+    """All of them by position, or nothing if their names are others."""
+    rest = names[len(inputs) : len(inputs) + len(named)]
+    return (*inputs, *(named[name] for name in rest)) if set(rest) == set(named) else ()
+
+
+def _permuted(x: Tensor, gate: Optional[Tensor] = None, **call: Any) -> Any:
+    """The result lies in memory as x does, as that of an operation on each element."""
+    strides = x.stride()
+    order = sorted(range(x.dim() - 1), key=lambda axis: -strides[axis]) + [x.dim() - 1]
+    back = sorted(range(x.dim()), key=order.__getitem__)
+    gate = None if gate is None else gate.permute(order)
+    return rms_norm(x.permute(order), gate=gate, **call).permute(back)
+
+
+def _reduce(self: nn.Module, protocol: Any) -> Any:
+    cls = original_class(type(self))
+    if cls is None:  # a subclass that something else made of a patched class
+        return object.__reduce_ex__(self, protocol)
+    return restore, (cls,), self.__dict__
+
+
+def restore(cls: type) -> nn.Module:
+    """An empty module of the patched class of `cls`; of `cls` itself where its body is not known any more."""
+    body = body_of(cls)
+    usable = isinstance(body, Body) and body.plan is not None
+    return object.__new__(patched_class(cls, body) if usable else cls)  # type: ignore[arg-type]

@@ -1,0 +1,130 @@
+#include "arguments.h"
+
+#include <string>
+
+namespace isonorm_python {
+namespace {
+
+// Goes through the entries of a tuple, which have to be `count`.
+class Reader {
+ public:
+  Reader(nb::handle tuple, Py_ssize_t count, const char* what, Source source = Source::kNumPy)
+      : tuple_(tuple), source_(source) {
+    if (!PyTuple_Check(tuple.ptr()) || PyTuple_Size(tuple.ptr()) != count) {
+      throw nb::type_error((std::string(what) + " has to be a tuple of " + std::to_string(count)).c_str());
+    }
+  }
+  nb::handle Next() { return PyTuple_GetItem(tuple_.ptr(), index_++); }
+  std::int64_t Integer() { return nb::cast<std::int64_t>(Next()); }
+  double Real() { return nb::cast<double>(Next()); }
+  const isonorm_tensor* Tensor(Array& array, const char* name, Access access = Access::kRead) {
+    array.Read(Next(), name, access, source_);
+    return array.get();
+  }
+  const isonorm_tensor* Output(Array& array, const char* name) { return Tensor(array, name, Access::kWrite); }
+
+ private:
+  nb::handle tuple_;
+  Source source_;
+  Py_ssize_t index_ = 0;
+};
+
+}  // namespace
+
+const isonorm_rope* Rope::Read(nb::handle tuple, Source source) {
+  if (tuple.is_none()) return nullptr;
+  Reader r(tuple, 6, "rope", source);
+  rope_ = Sized<decltype(rope_)>();
+  rope_.style = static_cast<std::int32_t>(r.Integer());
+  rope_.position_dim = static_cast<std::int32_t>(r.Integer());
+  rope_.cos = r.Tensor(cos_, "cos");
+  rope_.sin = r.Tensor(sin_, "sin");
+  rope_.positions = r.Tensor(positions_, "positions");
+  rope_.position_offset = r.Integer();
+  return &rope_;
+}
+
+const isonorm_quantization* Quantization::Read(nb::handle tuple) {
+  if (tuple.is_none()) return nullptr;
+  Reader r(tuple, 5, "quantization");
+  quantization_ = Sized<decltype(quantization_)>();
+  quantization_.scale_kind = static_cast<std::int32_t>(r.Integer());
+  const std::string rounded_to = nb::cast<std::string>(r.Next());
+  if (rounded_to == "bfloat16") quantization_.rounded_to = ISONORM_BF16;
+  if (rounded_to == "float16") quantization_.rounded_to = ISONORM_F16;
+  quantization_.group_cols = r.Integer();
+  quantization_.min_scale = r.Real();
+  quantization_.scale_ub = r.Real();
+  return &quantization_;
+}
+
+void ForwardLink::Read(nb::handle tuple, Source source) {
+  Reader r(tuple, 14, "the arguments of forward", source);
+  args = Sized<decltype(args)>();
+  args.x = r.Tensor(x, "x");
+  args.weight = r.Tensor(weight, "weight");
+  args.bias = r.Tensor(bias, "bias");
+  args.residual = r.Tensor(residual, "residual");
+  args.gate = r.Tensor(gate, "gate");
+  args.rope = rope.Read(r.Next(), source);
+  args.quantization = quantization.Read(r.Next());
+  // A static scale is read; the others are results.
+  const bool scale_is_read = args.quantization != nullptr && args.quantization->scale_kind == ISONORM_SCALE_STATIC;
+  args.scale = r.Tensor(scale, "scale", scale_is_read ? Access::kRead : Access::kWrite);
+  args.y = r.Output(y, "out");
+  args.residual_out = r.Output(residual_out, "residual_out");
+  args.mean = r.Output(mean, "mean");
+  args.rstd = r.Output(rstd, "rstd");
+  args.groups = r.Integer();
+  args.window = r.Integer();
+}
+
+void BackwardLink::Read(nb::handle tuple, Source source) {
+  Reader r(tuple, 18, "the arguments of backward", source);
+  args = Sized<decltype(args)>();
+  args.dy = r.Tensor(dy, "dy");
+  args.x = r.Tensor(x, "x");
+  args.weight = r.Tensor(weight, "weight");
+  args.bias = r.Tensor(bias, "bias");
+  args.residual = r.Tensor(residual, "residual");
+  args.residual_out = r.Tensor(residual_out, "residual_out");
+  args.gate = r.Tensor(gate, "gate");
+  args.rope = rope.Read(r.Next(), source);
+  args.mean = r.Tensor(mean, "mean");
+  args.rstd = r.Tensor(rstd, "rstd");
+  args.dresidual = r.Tensor(dresidual, "dresidual");
+  args.dx = r.Output(dx, "dx");
+  args.dweight = r.Output(dweight, "dweight");
+  args.dbias = r.Output(dbias, "dbias");
+  args.dgate = r.Output(dgate, "dgate");
+  args.groups = r.Integer();
+  args.window = r.Integer();
+  args.flags = static_cast<std::uint32_t>(r.Integer());
+}
+
+void DoubleBackwardLink::Read(nb::handle tuple, Source source) {
+  Reader r(tuple, 11, "the arguments of double_backward", source);
+  args = Sized<decltype(args)>();
+  args.dy = r.Tensor(dy, "dy");
+  args.x = r.Tensor(x, "x");
+  args.weight = r.Tensor(weight, "weight");
+  args.rstd = r.Tensor(rstd, "rstd");
+  args.ddx = r.Tensor(ddx, "ddx");
+  args.ddweight = r.Tensor(ddweight, "ddweight");
+  args.dx = r.Output(dx, "dx");
+  args.dweight = r.Output(dweight, "dweight");
+  args.ddy = r.Output(ddy, "ddy");
+  args.groups = r.Integer();
+  args.flags = static_cast<std::uint32_t>(r.Integer());
+}
+
+void ShardTuple::Read(nb::handle tuple, Source source) {
+  Reader r(tuple, 4, "shard", source);
+  shard = Sized<decltype(shard)>();
+  shard.ranks = r.Integer();
+  shard.partial = r.Output(partial, "partial");
+  shard.gathered = r.Tensor(gathered, "gathered");
+  shard.statistic = r.Output(statistic, "statistic");
+}
+
+}  // namespace isonorm_python

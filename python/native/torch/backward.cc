@@ -1,0 +1,187 @@
+// backward, qk_norm_backward, double_backward.
+#include "call.h"
+#include "kernels.h"
+
+namespace isonorm_torch {
+namespace {
+
+// Bits of an argument `needs`: which gradients are wanted.
+constexpr std::int64_t kX = 1, kWeight = 2, kBias = 4, kGate = 8;
+// And those of double_backward.
+constexpr std::int64_t kDy = 4;
+
+void LikeVector(Output& output, const Input& vector) { output.Allocate(vector.ndim(), vector.sizes(), vector.dtype()); }
+
+}  // namespace
+
+// Of x, weight and bias alone.
+void RmsNormBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  Arguments a(stack);
+  const Handle dy_handle = a.Tensor(), x_handle = a.Tensor(), weight_handle = a.OptionalTensor(),
+               bias_handle = a.OptionalTensor(), rstd_handle = a.OptionalTensor();
+  const std::int64_t needs = a.Int();
+  const double eps = a.Double();
+  const std::string name = a.String();
+
+  Input dy, x, weight, bias, rstd;
+  dy.Read(dy_handle, Fold::kRows);
+  x.Read(x_handle, Fold::kRows);
+  weight.Read(weight_handle);
+  bias.Read(bias_handle);
+  rstd.ReadPerRow(rstd_handle, x, 1);
+  Output dx, dweight, dbias;
+  if (needs & kX) dx.Like(x, x.dtype());
+  if (needs & kWeight && weight_handle) LikeVector(dweight, weight);
+  if (needs & kBias && bias_handle) LikeVector(dbias, bias);
+  const Executor executor;
+  auto args = Sized<isonorm_backward_args>();
+  args.dy = dy.get();
+  args.x = x.get();
+  args.weight = weight.get();
+  args.bias = bias.get();
+  args.rstd = rstd.get();
+  args.dx = dx.get();
+  args.dweight = dweight.get();
+  args.dbias = dbias.get();
+  args.executor = executor.get();
+  RunWithWorkspace(ContractOf(name), eps, args, isonorm_backward_workspace, isonorm_backward);
+  stack[0] = dx.Release();
+  stack[1] = dweight.Release();
+  stack[2] = dbias.Release();
+}
+
+void Backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  Arguments a(stack);
+  const Handle dy_handle = a.Tensor(), x_handle = a.OptionalTensor(), weight_handle = a.OptionalTensor(),
+               rstd_handle = a.OptionalTensor();
+  const std::int64_t needs = a.Int();
+  const double eps = a.Double();
+  const std::string name = a.String();
+  const Handle mean_handle = a.OptionalTensor(), bias_handle = a.OptionalTensor(), residual_handle = a.OptionalTensor(),
+               residual_out_handle = a.OptionalTensor(), dresidual_handle = a.OptionalTensor(),
+               gate_handle = a.OptionalTensor();
+  Rope rope(a);
+  const std::int64_t groups = a.Int(), window = a.Int();
+  const std::optional<std::int32_t> x_dtype = a.OptionalDtype();
+
+  Input dy, x, weight, bias, residual, residual_out, dresidual, gate, mean, rstd;
+  dy.Read(dy_handle, Fold::kRows);
+  x.Read(x_handle, Fold::kRows);
+  weight.Read(weight_handle);
+  bias.Read(bias_handle);
+  residual.Read(residual_handle, Fold::kRows);
+  residual_out.Read(residual_out_handle, Fold::kRows);
+  dresidual.Read(dresidual_handle, Fold::kRows);
+  gate.Read(gate_handle, Fold::kRows);
+  mean.ReadPerRow(mean_handle, dy, groups);
+  rstd.ReadPerRow(rstd_handle, dy, groups);
+  Output dx, dweight, dbias, dgate;
+  if (needs & kX) dx.Like(dy, x_dtype.value_or(x_handle ? x.dtype() : dy.dtype()));
+  if (needs & kWeight && weight_handle) LikeVector(dweight, weight);
+  if (needs & kBias && bias_handle) LikeVector(dbias, bias);
+  if (needs & kGate && gate_handle) dgate.Like(dy, gate.dtype());
+  const Executor executor;
+  auto args = Sized<isonorm_backward_args>();
+  args.dy = dy.get();
+  args.x = x.get();
+  args.weight = weight.get();
+  args.bias = bias.get();
+  args.residual = residual.get();
+  args.residual_out = residual_out.get();
+  args.gate = gate.get();
+  args.rope = rope.Get(dy);
+  args.mean = mean.get();
+  args.rstd = rstd.get();
+  args.dresidual = dresidual.get();
+  args.dx = dx.get();
+  args.dweight = dweight.get();
+  args.dbias = dbias.get();
+  args.dgate = dgate.get();
+  args.groups = groups;
+  args.window = window;
+  args.executor = executor.get();
+  RunWithWorkspace(ContractOf(name), eps, args, isonorm_backward_workspace, isonorm_backward);
+  stack[0] = dx.Release();
+  stack[1] = dweight.Release();
+  stack[2] = dbias.Release();
+  stack[3] = dgate.Release();
+}
+
+void QkNormBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  Arguments a(stack);
+  const Handle dq_handle = a.Tensor(), dk_handle = a.Tensor(), q_handle = a.Tensor(), k_handle = a.Tensor(),
+               q_weight_handle = a.OptionalTensor(), k_weight_handle = a.OptionalTensor();
+  const std::int64_t needs = a.Int();
+  const double eps = a.Double();
+  const std::string name = a.String();
+  Rope rope(a);
+
+  Input dy[2], x[2], weight[2];
+  dy[0].Read(dq_handle);
+  dy[1].Read(dk_handle);
+  x[0].Read(q_handle);
+  x[1].Read(k_handle);
+  weight[0].Read(q_weight_handle);
+  weight[1].Read(k_weight_handle);
+  Output dx[2], dweight[2];
+  isonorm_backward_args args[2] = {Sized<isonorm_backward_args>(), Sized<isonorm_backward_args>()};
+  for (int i = 0; i < 2; ++i) {
+    dx[i].Like(x[i], x[i].dtype());
+    if (needs & kWeight && weight[i].get() != nullptr) LikeVector(dweight[i], weight[i]);
+    args[i].dy = dy[i].get();
+    args[i].x = x[i].get();
+    args[i].weight = weight[i].get();
+    args[i].dx = dx[i].get();
+    args[i].dweight = dweight[i].get();
+  }
+  args[0].rope = args[1].rope = rope.Get(x[0]);
+  const Executor executor;
+  args[0].executor = executor.get();
+  args[0].also = &args[1];
+  RunWithWorkspace(ContractOf(name), eps, args[0], isonorm_backward_workspace, isonorm_backward);
+  stack[0] = dx[0].Release();
+  stack[1] = dx[1].Release();
+  stack[2] = dweight[0].Release();
+  stack[3] = dweight[1].Release();
+}
+
+void DoubleBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  Arguments a(stack);
+  const Handle dy_handle = a.Tensor(), x_handle = a.Tensor(), weight_handle = a.OptionalTensor(),
+               rstd_handle = a.OptionalTensor(), ddx_handle = a.OptionalTensor(), ddweight_handle = a.OptionalTensor();
+  const std::int64_t needs = a.Int();
+  const double eps = a.Double();
+  const std::string name = a.String();
+  const std::int64_t groups = a.Int();
+
+  Input dy, x, weight, rstd, ddx, ddweight;
+  dy.Read(dy_handle, Fold::kRows);
+  x.Read(x_handle, Fold::kRows);
+  weight.Read(weight_handle);
+  rstd.ReadPerRow(rstd_handle, x, groups);
+  ddx.Read(ddx_handle, Fold::kRows);
+  ddweight.Read(ddweight_handle);
+  Output dx, dweight, ddy;
+  if (needs & kX) dx.Like(x, x.dtype());
+  if (needs & kWeight && weight_handle) LikeVector(dweight, weight);
+  if (needs & kDy) ddy.Like(x, dy.dtype());
+  const Executor executor;
+  auto args = Sized<isonorm_double_backward_args>();
+  args.dy = dy.get();
+  args.x = x.get();
+  args.weight = weight.get();
+  args.rstd = rstd.get();
+  args.ddx = ddx.get();
+  args.ddweight = ddweight.get();
+  args.dx = dx.get();
+  args.dweight = dweight.get();
+  args.ddy = ddy.get();
+  args.groups = groups;
+  args.executor = executor.get();
+  RunWithWorkspace(ContractOf(name), eps, args, isonorm_double_backward_workspace, isonorm_double_backward);
+  stack[0] = dx.Release();
+  stack[1] = dweight.Release();
+  stack[2] = ddy.Release();
+}
+
+}  // namespace isonorm_torch

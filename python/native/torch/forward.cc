@@ -1,0 +1,184 @@
+// rms_norm, forward, quantized, qk_norm.
+#include "kernels.h"
+
+#include "call.h"
+
+namespace isonorm_torch {
+namespace {
+
+struct Statistics {
+  Output mean, rstd;
+
+  void Allocate(const Input& x, std::int64_t groups, bool want_mean, bool want_rstd, isonorm_forward_args& args) {
+    const std::int32_t dtype = ComputeDtype(x.dtype());
+    const std::int64_t count = groups > 1 ? groups : 0;
+    if (want_mean) mean.PerRow(x, count, dtype);
+    if (want_rstd) rstd.PerRow(x, count, dtype);
+    args.mean = mean.get();
+    args.rstd = rstd.get();
+  }
+};
+
+// The arguments that forward and quantized share.
+struct General {
+  Handle x_handle, weight_handle, bias_handle;
+  double eps;
+  std::string contract;
+  bool want_rstd, want_mean;
+  Handle residual_handle, gate_handle;
+  Rope rope;
+  std::int64_t groups, window;
+  std::optional<std::int32_t> dtype;
+
+  Input x, weight, bias, residual, gate;
+  Output y, residual_out;
+  Statistics statistics;
+  isonorm_forward_args args = Sized<isonorm_forward_args>();
+  const Executor executor;
+
+  explicit General(Arguments& a)
+      : x_handle(a.Tensor()),
+        weight_handle(a.OptionalTensor()),
+        bias_handle(a.OptionalTensor()),
+        eps(a.Double()),
+        contract(a.String()),
+        want_rstd(a.Bool()),
+        want_mean(a.Bool()),
+        residual_handle(a.OptionalTensor()),
+        gate_handle(a.OptionalTensor()),
+        rope(a),
+        groups(a.Int()),
+        window(a.Int()),
+        dtype(a.OptionalDtype()) {}
+
+  // `prepare` adds to the arguments once x is read.
+  template <class Prepare>
+  void Run(const Prepare& prepare) {
+    x.Read(x_handle, Fold::kRows);
+    weight.Read(weight_handle);
+    bias.Read(bias_handle);
+    residual.Read(residual_handle, Fold::kRows);
+    gate.Read(gate_handle, Fold::kRows);
+    y.Like(x, dtype.value_or(x.dtype()));
+    if (residual_handle) residual_out.Like(x, residual.dtype());
+    statistics.Allocate(x, groups, want_mean, want_rstd, args);
+    args.x = x.get();
+    args.weight = weight.get();
+    args.bias = bias.get();
+    args.residual = residual.get();
+    args.gate = gate.get();
+    args.rope = rope.Get(x);
+    args.y = y.get();
+    args.residual_out = residual_out.get();
+    args.groups = groups;
+    args.window = window;
+    args.executor = executor.get();
+    prepare();
+    const isonorm_contract parsed = ContractOf(contract);
+    Check(isonorm_forward(&parsed, eps, &args));
+  }
+};
+
+}  // namespace
+
+// y, and rstd where the operator has two results.
+void RmsNorm(StableIValue* stack, std::uint64_t, std::uint64_t results) {
+  Arguments a(stack);
+  const Handle x_handle = a.Tensor(), weight_handle = a.OptionalTensor(), bias_handle = a.OptionalTensor();
+  const double eps = a.Double();
+  const std::string name = a.String();
+  Input x, weight, bias;
+  x.Read(x_handle, Fold::kRows);
+  weight.Read(weight_handle);
+  bias.Read(bias_handle);
+  Output y, rstd;
+  y.Like(x, x.dtype());
+  if (results > 1) rstd.PerRow(x, 0, ComputeDtype(x.dtype()));
+  const Executor executor;
+  auto args = Sized<isonorm_forward_args>();
+  args.rstd = rstd.get();
+  args.x = x.get();
+  args.weight = weight.get();
+  args.bias = bias.get();
+  args.y = y.get();
+  args.executor = executor.get();
+  const isonorm_contract contract = ContractOf(name);
+  Check(isonorm_forward(&contract, eps, &args));
+  stack[0] = y.Release();
+  if (results > 1) stack[1] = rstd.Release();
+}
+
+void Forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  Arguments a(stack);
+  General call(a);
+  call.Run([] {});
+  stack[0] = call.y.Release();
+  stack[1] = call.residual_out.Release();
+  stack[2] = call.statistics.mean.Release();
+  stack[3] = call.statistics.rstd.Release();
+}
+
+void Quantized(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  Arguments a(stack);
+  General call(a);
+  const Handle scale_handle = a.OptionalTensor();
+  auto quantization = Sized<isonorm_quantization>();
+  quantization.scale_kind = static_cast<std::int32_t>(a.Int());
+  constexpr isonorm_dtype kRoundedTo[] = {{0, 0, 0}, ISONORM_BF16, ISONORM_F16};
+  quantization.rounded_to = kRoundedTo[a.Int() % 3];
+  quantization.group_cols = a.Int();
+  quantization.min_scale = a.Double();
+  quantization.scale_ub = a.Double();
+  call.args.quantization = &quantization;
+  Input given;
+  given.Read(scale_handle);
+  call.args.scale = given.get();
+  Output scale;
+  call.Run([&] {
+    if (scale_handle || call.x.ndim() == 0) return;
+    const std::int64_t cols = call.x.sizes()[call.x.ndim() - 1];
+    const std::int64_t count = quantization.group_cols > 0 ? cols / quantization.group_cols : 0;
+    scale.PerRow(call.x, count, TorchDtype(quantization.scale_kind == ISONORM_SCALE_DYNAMIC ? ISONORM_F32 : ISONORM_U8));
+    call.args.scale = scale.get();
+  });
+  stack[0] = call.y.Release();
+  stack[1] = call.residual_out.Release();
+  stack[2] = scale.Release();
+  stack[3] = call.statistics.mean.Release();
+  stack[4] = call.statistics.rstd.Release();
+}
+
+// q and k in one call.
+void QkNorm(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  Arguments a(stack);
+  const Handle q_handle = a.Tensor(), k_handle = a.Tensor();
+  const Handle q_weight_handle = a.OptionalTensor(), k_weight_handle = a.OptionalTensor();
+  const double eps = a.Double();
+  const std::string name = a.String();
+  Rope rope(a);
+  Input q, k, q_weight, k_weight;
+  q.Read(q_handle);
+  k.Read(k_handle);
+  q_weight.Read(q_weight_handle);
+  k_weight.Read(k_weight_handle);
+  Output q_out, k_out;
+  q_out.Like(q, q.dtype());
+  k_out.Like(k, k.dtype());
+  const Executor executor;
+  auto first = Sized<isonorm_forward_args>(), second = Sized<isonorm_forward_args>();
+  first.x = q.get();
+  first.weight = q_weight.get();
+  first.y = q_out.get();
+  second.x = k.get();
+  second.weight = k_weight.get();
+  second.y = k_out.get();
+  first.rope = second.rope = rope.Get(q);
+  first.also = &second;
+  first.executor = executor.get();
+  const isonorm_contract contract = ContractOf(name);
+  Check(isonorm_forward(&contract, eps, &first));
+  stack[0] = q_out.Release();
+  stack[1] = k_out.Release();
+}
+
+}  // namespace isonorm_torch

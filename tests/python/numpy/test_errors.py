@@ -1,0 +1,112 @@
+"""What is wrong is an exception with one sentence that names the argument, and nothing is written."""
+
+import numpy as np
+import pytest
+from conftest import BF16, random, same
+
+import isonorm
+
+X, W = random((3, 8)), random(8)
+
+
+def read_only(shape):
+    array = np.zeros(shape, np.float32)
+    array.flags.writeable = False
+    return array
+
+
+WRONG = [
+    (TypeError, "eps", {}),
+    (ValueError, "eps", {"eps": -1.0}),
+    (ValueError, "eps", {"eps": float("nan")}),
+    (TypeError, "x is a list", {"x": [[1.0]]}),
+    (TypeError, "x", {"x": np.ones((3, 8), np.int64)}),
+    (TypeError, "x has dtype complex64", {"x": np.ones((3, 8), np.complex64)}),
+    (TypeError, "x has dtype >f4", {"x": X.astype(">f4")}),
+    (TypeError, "x has dtype object", {"x": X.astype(object)}),
+    (TypeError, "x is a masked array", {"x": np.ma.masked_array(X)}),
+    (ValueError, "x has 0 dimensions", {"x": np.array(1, np.float32)}),
+    (TypeError, "weight is a float", {"weight": 1.0}),
+    (ValueError, r"weight.*\b7\b.*\b8\b", {"weight": random(7)}),
+    (ValueError, "bias", {"bias": random((8, 1)), "contract": "paper"}),
+    (ValueError, r"residual.*\b2\b", {"residual": random((2, 8))}),
+    (ValueError, "gate", {"gate": X}),
+    (ValueError, "gate", {"contract": "mamba2"}),
+    (ValueError, "groups", {"groups": 3}),
+    (ValueError, "window", {"window": 9}),
+    (ValueError, "window", {"contract": "layer_norm", "window": 4}),
+    (ValueError, "contract 'lama' is none of .*did you mean 'llama'", {"contract": "lama"}),
+    (TypeError, "contract is a int", {"contract": 3}),
+    (ValueError, "axis 2 does not exist", {"axis": 2}),
+    (ValueError, "names an axis twice", {"axis": (1, -1)}),
+    (ValueError, "axis is empty", {"axis": ()}),
+    (ValueError, "out is read-only", {"out": read_only((3, 8))}),
+    (ValueError, r"shape", {"out": np.empty((3, 7), np.float32)}),
+    (TypeError, "out is a list", {"out": [0.0]}),
+    (TypeError, "threads is a str", {"threads": "2"}),
+    (ValueError, "threads is 0", {"threads": 0}),
+    (ValueError, "residual_out is given without residual", {"residual_out": X.copy()}),
+    (ValueError, "overlap", {"out": np.lib.stride_tricks.as_strided(np.zeros(64, np.float32), (3, 8), (16, 4))}),
+]
+
+
+@pytest.mark.parametrize("exception, words, arguments", WRONG, ids=[w[1] + " " + ",".join(w[2]) for w in WRONG])
+def test_forward(exception, words, arguments):
+    call = {"x": X, "weight": W, **arguments}
+    if words != "eps" or "eps" in arguments:
+        call.setdefault("eps", 1e-6)
+    with pytest.raises(exception, match=words) as caught:
+        isonorm.rms_norm(**call)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_nothing_is_written():
+    out = np.full((3, 8), 7, np.float32)
+    with pytest.raises(ValueError):
+        isonorm.rms_norm(X, random(9), eps=1e-6, out=out)
+    assert (out == 7).all()
+
+
+def test_overlap_that_is_not_in_place():
+    base = random((4, 8))
+    before = base.copy()
+    with pytest.raises(ValueError, match="overlap"):
+        isonorm.rms_norm(base[:3], eps=1e-6, out=base[1:])
+    assert same(base, before)
+
+
+def test_quantization_and_contract_say_what_is_allowed():
+    for build, words in (
+        (lambda: isonorm.Quantization("int4"), "dtype is 'int4'"),
+        (lambda: isonorm.Quantization("int8", "rows"), "scale is 'rows'"),
+        (lambda: isonorm.Quantization("int8", rounded_to="float32"), "rounded_to is 'float32'"),
+        (
+            lambda: isonorm.Contract("rms", "inside", "none", "stored", "none", "silu", "to_weight"),
+            "rotation_rounding is 'to_weight'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=words):
+            build()
+    with pytest.raises(ValueError, match="group_cols"):
+        isonorm.rms_norm(X, eps=1e-6, quantize=isonorm.Quantization("int8", group_cols=48))
+    with pytest.raises(ValueError, match="dtype is float32, but quantize gives int8"):
+        isonorm.rms_norm(X, eps=1e-6, dtype=np.float32, quantize=isonorm.Quantization("int8"))
+
+
+def test_targets():
+    with pytest.raises(RuntimeError, match="Z80"):
+        isonorm.set_target("Z80")
+    assert isonorm.target() in isonorm.targets() and isonorm.targets()[-1] == "reference"
+
+
+def test_a_stride_that_is_no_multiple_of_the_type():
+    records = np.zeros(4, np.dtype([("byte", "i1"), ("row", "f4", (8,))]))
+    with pytest.raises(ValueError, match="stride of 33 bytes"):
+        isonorm.rms_norm(records["row"], eps=1e-6)
+
+
+def test_types_named_alike_are_not_taken_for_each_other():
+    raw = np.zeros((2, 8), "V2")
+    with pytest.raises(TypeError, match="V2"):
+        isonorm.rms_norm(raw, eps=1e-6)
+    assert isonorm.rms_norm(raw.view(BF16), eps=1.0).dtype == BF16

@@ -1,0 +1,42 @@
+"""Tensors of torch beside arrays of NumPy: the same bits, compared as integers."""
+
+import ml_dtypes
+import numpy as np
+import torch
+
+DTYPES = {
+    torch.float32: np.dtype(np.float32),
+    torch.bfloat16: np.dtype(ml_dtypes.bfloat16),
+    torch.float16: np.dtype(np.float16),
+    torch.float64: np.dtype(np.float64),
+    torch.int8: np.dtype(np.int8),
+    torch.float8_e4m3fn: np.dtype(ml_dtypes.float8_e4m3fn),
+    torch.float8_e5m2: np.dtype(ml_dtypes.float8_e5m2),
+    torch.float8_e8m0fnu: np.dtype(ml_dtypes.float8_e8m0fnu),
+}
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def integers(tensor):
+    return tensor.detach().contiguous().view(INTEGERS[tensor.element_size()])
+
+
+def to_numpy(tensor):
+    if tensor is None:
+        return None
+    return integers(tensor).numpy().view(DTYPES[tensor.dtype])
+
+
+def same(tensor, expected):
+    """Whether a tensor has the type, the shape and the bits of an array, or of another tensor."""
+    if not isinstance(expected, torch.Tensor):
+        if DTYPES[tensor.dtype] != expected.dtype or tuple(tensor.shape) != expected.shape:
+            return False
+        kind = f"u{expected.dtype.itemsize}"
+        return bool((to_numpy(tensor).view(kind) == np.ascontiguousarray(expected).view(kind)).all())
+    return tensor.dtype == expected.dtype and torch.equal(integers(tensor), integers(expected))
+
+
+def randn(*shape, dtype=torch.float32, seed=0, grad=False):
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_(grad)
