@@ -71,5 +71,6 @@ void BindVectors(nb::module_& m);
 void BindParallel(nb::module_& m);
 void BindInfo(nb::module_& m);
 void BindStats(nb::module_& m);
+void BindTensors(nb::module_& m);
 
 }  // namespace isonorm_python

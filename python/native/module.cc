@@ -11,4 +11,5 @@ NB_MODULE(_native, m) {
   python::BindParallel(m);
   python::BindInfo(m);
   python::BindStats(m);
+  python::BindTensors(m);
 }

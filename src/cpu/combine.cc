@@ -4,6 +4,7 @@
 
 #include "cpu/fp_guard.h"
 #include "cpu/run.h"
+#include "cpu/store_sum.h"
 #include "numbers/order.h"
 
 namespace isonorm {
@@ -32,11 +33,7 @@ void CombineColumns(const Call& call, int64_t begin, int64_t end) {
     for (int64_t i = part; i & 1; i >>= 1) combine(--count);
   }
   while (count > 1) combine(--count);
-  for (int64_t j = begin; j < end; ++j) {
-    F value = count == 0 ? F(0) : pending[0][j - begin];
-    if (call.accumulate) value = LoadScalar<F>(call.dweight, call.dweight_type, j) + value;
-    StoreScalar(value, call.dweight, call.dweight_type, j);
-  }
+  StoreSum(count == 0 ? nullptr : pending[0], call.dweight, call.dweight_type, begin, end - begin, call.accumulate);
 }
 
 void RunTask(void* context, int64_t index) {

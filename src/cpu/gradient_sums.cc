@@ -6,8 +6,9 @@
 #include <cstring>
 
 #include "cpu/fp_guard.h"
-#include "numbers/order.h"
 #include "cpu/run.h"
+#include "cpu/store_sum.h"
+#include "numbers/order.h"
 
 namespace isonorm {
 namespace {
@@ -111,13 +112,7 @@ class SumTask {
     RunRows(call_, kernel_, block * kRowBlock, std::min(call_.rows, (block + 1) * kRowBlock), sums);
   }
 
-  void Store(const F* sum, void* out, Type type) const {
-    for (int64_t i = 0; i < call_.cols; ++i) {
-      F value = sum == nullptr ? F(0) : sum[i];
-      if (call_.accumulate) value = LoadScalar<F>(out, type, i) + value;
-      StoreScalar(value, out, type, i);
-    }
-  }
+  void Store(const F* sum, void* out, Type type) const { StoreSum(sum, out, type, 0, call_.cols, call_.accumulate); }
 
   std::atomic<int64_t>* const next_;
   const Call& call_;

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from isonorm import contracts
-from isonorm.torch import _formula
+from isonorm.torch import _direct, _formula
 from isonorm.torch._formula import Options, Row, wide
 from isonorm.torch._library import ops
 
@@ -330,23 +330,30 @@ FUNCTIONS: dict[str, Any] = {
 
 
 class Plain(Function):
-    """y of x, weight and bias alone, in the classic form: the shortest way through autograd. Not for LayerNorm."""
+    """y of x, weight and bias alone, in the classic form: the shortest way through autograd.
+
+    computed: [y], if it was computed already; None: computed here, which is not for LayerNorm, as its mean is not kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Any, bias: Any, eps: float, contract: str) -> Any:
-        y, rstd = _plain_rstd(x, weight, bias, eps, contract)
+    def forward(ctx: Any, computed: Any, x: Tensor, weight: Any, bias: Any, eps: float, contract: str) -> Any:
+        # The statistic of a few rows is computed again.
+        y, rstd = _plain_rstd(x, weight, bias, eps, contract) if computed is None else (*computed, None)
         ctx.save_for_backward(x, weight, bias, rstd)
         ctx.options = eps, contract
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
-        need = ctx.needs_input_grad
-        needs = need[0] * NEEDS_X + need[1] * NEEDS_WEIGHT + need[2] * NEEDS_BIAS
+        _, need_x, need_weight, need_bias, _, _ = ctx.needs_input_grad
         x, weight, bias, rstd = ctx.saved_tensors
         eps, contract = ctx.options
-        dx, dweight, dbias = plain_gradients(dy, x, weight, bias, rstd, needs, eps, contract)
-        return dx, dweight, dbias, None, None
+        gradients: Any = None
+        if rstd is None and not torch.is_grad_enabled() and _direct.unwatched():
+            gradients = _direct.backward(dy, x, weight, bias, need_x, need_weight, need_bias, eps, contract)
+        if gradients is None:
+            needs = need_x * NEEDS_X + need_weight * NEEDS_WEIGHT + need_bias * NEEDS_BIAS
+            gradients = plain_gradients(dy, x, weight, bias, rstd, needs, eps, contract)
+        return None, *gradients, None, None
 
 
 def plain_gradients(dy: Tensor, x: Tensor, weight: Any, bias: Any, rstd: Any, needs: int, eps: float, contract: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Callable, NoReturn, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+from torch.autograd import Function, forward_ad
 
 from isonorm import contracts
 from isonorm.contracts import ContractLike
@@ -50,6 +50,8 @@ FORWARD, BACKWARD, QK_NORM, RMS, RMS_BACKWARD, RMS_PENALTY = map(
 
 
 plain: Callable[..., Tensor] = _autograd.Plain.apply
+# Without what torch's Python does for wrapped tensors, which have no memory to be computed from.
+record: Callable[..., Tensor] = super(Function, _autograd.Plain).apply
 
 
 def text_of(contract: ContractLike) -> str:
