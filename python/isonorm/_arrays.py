@@ -19,14 +19,27 @@ def set_num_threads(threads: Optional[int]) -> None:
     """Sets how many threads calls of this package use at most where they are given ``threads=None``.
 
     None goes back to the beginning: one thread for each CPU that the process may use. Results have the same bits for
-    any number.
+    any number. Processes that are forked have the number, those that are spawned begin anew.
+
+        >>> import isonorm
+        >>> isonorm.set_num_threads(1)
+        >>> isonorm.get_num_threads()
+        1
+        >>> isonorm.set_num_threads(None)
+
+    Raises ValueError for less than 1, TypeError for what is no int.
     """
     global default_threads
     default_threads = thread_count(threads) if threads is not None else 0
 
 
 def get_num_threads() -> int:
-    """The number of threads of calls with ``threads=None``."""
+    """The number of threads of calls with ``threads=None``.
+
+    >>> import isonorm
+    >>> isonorm.get_num_threads() >= 1
+    True
+    """
     from isonorm import _native
 
     return default_threads or _native.available_cpus()
@@ -137,6 +150,7 @@ class Frame:
 
     def of_rows(self, array: Optional[np.ndarray], name: str) -> Optional[np.ndarray]:
         """Numbers of each row as forward returned them, for the compiled part."""
+        array = dense(array)
         if array is None or self.rows == self.lead:
             return array
         check_array(array, name)

@@ -199,6 +199,8 @@ def compare(x: Any, *, eps: float = 1e-6, threads: Optional[int] = None, progres
         not.
     mean, std, rms: of x. rms_norm_mean, rms_norm_std, layer_norm_mean, layer_norm_std: of what each norm makes of it.
     cosine_mean, cosine_min, cosine_min_row: of the angle between both results for a row, where neither is all zero.
+
+    Raises as `stats` does.
     """
     tensors = _tensors(x, "x")
     with progress_bar(progress, "compare", _bytes(tensors)) as update:
@@ -219,6 +221,12 @@ def write_report(
     progress: Optional[bool] = None,
 ) -> None:
     """Writes the page of ``isonorm stats --html``, one HTML file that needs nothing else, about arrays in memory.
+
+        >>> import os, tempfile, numpy as np, isonorm
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     isonorm.write_report(os.path.join(folder, "page.html"), {"x": np.ones((4, 8), np.float32)})
+        ...     os.listdir(folder)
+        ['page.html']
 
     path: of the page, whose name is its title. overwrite: an existing file is replaced, once the page is whole.
     arrays: one or several, as in `stats`; those of a mapping stand under their names, of a list under their places. Its charts
@@ -263,5 +271,6 @@ def digest(x: Any) -> str:
 
     x: an array or tensor as in `stats`, or of quantised values and scales (int8, the float8 types of ml_dtypes). Equal digests
     mean equal bits: NaN and zeros with a sign count as they are. Shape and type are not part of it.
+    Raises TypeError for other types.
     """
     return str(_native.digest(_tensor("x", "x", x)[3]))

@@ -47,6 +47,12 @@ class Contract:
     weight_offset: added to the weight: 0, or 1 for Gemma.
 
     text: `numbers` as operators of torch take them, ``"1,1,2,1,1,1,2,0.0"``.
+
+        >>> import isonorm
+        >>> isonorm.Contract("rms", "inside", "to_x", "stored", "none", "silu", "to_x") == isonorm.contracts.llama
+        True
+
+    Raises ValueError for a word that a field does not have, TypeError for a weight_offset that is no number.
     """
 
     statistic: str
@@ -105,12 +111,21 @@ layer_norm = _BY_NAME["layer_norm"]
 
 
 def names() -> list[str]:
-    """The names of all named contracts."""
+    """The names of all named contracts.
+
+    >>> import isonorm
+    >>> "llama" in isonorm.contracts.names()
+    True
+    """
     return list(_BY_NAME)
 
 
 def resolve(contract: ContractLike) -> Contract:
     """The contract of that name, or the contract itself.
+
+        >>> import isonorm
+        >>> isonorm.contracts.resolve("gemma").weight_offset
+        1.0
 
     Raises ValueError for an unknown name and TypeError for anything else."""
     if isinstance(contract, Contract):
@@ -127,7 +142,13 @@ def resolve(contract: ContractLike) -> Contract:
 
 @functools.lru_cache(maxsize=None)
 def from_text(text: str) -> Contract:
-    """The contract of that name, or of what `Contract.text` gave."""
+    """The contract of that name, or of what `Contract.text` gave.
+
+        >>> import isonorm
+        >>> isonorm.contracts.from_text(isonorm.contracts.t5.text) == isonorm.contracts.t5
+        True
+
+    Raises ValueError for any other text."""
     if text in _BY_NAME or "," not in text:
         return resolve(text)
     *choices, weight_offset = text.split(",")
@@ -136,5 +157,11 @@ def from_text(text: str) -> Contract:
 
 
 def packed(contract: ContractLike) -> bytes:
-    """The bytes of the C structure of a contract."""
+    """The bytes of the C structure ``isonorm_contract`` of a contract.
+
+        >>> import isonorm
+        >>> isonorm.contracts.packed("llama") == isonorm.contracts.llama.packed
+        True
+
+    Raises as `resolve` does."""
     return (_PACKED.get(contract) if type(contract) is str else None) or resolve(contract).packed

@@ -58,6 +58,7 @@ def rms_norm_backward(
 
     Returns the only gradient, or a named tuple of dx, dweight, dbias, dgate: those there are. dx has x's type, dgate gate's,
     and dweight and dbias those of weight and bias (float32 where these were float64 beside another x).
+    Raises as rms_norm does, and ValueError for gradients in needs or accumulate that there are not.
     """
     check_array(x, "x")
     check_array(dy, "dy")
@@ -149,9 +150,20 @@ def layer_norm_backward(
     contract: ContractLike = "layer_norm",
     **options: Any,
 ) -> Any:
-    """The gradients of `layer_norm`: arguments and results are those of `rms_norm_backward`, but for window.
+    """The gradients of `layer_norm`: arguments, results and errors are those of `rms_norm_backward`, but for window.
 
-    mean and rstd may also be those of another library, rounded to any type; eps is then not looked at.
+        >>> import numpy as np, isonorm
+        >>> x, dy = np.array([[1.0, 3.0, 5.0]]), np.array([[1.0, 0.0, 0.0]])
+        >>> isonorm.layer_norm_backward(dy, x, eps=1.0).shape
+        (1, 3)
+
+    With ``g = dy * weight`` and ``c = (x - mean) * rstd``: ``dx = rstd * (g - mean(g) - c * mean(g * c))`` (Ba, Kiros and
+    Hinton 2016 for the norm, docs/numerics.md for the order of its sums).
+
+    mean, rstd: [...], both or neither; they may also be those of another library, rounded to bfloat16 or float16 (beside an x
+        of float64 they are float64). eps is then looked at only for rows whose rstd is not from 2^-48 to 2^47 or whose mean is
+        not below 2^96.
+    Raises ValueError for a contract without a mean.
     """
     if resolve(contract).statistic != "layer":
         raise ValueError(f"contract {contract!r} has no mean: use rms_norm_backward")
@@ -175,10 +187,17 @@ def double_backward(
 ) -> Any:
     """The gradients of `rms_norm_backward`, for losses that hold gradients themselves (gradient penalties).
 
-    ddx (like x) and ddweight (like weight) are the cotangents of dx and dweight; one of them may be None, which counts as
-    zeros. Returns the gradients of ``sum(ddx * dx) + sum(ddweight * dweight)`` as a named tuple of dx, dweight, ddy: those
+        >>> import numpy as np, isonorm
+        >>> x, dy = np.array([[3.0, 4.0]]), np.array([[1.0, 0.0]])
+        >>> dx, ddy = isonorm.double_backward(dy, x, ddx=np.ones((1, 2)), eps=0)
+        >>> dx.shape, ddy.shape
+        ((1, 2), (1, 2))
+
+    dy, x: [..., cols]; weight: [cols]; the other arguments: as in rms_norm_backward. ddx (like x) and ddweight (like weight):
+    the cotangents of dx and dweight; one of them may be None, which counts as zeros. Returns the gradients of ``sum(ddx * dx) + sum(ddweight * dweight)`` as a named tuple of dx, dweight, ddy: those
     there are, with respect to x, weight and dy. needs: a subset of these names. For the plain RMS norm only: no LayerNorm, no
     eps outside, no gate. The formulas stand in isonorm.h and are derived in docs/numerics.md.
+    Raises as rms_norm_backward does.
     """
     check_array(x, "x")
     check_array(dy, "dy")

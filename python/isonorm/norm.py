@@ -17,13 +17,22 @@ _KINDS = {"static": 1, "dynamic": 2, "power_of_two": 3}
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
-    """Rotation (RoPE) of what leaves the norm, in the same call; see `isonorm/rope.h`.
+    """Rotation (RoPE, Su et al. 2021) of what leaves the norm, in the same call; see `isonorm/rope.h`.
+
+        >>> import numpy as np, isonorm
+        >>> angles = np.outer(np.arange(5), [1, 0.1]).astype(np.float32)
+        >>> rope = isonorm.Rope(np.cos(angles), np.sin(angles), position_axis=0)
+        >>> isonorm.rms_norm(np.ones((5, 2, 4), np.float32), eps=1e-6, rope=rope).shape  # tokens, heads, head_dim
+        (5, 2, 4)
 
     cos, sin: [table positions, R / 2], float32 or x's type; R is at most head_dim. Of a table that has every value twice, as
         Hugging Face makes it, pass the first half of each row: ``cos[:, :cos.shape[1] // 2]``.
     positions: int32 or int64, rows of the tables, one for each index of the first leading axes of x. None: position_offset +
         the index along axis `position_axis` of x.
     style: "half" turns i and i + R / 2 (Llama, Qwen3, Gemma in Hugging Face's code), "interleaved" 2 i and 2 i + 1 (GPT-J).
+
+    The call that gets it raises ValueError for another style, a position_axis that is no leading axis of x, tables of other
+    shapes, and positions that they do not have.
     """
 
     cos: np.ndarray
@@ -47,12 +56,20 @@ class Rope:
 class Quantization:
     """How y becomes int8 or an 8-bit float: ``q = round(y / scale)``, to nearest even, saturating.
 
+        >>> import numpy as np, isonorm
+        >>> x = np.array([[1, -2, 3, -4]], np.float32)
+        >>> isonorm.rms_norm(x, eps=1e-6, quantize=isonorm.Quantization("int8")).y
+        array([[  32,  -64,   95, -127]], dtype=int8)
+
     dtype: "int8", "float8_e4m3fn" or "float8_e5m2"; the last two are types of ml_dtypes.
     scale: "dynamic" (the largest |y| of a row or group divided by the largest value of dtype), "power_of_two" (E8M0 scales of
         OCP Microscaling Formats), or a number: a static scale for the whole tensor.
     group_cols: a scale for each 32, 64 or 128 columns; 0: one for each row.
     rounded_to: "bfloat16" or "float16": y is rounded to it first, as if it had been stored. None: it is not.
     min_scale, scale_ub: bounds of the scale and of the largest |y|; 0: none. See `isonorm_quantization` in types.h.
+
+    y is [..., cols], its computed scale [...], with group_cols [..., cols / group_cols], in float32 or float8_e8m0fnu.
+    Raises ValueError for words that are none of these; the call that gets it for sizes that do not go together.
     """
 
     dtype: str
@@ -230,7 +247,8 @@ def layer_norm(
         >>> y, mean, rstd
         (array([[-1.,  1.]]), array([2.]), array([1.]))
 
-    Arguments and results are those of `rms_norm`, but for window, which a mean excludes.
+    Arguments, results and errors are those of `rms_norm`, but for window, which a mean excludes. Raises ValueError for a
+    contract without a mean.
     """
     if resolve(contract).statistic != "layer":
         raise ValueError(f"contract {contract!r} has no mean: use rms_norm")
@@ -259,10 +277,16 @@ def into(
     Nothing is copied and no gradient is recorded: a tensor of torch that requires one is a ValueError. The last axis is
     normalised; x, weight and the other inputs are as in rms_norm.
 
+        >>> import numpy as np, isonorm
+        >>> x = np.array([[3, 4]], np.float32)
+        >>> isonorm.into(np.empty((1, 2), np.float32), x, eps=1e-6)
+        array([[0.8485281, 1.1313708]], dtype=float32)
+
     out, residual_out, mean, rstd: results, already of the right shape; out and residual_out like x, mean and rstd [...].
         Arrays of NumPy or tensors of torch: those of other frameworks, which take them for constant, are a TypeError.
 
-    Returns out.
+    Returns out. Raises TypeError too for tensors elsewhere than in CPU memory, and for float64 beside other types: here nothing
+    is cast. The rest as rms_norm.
     """
     link = (x, weight, bias, residual, gate, None, None, None, out, residual_out, mean, rstd, groups, window or 0)
     _native.forward(packed(contract), eps, thread_count(threads), (link,), True)
@@ -281,10 +305,17 @@ def qk_norm(
     out: Optional[tuple[np.ndarray, np.ndarray]] = None,
     threads: Optional[int] = None,
 ) -> Any:
-    """Normalises the heads of q and k, and with `rope` rotates them, in one call.
+    """Normalises the heads of q and k, and with `rope` rotates them (RoPE, Su et al. 2021), in one call, as Qwen3 has it.
+
+        >>> import numpy as np, isonorm
+        >>> packed = np.ones((5, 6, 8), np.float32)  # tokens, 4 heads of q beside 2 of k, head_dim
+        >>> q, k = isonorm.qk_norm(packed[:, :4], packed[:, 4:], eps=1e-6)
+        >>> q.shape, k.shape
+        ((5, 4, 8), (5, 2, 8))
 
     q: [..., tokens, heads, head_dim], k: the same with heads of its own; views of one packed tensor will do. q_weight,
-    k_weight: [head_dim]. out: arrays for the results, which may be q and k themselves. Returns a named tuple (q, k).
+    k_weight: [head_dim]. out: arrays for the results, which may be q and k themselves. Returns a named tuple (q, k). Raises
+    as rms_norm does.
     """
     check_array(q, "q")
     check_array(k, "k")

@@ -21,7 +21,12 @@ from isonorm.contracts import ContractLike, packed, resolve
 
 
 def max_ranks(cols: int) -> int:
-    """The most ranks among which rows of so many columns can be split; every smaller power of two will do too."""
+    """The most ranks among which rows of so many columns can be split; every smaller power of two will do too.
+
+    >>> import isonorm
+    >>> isonorm.parallel.max_ranks(4096)
+    8
+    """
     return _native.max_ranks(cols)
 
 
@@ -32,6 +37,18 @@ class Forward:
     2, 4, ... `max_ranks(cols)`. Repeat `partial`, an all-gather of what it returned, and `finish` until `round` is None: once
     for RMS, twice for LayerNorm, and two or three times more where squares of some row overflow or vanish. All ranks leave in
     the same turn.
+
+        >>> import numpy as np, isonorm
+        >>> x = np.arange(512, dtype=np.float32).reshape(2, 256)
+        >>> calls = [isonorm.parallel.Forward(part, eps=1e-6, ranks=2) for part in np.split(x, 2, axis=1)]
+        >>> gathered = np.stack([call.partial() for call in calls])  # what an all-gather gives each rank
+        >>> for call in calls:
+        ...     call.finish(gathered)
+        >>> y = np.concatenate([call.y for call in calls], axis=1)
+        >>> np.array_equal(y, isonorm.rms_norm(x, eps=1e-6))
+        True
+
+    Raises as `isonorm.rms_norm` does; RuntimeError for a turn after the last.
     """
 
     def __init__(
@@ -86,8 +103,16 @@ class Forward:
 class Backward:
     """The gradients of the columns that this rank holds: `partial`, an all-gather of what it returned, and `finish`.
 
-    statistic: as the `Forward` of the same rank left it. The other arguments: as of `isonorm.rms_norm_backward`, of this rank's
-        columns.
+        >>> import numpy as np, isonorm
+        >>> x = np.arange(1, 257, dtype=np.float32).reshape(2, 128)
+        >>> call = isonorm.parallel.Forward(x, eps=1e-6, ranks=1)
+        >>> call.finish(call.partial()[None])
+        >>> back = isonorm.parallel.Backward(x, x, eps=1e-6, ranks=1, statistic=call.statistic)
+        >>> np.array_equal(back.finish(back.partial()[None]), isonorm.rms_norm_backward(x, x, eps=1e-6))
+        True
+
+    statistic: [rows, 4], as the `Forward` of the same rank left it. The other arguments and errors: as of
+        `isonorm.rms_norm_backward`, of this rank's columns.
     """
 
     def __init__(
@@ -147,9 +172,18 @@ def combine_gradients(
 ) -> np.ndarray:
     """Makes of dweight (or dbias) of runs of rows, computed apart, what one call over all rows would have given.
 
+        >>> import numpy as np, isonorm
+        >>> x = np.arange(1, 257, dtype=np.float32).reshape(64, 4)
+        >>> weight, call = np.ones(4, np.float32), {"eps": 1e-6, "needs": "dweight"}
+        >>> parts = [isonorm.rms_norm_backward(rows, rows, weight, **call) for rows in (x[:32], x[32:])]
+        >>> whole = isonorm.rms_norm_backward(x, x, weight, **call)
+        >>> np.array_equal(isonorm.parallel.combine_gradients(np.stack(parts), rows=64, part_rows=32), whole)
+        True
+
     parts: [parts, cols] in row order, unrounded: float32, or float64 where the data are. rows: behind all parts together;
         part_rows: behind each but the last, 32 * 2^k.
     out: [cols], with accumulate added to. dtype: of a fresh result; None: that of parts.
+    Raises ValueError for numbers of rows that do not go together and for accumulate without out, TypeError for types.
     """
     check_array(parts, "parts")
     if accumulate and out is None:

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import Axis, Frame, check_array, compute_dtype, result, thread_count
+from isonorm._arrays import Axis, Frame, check_array, compute_dtype, dense, result, thread_count
 
 
 def rms(x: np.ndarray, *, axis: Axis = -1, out: Optional[np.ndarray] = None, threads: Optional[int] = None) -> np.ndarray:
@@ -36,7 +36,12 @@ def rms_backward(
 ) -> np.ndarray:
     """The gradient of `rms`: ``dx = drms * x / (cols * rms)``; 0 for a row of zeros.
 
-    drms: like the result of rms. out: like x, type of its own; may be x. Returns dx.
+        >>> import numpy as np, isonorm
+        >>> isonorm.rms_backward(np.array([[2.0, 2.0], [0.0, 0.0]]), np.ones(2))
+        array([[0.5, 0.5],
+               [0. , 0. ]])
+
+    x: [..., cols], drms: like the result of rms, [...]. out: like x, type of its own; may be x. Returns dx. Raises as rms does.
     """
     check_array(x, "x")
     check_array(drms, "drms")
@@ -44,7 +49,7 @@ def rms_backward(
     rows, whole = frame.output(out, x.dtype, "out")
     if frame.rows and drms.shape == frame.lead:
         drms = drms.reshape(frame.rows)
-    _native.rms_backward(frame.view(x, "x"), drms, rows, thread_count(threads))
+    _native.rms_backward(frame.view(x, "x"), dense(drms), rows, thread_count(threads))
     return whole
 
 
@@ -64,8 +69,9 @@ def rms_penalty(
         >>> penalty, dx
         (array([2.]), array([[1., 1.]]))
 
+    x: [..., cols], float32, bfloat16, float16 or float64. lambda_: finite.
     gradient: False gives the penalty alone. accumulate: an array like x to which the gradient is added; it is then the second
-    result. Returns (penalty, dx): [...] in the compute type, and like x.
+    result. Returns (penalty, dx): [...] in the compute type, and like x. Raises as rms does.
     """
     check_array(x, "x")
     frame = Frame(x, axis)

@@ -25,13 +25,22 @@ _compiled = ops.rms_norm.default
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rope:
-    """Rotation (RoPE) of what leaves the norm, in the same call; see `isonorm/rope.h`.
+    """Rotation (RoPE, Su et al. 2021) of what leaves the norm, in the same call; see `isonorm/rope.h`.
+
+        >>> import torch, isonorm.torch
+        >>> angles = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.1]))
+        >>> rope = isonorm.torch.Rope(angles.cos(), angles.sin(), position_axis=0)
+        >>> isonorm.torch.rms_norm(torch.ones(5, 2, 4), eps=1e-6, rope=rope).shape  # tokens, heads, head_dim
+        torch.Size([5, 2, 4])
 
     cos, sin: [table positions, R / 2], float32 or x's type, without a gradient; R is at most head_dim. Of a table that
         has every value twice, as Hugging Face makes it, pass the first half of each row: ``cos[:, : cos.shape[1] // 2]``.
     positions: int32 or int64, rows of the tables, one for each index of the first leading dimensions of x. None:
         position_offset + the index along dimension `position_axis` of x.
     style: "half" turns i and i + R / 2 (Llama, Qwen3, Gemma in Hugging Face's code), "interleaved" 2 i and 2 i + 1 (GPT-J).
+
+    The call that gets it raises ValueError for another style or a position_axis that is no leading axis of x, RuntimeError for
+    tables of other shapes or that require a gradient, and for positions that they do not have.
     """
 
     cos: Tensor
@@ -205,7 +214,8 @@ def layer_norm(
         >>> isonorm.torch.layer_norm(torch.tensor([[1.0, 3.0]]), eps=0)
         tensor([[-1.,  1.]])
 
-    Arguments and results are those of `rms_norm`, but for window, which a mean excludes.
+    Arguments, results and errors are those of `rms_norm`, but for window, which a mean excludes. Raises ValueError for a
+    contract without a mean.
     """
     text = text_of(contract)
     if not takes_mean(text):
@@ -223,11 +233,16 @@ def qk_norm(
     contract: ContractLike = "torch",
     rope: Optional[Rope] = None,
 ) -> tuple[Tensor, Tensor]:
-    """Normalises the heads of q and k, and with `rope` rotates them, in one call. Differentiable in all four.
+    """Normalises the heads of q and k, and with `rope` rotates them, in one call, as Qwen3 has it. Differentiable in all four.
+
+        >>> import torch, isonorm.torch
+        >>> q, k = isonorm.torch.qk_norm(torch.ones(5, 4, 8), torch.ones(5, 2, 8), eps=1e-6)
+        >>> q.shape, k.shape
+        (torch.Size([5, 4, 8]), torch.Size([5, 2, 8]))
 
     q: [..., tokens, heads, head_dim], k: the same with heads of its own; views of one packed tensor will do. Of [batch, heads,
     tokens, head_dim] pass ``q.transpose(1, 2)``. q_weight, k_weight: [head_dim]. eps, contract, rope: as in rms_norm. Returns
-    (q, k).
+    (q, k). Raises as rms_norm does.
     """
     try:
         turned = _NO_ROPE if rope is None else rope._arguments(q.dim())
@@ -261,7 +276,7 @@ def rms_penalty(x: Tensor, lambda_: float) -> Tensor:
         >>> x.grad
         tensor([[1., 1.]])
 
-    x: as in rms. Returns [...] in float32 (float64 for float64). The gradient is ``2 * lambda / cols * x``.
+    x: as in rms. Returns [...] in float32 (float64 for float64). The gradient is ``2 * lambda / cols * x``. Raises as rms does.
     """
     try:
         return RMS_PENALTY(x, lambda_, True, False)[0]  # type: ignore[no-any-return]

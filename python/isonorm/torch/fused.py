@@ -65,7 +65,7 @@ class FusedAddRMSNorm(_Affine):
         tensor([[2., 2.]], grad_fn=...)
 
     x, residual: [..., normalized_shape]. y has x's type and sum residual's, which may be wider. Both are differentiable.
-    Constructor as that of RMSNorm.
+    Constructor and errors as those of RMSNorm.
     """
 
     def __init__(
@@ -104,7 +104,8 @@ class GatedRMSNorm(_Affine):
 
     x, gate: [..., normalized_shape], both float32, bfloat16 or float16; float64 has no gate. y has x's type.
     contract: one with a gate_place; "mamba2" is ``norm(x * silu(gate))``. groups: of columns, normalised by themselves.
-    eps: 1e-6, as in the classes of Hugging Face; None as in RMSNorm.
+    eps: 1e-6, as in the classes of Hugging Face; None as in RMSNorm. Raises as RMSNorm does; ValueError for a contract without
+    a gate, and for groups that do not divide the columns.
     """
 
     _default_contract = "qwen3_next_gated"
@@ -152,6 +153,7 @@ class GroupedRMSNorm(_Affine):
         GroupedRMSNorm((8,), eps=None, elementwise_affine=True, groups=2)
 
     forward(x): [..., normalized_shape], whose size groups divides, → the same shape and type. The rest as in RMSNorm.
+    Raises as RMSNorm does, and ValueError for other groups.
     """
 
     def __init__(
@@ -199,7 +201,7 @@ class PartialRMSNorm(_Affine):
 
     p: over 0, at most 1; 1/16 is the paper's choice. eps: 1e-8, added to the root, as in the paper's code; None as in RMSNorm.
     bias: adds a learned bias, which the paper's code calls offset.
-    forward(x): [..., normalized_shape] → the same shape and type.
+    forward(x): [..., normalized_shape] → the same shape and type. Raises as RMSNorm does, and ValueError for another p.
     """
 
     _default_contract = "paper"
@@ -257,7 +259,7 @@ class QKNormRope(Norm):
 
     forward(q, k, cos=None, sin=None, positions=None, position_offset=0) → (q, k), of their shapes and types. cos, sin: tables
     [positions, R / 2] (of one with every value twice, as Hugging Face makes it, the first half of each row); without them
-    nothing is rotated. positions, position_offset: as in isonorm.torch.Rope. Inputs are untouched.
+    nothing is rotated. positions, position_offset, errors: as in isonorm.torch.Rope. Inputs are untouched.
     """
 
     q_weight: Optional[Parameter]

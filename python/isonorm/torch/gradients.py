@@ -72,7 +72,7 @@ def rms_norm_backward(
     needs: which gradients, of "dx", "dweight", "dbias", "dgate"; None: those of all that is given.
 
     Returns the only gradient, or a named tuple of dx, dweight, dbias, dgate: those there are, in the types of x, weight, bias,
-    gate. Raises as rms_norm does.
+    gate. Raises as rms_norm does, and ValueError for gradients in needs that there are not.
     """
     try:
         inputs = (x, weight, bias, gate)
@@ -109,9 +109,19 @@ def layer_norm_backward(
     contract: ContractLike = "layer_norm",
     **options: Any,
 ) -> Any:
-    """The gradients of `layer_norm`: arguments and results are those of `rms_norm_backward`, but for window.
+    """The gradients of `layer_norm`: arguments, results and errors are those of `rms_norm_backward`, but for window.
 
-    mean and rstd may also be those of torch, rounded to any type; eps is then not looked at.
+        >>> import torch, isonorm.torch
+        >>> x, weight = torch.randn(3, 8), torch.ones(8)
+        >>> y, mean, rstd = isonorm.torch.layer_norm(x, weight, eps=1e-5, return_mean=True, return_rstd=True)
+        >>> dx, dweight = isonorm.torch.layer_norm_backward(y, x, weight, eps=1e-5, mean=mean, rstd=rstd)
+        >>> dx.shape, dweight.shape
+        (torch.Size([3, 8]), torch.Size([8]))
+
+    mean, rstd: [...], both or neither; they may also be those of torch, rounded to bfloat16 or float16 (beside an x of float64
+        they are float64). eps is then looked at only for rows whose rstd is not from 2^-48 to 2^47 or whose mean is not below
+        2^96.
+    Raises ValueError for a contract without a mean.
     """
     text = text_of(contract)
     if not takes_mean(text):
@@ -134,12 +144,19 @@ def double_backward(
 ) -> Any:
     """The gradients of `rms_norm_backward`, for losses that hold gradients themselves (gradient penalties).
 
-    ddx (like x) and ddweight (like weight) are the cotangents of dx and dweight; one of them may be None, which counts as
-    zeros. Returns the gradients of ``sum(ddx * dx) + sum(ddweight * dweight)`` as a named tuple of dx, dweight, ddy: those
+        >>> import torch, isonorm.torch
+        >>> x, dy = torch.randn(3, 8), torch.randn(3, 8)
+        >>> dx, ddy = isonorm.torch.double_backward(dy, x, ddx=torch.ones(3, 8), eps=1e-6)
+        >>> dx.shape, ddy.shape
+        (torch.Size([3, 8]), torch.Size([3, 8]))
+
+    dy, x: [..., cols]; weight: [cols]; the other arguments: as in rms_norm_backward. ddx (like x) and ddweight (like weight):
+    the cotangents of dx and dweight; one of them may be None, which counts as zeros. Returns the gradients of ``sum(ddx * dx) + sum(ddweight * dweight)`` as a named tuple of dx, dweight, ddy: those
     there are, with respect to x, weight and dy. needs: a subset of these names. For the plain RMS norm only: no LayerNorm, no
     eps outside, no gate; ``torch.autograd.grad(..., create_graph=True)`` has second derivatives of every norm. The formulas
     stand in isonorm.h and are derived in docs/numerics.md. Where a gradient of the results is asked for, they are computed by
     operators of torch.
+    Raises as rms_norm_backward does.
     """
     try:
         given = {"dx": (1, True), "dweight": (2, weight is not None), "ddy": (NEEDS_DY, True)}

@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
@@ -63,6 +64,7 @@ _replace = _library.handle.isonorm_torch_replace
 _replace.argtypes = (ctypes.c_char_p, ctypes.c_bool)
 _replace.restype = ctypes.c_bool
 
+_logger = logging.getLogger("isonorm")
 _lock = threading.RLock()
 _asked = {"rms_norm": False, "layer_norm": False}  # by enable()
 _blocks = {"rms_norm": 0, "layer_norm": 0}  # that are inside of enabled()
@@ -77,6 +79,13 @@ def enable(*, rms_norm: bool = True, layer_norm: bool = False) -> None:
     What is not named stays as it is, and what is replaced already stays so. Switch while no other thread computes norms: torch
     does not guard its tables of kernels against that.
 
+        >>> import torch, isonorm.torch
+        >>> x = torch.randn(2, 8)
+        >>> isonorm.torch.enable()
+        >>> torch.equal(torch.nn.functional.rms_norm(x, (8,), eps=1e-6), isonorm.torch.rms_norm(x, eps=1e-6))
+        True
+        >>> isonorm.torch.disable()
+
     Raises RuntimeError if this torch does not let its kernels be replaced.
     """
     with _lock:
@@ -85,7 +94,14 @@ def enable(*, rms_norm: bool = True, layer_norm: bool = False) -> None:
 
 
 def disable() -> None:
-    """Takes back every `enable`: torch's kernels are in their places again, but for a block of `enabled` that has not ended."""
+    """Takes back every `enable`: torch's kernels are in their places again, but for a block of `enabled` that has not ended.
+
+        >>> import isonorm.torch
+        >>> isonorm.torch.enable(layer_norm=True)
+        >>> isonorm.torch.disable()  # and nothing happens where nothing is enabled
+
+    Raises as `enable` does.
+    """
     with _lock:
         _asked.update(rms_norm=False, layer_norm=False)
         _apply()
@@ -94,7 +110,14 @@ def disable() -> None:
 @contextlib.contextmanager
 def enabled(*, rms_norm: bool = True, layer_norm: bool = False) -> Iterator[None]:
     """Replaces torch's kernels, as `enable` does, until the block ends. Blocks may lie in each other, also in several threads:
-    the kernels are replaced in the whole process until the last one ends."""
+    the kernels are replaced in the whole process until the last one ends.
+
+        >>> import torch, isonorm.torch
+        >>> with isonorm.torch.enabled(layer_norm=True):
+        ...     y = torch.nn.LayerNorm(8)(torch.randn(2, 8))
+
+    Raises as `enable` does.
+    """
     names = [name for name, wanted in (("rms_norm", rms_norm), ("layer_norm", layer_norm)) if wanted]
     with _lock:
         for name in names:
@@ -128,6 +151,7 @@ def _switch(operator: str, on: bool) -> None:
     if not _replace(operator.encode(), on):
         raise RuntimeError(f"torch {torch.__version__} does not let its kernel of {name} be replaced")
     (_replaced.add if on else _replaced.remove)(operator)
+    _logger.info("%s of CPU tensors is %s's now", name, "isonorm" if on else "torch")
     # What the dispatcher in Python remembers of the operator was found in the table as it was.
     getattr(torch.ops.aten, operator).default._dispatch_cache.clear()
 

@@ -55,7 +55,7 @@ class LlamaRMSNorm(_Twin):
         LlamaRMSNorm((8,), eps=1e-05)
 
     forward(hidden_states): [..., hidden_size] → the same shape. ``x * rstd`` is rounded to x's type before the weight
-    multiplies it, and the result has the type to which those of x and weight promote.
+    multiplies it, and the result has the type to which those of x and weight promote. Raises as isonorm.torch.rms_norm does.
     """
 
     def __init__(self, hidden_size: int, eps: float = 1e-6) -> None:
@@ -78,7 +78,7 @@ class T5RMSNorm(_Twin):
 
     forward(hidden_states): [..., hidden_size] → the same shape. A weight of float16 or bfloat16 decides the type, to which
     ``x * rstd`` is rounded before the weight multiplies it; of others the result has the type to which those of x and weight
-    promote.
+    promote. Raises as isonorm.torch.rms_norm does.
     """
 
     def __init__(self, hidden_size: int, eps: float = 1e-6) -> None:
@@ -101,7 +101,8 @@ class GemmaRMSNorm(_Twin):
         >>> isonorm.torch.GemmaRMSNorm(4).weight.tolist()
         [0.0, 0.0, 0.0, 0.0]
 
-    forward(x): [..., dim] → the same shape and type; nothing is rounded before the end.
+    forward(x): [..., dim] → the same shape and type; nothing is rounded before the end. Raises as
+    isonorm.torch.rms_norm does.
     """
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:

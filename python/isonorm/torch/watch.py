@@ -57,6 +57,12 @@ class Watch:
         input; "eps"; and what isonorm.compare says of what is normalised, which is x + residual or x * f(gate) where a norm has
         those. A pass that checkpointing repeats inside the block is recorded again.
     skipped: (module, reason) for calls of which nothing could be recorded, such as empty or meta tensors.
+
+        >>> import torch, isonorm.torch
+        >>> isonorm.torch.Watch(torch.nn.RMSNorm(8))
+        <watch: 1 norms, 0 records>
+
+    Raises as `watch` does, and RuntimeError for a block within its own.
     """
 
     def __init__(

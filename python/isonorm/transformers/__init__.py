@@ -15,6 +15,7 @@ was read in the library `transformers` from 4.41 on, which is not imported here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Union
 
@@ -26,9 +27,17 @@ from isonorm.transformers.report import Report, Row
 
 __all__ = ["Report", "Row", "patch", "unpatch"]
 
+_logger = logging.getLogger("isonorm")
+
 
 def patch(model: nn.Module, *, layer_norm: bool = False, dry_run: bool = False) -> Report:
     """Swaps every norm of a model whose source is known for the contract that is exactly its own.
+
+        >>> import torch, isonorm.transformers
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.RMSNorm(8), torch.nn.LayerNorm(8))
+        >>> report = isonorm.transformers.patch(model, dry_run=True)
+        >>> len(report), report.swapped[0].name, report.skipped[0].reason
+        (1, '1', 'LayerNorm is swapped by layer_norm=True')
 
     A module stays the same object, with a subclass of its class: names of parameters, hooks, attributes, isinstance, saving and
     loading, copying, pickling, generate and torch.compile are as before. It computes by isonorm on a CPU, in float32, bfloat16
@@ -67,15 +76,23 @@ def patch(model: nn.Module, *, layer_norm: bool = False, dry_run: bool = False) 
     if not dry_run:
         for module, made in swaps:
             module.__class__ = made
-    return Report(tuple(rows), dry_run)
+    report = Report(tuple(rows), dry_run)
+    _logger.info("patch:\n%s", report)
+    return report
 
 
 def unpatch(model: nn.Module) -> int:
-    """Gives every patched module its class back; returns their number. Raises TypeError if model is no torch.nn.Module."""
+    """Gives every patched module its class back; returns their number. Raises TypeError if model is no torch.nn.Module.
+
+    >>> import torch, isonorm.transformers
+    >>> isonorm.transformers.unpatch(torch.nn.RMSNorm(8))
+    0
+    """
     _check(model)
     patched = list(_patched(model))
     for module, cls in patched:
         module.__class__ = cls
+    _logger.info("unpatch: %d modules have their classes back", len(patched))
     return len(patched)
 
 

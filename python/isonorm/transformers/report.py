@@ -8,7 +8,12 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One norm of a model: the name of the module, its class, the contract that its source is, and why it was skipped."""
+    """One norm of a model: the name of the module, its class, the contract that its source is, and why it was skipped.
+
+        >>> import isonorm.transformers
+        >>> isonorm.transformers.Row("norm", "LlamaRMSNorm", "llama").swapped
+        True
+    """
 
     name: str
     class_name: str
@@ -26,6 +31,12 @@ class Report:
     """The norms of a model, in its order; prints as a table, where layers that are alike share a line.
 
     Its length is the number of modules swapped, and it is false where none was.
+
+        >>> import torch, isonorm.transformers
+        >>> print(isonorm.transformers.patch(torch.nn.RMSNorm(8), dry_run=True))
+        module       number  class    contract  result
+        (the model)  1       RMSNorm  torch     would be swapped
+        1 would be swapped, 0 skipped
     """
 
     rows: tuple[Row, ...]

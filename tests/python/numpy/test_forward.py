@@ -210,12 +210,26 @@ def test_in_place_and_into_slices():
     assert y is x and same(x, expected)
 
 
-def test_a_weight_of_f64_is_rounded_once():
-    x, weight = random((3, 50), F32, 1), np.linspace(0.1, 2, 50)
-    assert same(isonorm.rms_norm(x, weight, eps=1e-6), isonorm.rms_norm(x, weight.astype(np.float32), eps=1e-6))
-    x = random((3, 50), F64, 1)
-    narrow = weight.astype(np.float32)
-    assert same(isonorm.rms_norm(x, narrow, eps=1e-6), isonorm.rms_norm(x, narrow.astype(np.float64), eps=1e-6))
+@pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=str)
+def test_a_weight_of_f64_is_rounded_to_f32(dtype):
+    x, weight, bias = random((3, 50), dtype, 1), np.linspace(0.1, 2, 50), np.linspace(-1, 1, 50) / 3
+    narrow = [weight.astype(np.float32), bias.astype(np.float32)]
+    assert (narrow[0] != weight).any()
+    expected = isonorm.rms_norm(x, *narrow, eps=1e-6, contract="paper")
+    assert same(isonorm.rms_norm(x, weight, bias, eps=1e-6, contract="paper"), expected)
+    assert same(isonorm.rms_norm(x, weight, eps=1e-6), isonorm.rms_norm(x, narrow[0], eps=1e-6))
+    assert same(isonorm.rms_norm(x, weight, eps=1e-6, axis=1), isonorm.rms_norm(x, narrow[0], eps=1e-6))
+    q, k = isonorm.qk_norm(x[None], x[None], weight, weight, eps=1e-6)
+    assert same(q[0], isonorm.rms_norm(x, narrow[0], eps=1e-6)) and same(k, q)
+    dx, dweight, dbias = isonorm.rms_norm_backward(x, x, weight, bias, eps=1e-6)
+    own = isonorm.rms_norm_backward(x, x, *narrow, eps=1e-6)
+    assert same(dx, own.dx) and same(dweight, own.dweight) and same(dbias, own.dbias) and dweight.dtype == F32
+
+
+def test_beside_an_x_of_f64_a_weight_becomes_f64():
+    x, weight = random((3, 50), F64, 1), np.linspace(0.1, 2, 50)
+    for narrow in (weight.astype(np.float32), weight.astype(BF16), weight.astype(np.float16)):
+        assert same(isonorm.rms_norm(x, narrow, eps=1e-6), isonorm.rms_norm(x, narrow.astype(np.float64), eps=1e-6))
 
 
 def test_layer_norm_is_its_contract():

@@ -84,6 +84,42 @@ def test_statistics_of_forward_give_the_same_bits():
     assert same(again.dx, saved.dx) and same(again.dweight, saved.dweight)
 
 
+@pytest.mark.parametrize(
+    "dtype, kind", [(F32, None), (F32, BF16), (F32, F16), (BF16, None), (BF16, BF16), (F16, F16), (F64, None)], ids=str
+)
+def test_statistics_that_are_given_count(dtype, kind):
+    """And not eps: those of another library may be rounded. The bits are those of the eps that they came from."""
+    x, weight, dy = random((20, 60), dtype, 1) + np.asarray(2, dtype), random(60, dtype, 2), random((20, 60), dtype, 3)
+    y, mean, rstd = isonorm.layer_norm(x, weight, eps=0.5, return_mean=True, return_rstd=True)
+    own = isonorm.layer_norm_backward(dy, x, weight, eps=0.5, mean=mean, rstd=rstd)
+    if kind is not None:
+        mean, rstd = mean.astype(kind), rstd.astype(kind)
+    found = [isonorm.layer_norm_backward(dy, x, weight, eps=eps, mean=mean, rstd=rstd) for eps in (0, 0.5, 7)]
+    assert all(same(f.dx, found[0].dx) and same(f.dweight, found[0].dweight) for f in found)
+    assert same(found[0].dx, own.dx) == (kind is None)
+    assert not same(isonorm.layer_norm_backward(dy, x, weight, eps=0).dx, found[0].dx)
+    # The formula, with the statistics as they are given, in f64.
+    wide, factor, r = x.astype(F64), weight.astype(F64) * dy, rstd.astype(F64)[:, None]
+    centred = wide - mean.astype(F64)[:, None]
+    c = (centred - centred.mean(-1, keepdims=True)) * r
+    terms = r * (factor - factor.mean(-1, keepdims=True) - c * (factor * c).mean(-1, keepdims=True))
+    # 60 values: 7 levels and 12 operations for each sum, of which c * mean has two and its terms three factors; then x's type.
+    size = np.abs(r) * (np.abs(factor) + np.abs(factor).mean(-1, keepdims=True) * (1 + 2 * np.abs(c) * np.abs(c).max()))
+    unit = np.finfo(np.float64 if dtype == F64 else np.float32).eps
+    last = {BF16: 2.0**-8, F16: 2.0**-11, F32: 2.0**-23, F64: 2.0**-52}[dtype]
+    assert (np.abs(found[0].dx.astype(F64) - terms) <= 64 * unit * size + last * np.abs(terms)).all()
+
+
+def test_a_row_alone_is_the_row_in_its_batch():
+    for dtype, cols in ((F32, 1), (BF16, 67), (F16, 257), (F64, 130)):
+        x, weight, dy = random((37, cols), dtype, 1), random(cols, dtype, 2), random((37, cols), dtype, 3)
+        for contract in ("torch", "llama", "layer_norm"):
+            whole = isonorm.rms_norm_backward(dy, x, weight, eps=1e-6, contract=contract, needs="dx")
+            for i in (0, 17, 36):
+                alone = isonorm.rms_norm_backward(dy[i], x[i], weight, eps=1e-6, contract=contract, needs="dx")
+                assert same(alone, whole[i])
+
+
 def test_residual():
     x, residual, weight, dy, dresidual = (random(s, F32, i) for i, s in enumerate([(9, 40), (9, 40), (40,), (9, 40), (9, 40)]))
     total = isonorm.rms_norm(x, weight, eps=1e-6, residual=residual).residual_out
