@@ -319,7 +319,41 @@ class RmsPenalty(Function):
         return (x.to(wide(x.dtype)) * dx).mean(-1) * (2 * ctx.lambda_), None
 
 
+class SecondGradients(Function):
+    """dx, dweight and ddy of double_backward; what comes after them is the formula's."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return ops.double_backward.default(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        dy, x, weight, _, ddx, ddweight, ctx.needs, eps, contract, groups = inputs
+        ctx.options = Options(0, 0, 0, groups, 0, eps, contract)
+        ctx.save_for_forward(dy, x, weight, ddx, ddweight)
+        ctx.save_for_backward(dy, x, weight, ddx, ddweight)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        given = tuple(c for c, need in zip(cotangents, (1, 2, 4)) if ctx.needs & need)
+        values, fill, function = _formula.second_gradients(ctx.saved_tensors, ctx.needs, ctx.options)
+        dy, x, weight, ddx, ddweight = fill(_formula.vjp(function, *values)[1](given))
+        return _as_many((dy, x, weight, None, ddx, ddweight, None, None, None, None), ctx)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        saved = ctx.saved_tensors
+        values, _, function = _formula.second_gradients(saved, ctx.needs, ctx.options)
+        moved = (*tangents[:3], *tangents[4:6])
+        own = [torch.zeros_like(v) if t is None else t for v, t in zip(saved, moved) if v is not None]
+        derivative = iter(_formula.linearise(function, values, own))
+        return tuple(next(derivative) if ctx.needs & need else None for need in (1, 2, 4))
+
+
 FUNCTIONS: dict[str, Any] = {
+    "double_backward": SecondGradients,
     "forward": Norm,
     "backward": Gradients,
     "qk_norm": QkNorm,
@@ -361,17 +395,3 @@ def plain_gradients(dy: Tensor, x: Tensor, weight: Any, bias: Any, rstd: Any, ne
     if torch.is_grad_enabled():
         return Gradients.apply(dy, x, weight, rstd, needs, eps, contract, None, bias, *(None,) * 7, 0, 0, 0, 1, 0, x.dtype)[:3]
     return _plain_backward(dy, x, weight, bias, rstd, needs, eps, contract)
-
-
-def operator_context(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Tensor) -> None:
-    """Of the operator rms_norm; the statistic is computed again."""
-    ctx.options = keyword_only_inputs["eps"], keyword_only_inputs["contract"]
-    ctx.save_for_backward(*inputs)
-
-
-def operator_backward(ctx: Any, dy: Tensor) -> Any:
-    need = ctx.needs_input_grad
-    needs = sum(bit for bit, needed in zip((NEEDS_X, NEEDS_WEIGHT, NEEDS_BIAS), need) if needed)
-    x, weight, bias = ctx.saved_tensors
-    eps, contract = ctx.options
-    return plain_gradients(dy, x, weight, bias, None, needs, eps, contract)[: len(need)]

@@ -27,7 +27,7 @@ class Way:
     def __init__(self, name: str) -> None:
         self.function: Any = _autograd.FUNCTIONS[name]
         self.compiled = getattr(ops, name).default
-        self.plain = getattr(ops, "_" + name).default
+        self.plain = getattr(ops, "_" + name if hasattr(ops, "_" + name) else name).default
         self.transformed: Callable[..., Any] = self.function.apply
         self.eager: Callable[..., Any] = eager(self.function)
 
@@ -44,8 +44,8 @@ def any_gradient(args: Any) -> bool:
     return grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
-FORWARD, BACKWARD, QK_NORM, RMS, RMS_BACKWARD, RMS_PENALTY = map(
-    Way, ("forward", "backward", "qk_norm", "rms", "rms_backward", "rms_penalty")
+FORWARD, BACKWARD, DOUBLE_BACKWARD, QK_NORM, RMS, RMS_BACKWARD, RMS_PENALTY = map(
+    Way, ("forward", "backward", "double_backward", "qk_norm", "rms", "rms_backward", "rms_penalty")
 )
 
 

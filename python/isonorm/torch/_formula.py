@@ -101,6 +101,7 @@ def vjp(function: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[.
     """torch.func.vjp, which imports torch._dynamo: outside transforms the same by autograd alone. Nests, too."""
     if torch._C._are_functorch_transforms_active():
         return torch.func.vjp(function, *primals)  # type: ignore[return-value]
+    primals = tuple(map(torch._C._functorch.unwrap_if_dead, primals))  # a transform may have ended since they were saved
     whole = torch.is_grad_enabled()  # what comes of this can be differentiated again
     with torch.enable_grad():
         own = [p.view_as(p) if whole and p.requires_grad else p.detach().requires_grad_() for p in primals]
@@ -152,6 +153,21 @@ def double_backward(
     given = [c for c, value in zip(cotangents, row) if c is not None and value is not None]
     ddy, *rest = pull(tuple(c.to(output.dtype) for c, output in zip(given, outputs)))
     return ddy, fill(rest)
+
+
+def second_gradients(
+    tensors: tuple[Optional[Tensor], ...], needs: int, o: Options
+) -> tuple[list[Tensor], Callable[[Any], Any], Callable[..., tuple[Tensor, ...]]]:
+    """Of dy, x, weight, ddx and ddweight: those that are there, what puts others into their places, and the function of them
+    that gives those of dx, dweight and ddy whose bits, 1, 2 and 4, are in needs."""
+    values, fill = _present(*tensors)
+
+    def function(*own: Tensor) -> tuple[Tensor, ...]:
+        dy, x, weight, ddx, ddweight = fill(own)
+        ddy, rest = double_backward(dy, Row(x, weight, None, None), (None, None, None), o, [ddx, ddweight, None, None])
+        return tuple(g for g, need in ((rest[0], 1), (rest[1], 2), (ddy, 4)) if needs & need)
+
+    return values, fill, function
 
 
 def linearise(function: Callable[..., Any], primals: list[Tensor], tangents: list[Tensor]) -> Any:

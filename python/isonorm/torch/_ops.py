@@ -6,7 +6,9 @@ from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from isonorm import contracts
 from isonorm.torch import _autograd
 from isonorm.torch._autograd import NEEDS_BIAS, NEEDS_DY, NEEDS_GATE, NEEDS_WEIGHT, NEEDS_X
 from isonorm.torch._formula import wide
@@ -227,6 +229,67 @@ for _prefix in ("", "_"):
 _register("quantized", _fake_quantized, (0, 7, 8), position_dim=13)
 _register("double_backward", _fake_double_backward, (0, 1, 3, 4), sums=lambda *args: args[6] & NEEDS_WEIGHT)
 _register("qk_norm_backward", _fake_qk_norm_backward, (0, 1, 2, 3), position_dim=13, sums=lambda *args: args[6] & NEEDS_WEIGHT)
+
+
+def _register_autograd(name: str, function: Any, whole: Callable[..., Any]) -> None:
+    """Gradients of an operator, and forward mode, which torch's registration leaves out: it would take tangents for zeros.
+
+    function: has backward and setup_context. whole: of the operator's arguments, by a Function that has a jvp."""
+    op = getattr(ops, name).default
+    torch.library.register_autograd(op, function.backward, setup_context=function.setup_context)
+    for key in ("AutogradCPU", "AutogradMeta"):
+        reverse = torch.library.get_kernel(op, key).call_boxed
+
+        def kernel(keyset: Any, *args: Any, _reverse: Any = reverse, **options: Any) -> Any:
+            forward_mode = forward_ad._current_level >= 0 and any(_has_tangent(a) for a in args)
+            if torch._C._are_functorch_transforms_active() and (forward_mode or any_requires_grad(*args)):
+                raise NotImplementedError(
+                    f"torch.func does not differentiate torch.ops.isonorm.{name}, nor a graph that holds it: call the functions "
+                    "of isonorm.torch, not compiled"
+                )
+            if forward_mode:
+                return whole(*args, **options)
+            return _reverse(keyset, *args, **options)
+
+        _library.impl(name, kernel, key, with_keyset=True)  # type: ignore[no-untyped-call]
+
+
+any_requires_grad: Callable[..., bool] = torch._C._any_requires_grad
+
+
+def _has_tangent(value: Any) -> bool:
+    return isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None
+
+
+def _filled(name: str, function: Any) -> Callable[..., Any]:
+    """A Function of all arguments: torch leaves out those that equal their defaults."""
+    defaults = [argument.default_value for argument in getattr(ops, name).default._schema.arguments]
+    return lambda *args: function.apply(*args, *defaults[len(args) :])
+
+
+def _rms_norm(x: Tensor, weight: Any = None, bias: Any = None, *, eps: float, contract: str = "torch") -> Tensor:
+    layer = contracts.from_text(contract).statistic == "layer"
+    y: Tensor = _filled("forward", _autograd.Norm)(x, weight, bias, eps, contract, True, layer)[0]
+    return y
+
+
+class _Operator:
+    """Of the operator rms_norm; the statistic is computed again."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Tensor) -> None:
+        ctx.options = keyword_only_inputs["eps"], keyword_only_inputs["contract"]
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        need = ctx.needs_input_grad
+        needs = sum(bit for bit, needed in zip((NEEDS_X, NEEDS_WEIGHT, NEEDS_BIAS), need) if needed)
+        x, weight, bias = ctx.saved_tensors
+        eps, contract = ctx.options
+        return _autograd.plain_gradients(dy, x, weight, bias, None, needs, eps, contract)[: len(need)]
+
+
 for _name, _function in _autograd.FUNCTIONS.items():
-    torch.library.register_autograd(getattr(ops, _name).default, _function.backward, setup_context=_function.setup_context)
-torch.library.register_autograd(ops.rms_norm.default, _autograd.operator_backward, setup_context=_autograd.operator_context)
+    _register_autograd(_name, _function, _filled(_name, _function))
+_register_autograd("rms_norm", _Operator, _rms_norm)

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from isonorm.contracts import ContractLike
-from isonorm.torch import _formula
 from isonorm.torch._autograd import NEEDS_DY
-from isonorm.torch._call import BACKWARD, Frame, any_gradient, explain, result, takes_mean, text_of
-from isonorm.torch._library import ops
+from isonorm.torch._call import BACKWARD, DOUBLE_BACKWARD, Frame, explain, result, takes_mean, text_of
 from isonorm.torch.functional import _NO_ROPE, Rope, Shape
 
 Names = Union[str, Iterable[str]]
@@ -154,24 +152,14 @@ def double_backward(
     the cotangents of dx and dweight; one of them may be None, which counts as zeros. Returns the gradients of ``sum(ddx * dx) + sum(ddweight * dweight)`` as a named tuple of dx, dweight, ddy: those
     there are, with respect to x, weight and dy. needs: a subset of these names. For the plain RMS norm only: no LayerNorm, no
     eps outside, no gate; ``torch.autograd.grad(..., create_graph=True)`` has second derivatives of every norm. The formulas
-    stand in isonorm.h and are derived in docs/numerics.md. Where a gradient of the results is asked for, they are computed by
-    operators of torch.
+    stand in isonorm.h and are derived in docs/numerics.md. Gradients of the results are
+    computed by operators of torch.
     Raises as rms_norm_backward does.
     """
     try:
         given = {"dx": (1, True), "dweight": (2, weight is not None), "ddy": (NEEDS_DY, True)}
         bits = _bits(needs, given, "rms_norm_backward")
-        text = text_of(contract)
-        if not any_gradient((dy, x, weight, ddx, ddweight)):
-            return result(
-                "SecondGradients", *ops.double_backward.default(dy, x, weight, rstd, ddx, ddweight, bits, eps, text, groups)
-            )
-        row = _formula.Row(x, weight, None, None)
-        options = _formula.Options(0, 0, 0, groups, 0, eps, text)
-        if ddx is None and ddweight is None:
-            ddx = torch.zeros_like(x)
-        ddy, (dx, dweight, _, _) = _formula.double_backward(dy, row, (None, None, None), options, [ddx, ddweight, None, None])
-        wanted = (dx if bits & 1 else None, dweight if bits & 2 else None, ddy if bits & NEEDS_DY else None)
-        return result("SecondGradients", *wanted)
+        gradients = DOUBLE_BACKWARD(dy, x, weight, rstd, ddx, ddweight, bits, eps, text_of(contract), groups)
+        return result("SecondGradients", *gradients)
     except (AttributeError, RuntimeError) as error:
         explain(error, dy=dy, x=x, weight=weight, ddx=ddx, ddweight=ddweight)

@@ -38,6 +38,7 @@ CALLS = {
         ((t(X), t(X), t(W), None, 3, EPS, "torch"), {}),
         ((t(X), None, t(W), None, 7, EPS, "torch", None, t(B), None, t(X), t(X), None, *NO_ROPE, 1, 0, torch.float32), {}),
     ],
+    "double_backward": lambda t: [((t(X), t(X), t(W), None, t(X), None, 7, EPS, "torch"), {})],
     "qk_norm": lambda t: [((t(X), t(X[:, :2]), t(W), t(W), EPS, "torch", COS, COS, None, 1, 0, 2), {})],
     "rms": lambda t: [((t(X),), {})],
     "rms_backward": lambda t: [((t(X), t(X[..., 0])), {})],
@@ -47,7 +48,6 @@ PLAIN = {
     "_rms_norm": [(X, W, None, EPS, "torch")],
     "_rms_norm_rstd": [(X, W, B, EPS, "torch")],
     "_rms_norm_backward": [(X, X, W, B, None, 7, EPS, "torch"), (X, X, W, None, None, 1, EPS, "torch")],
-    "double_backward": [(X, X, W, None, X, None, 7, EPS, "torch")],
     "quantized": [(X, W, B, EPS, "torch", True, False, X, None, *NO_ROPE, 1, 0, torch.int8, None, 2, 1)],
     "qk_norm_backward": [(X, X[:, :2], X, X[:, :2], W, W, 3, EPS, "torch", COS, COS, None, 1, 0, 2)],
 }
