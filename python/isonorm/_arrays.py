@@ -45,13 +45,50 @@ def get_num_threads() -> int:
     return default_threads or _native.available_cpus()
 
 
+def integer(value: Any, name: str) -> int:
+    """An argument that counts something; TypeError for what is no integer, ValueError for one of more than 64 bits."""
+    from isonorm import _native
+
+    return _native.integer(value, name)
+
+
+def check_is(value: Any, kind: type, name: str) -> None:
+    """Raises TypeError unless value is None or of that class."""
+    if value is not None and not isinstance(value, kind):
+        wanted = f"isonorm.{kind.__name__}" if kind.__module__.startswith("isonorm") else f"a {kind.__name__}"
+        raise TypeError(f"{name} is a {type(value).__name__}, but has to be {wanted}")
+
+
+def result_dtype(dtype: Any) -> np.dtype:
+    """A `dtype=` argument as NumPy has it. No array of a type without numbers is made: it might be of any size."""
+    try:
+        found = np.dtype(dtype)
+    except Exception:
+        raise TypeError(f"dtype is {dtype!r}, but has to be a type of NumPy or of ml_dtypes") from None
+    if found.kind not in "fiuV" or found.itemsize > 8:
+        raise TypeError(f"dtype is {found}, but results are float32, float64, float16, or bfloat16 of ml_dtypes")
+    return found
+
+
+def names_of(needs: Optional[Iterable[str]], possible: dict[str, bool]) -> set[str]:
+    """A `needs=` argument as a set; None: all that are possible."""
+    if needs is None:
+        return {name for name, there in possible.items() if there}
+    if isinstance(needs, str):
+        return {needs}
+    try:
+        return set(needs)
+    except TypeError:
+        raise TypeError(f"needs is {needs!r}, but has to be a name or several") from None
+
+
 def thread_count(threads: Optional[int]) -> int:
     """A `threads=` argument as the compiled part takes it."""
     if threads is None:
         return default_threads
-    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
-        raise TypeError(f"threads is a {type(threads).__name__}, but has to be an int or None")
-    count = threads.__index__()
+    if isinstance(threads, bool):
+        raise TypeError("threads is a bool, but has to be an int or None")
+    count = integer(threads, "threads")
     if not 1 <= count < 2**31:
         raise ValueError(f"threads is {count}, but has to be at least 1; None means one for each CPU")
     return count
@@ -87,7 +124,7 @@ class Frame:
     def __init__(self, x: np.ndarray, axis: Axis) -> None:
         ndim = x.ndim
         self.shape = shape = x.shape
-        if axis == -1 and 1 <= ndim <= MAX_DIMS:
+        if type(axis) is int and axis == -1 and 1 <= ndim <= MAX_DIMS:
             self.plain = self.trailing = True
             self.axes: tuple[int, ...] = (ndim - 1,)
             self.lead = self.rows = shape[:-1]
@@ -95,12 +132,14 @@ class Frame:
             return
         if ndim == 0:
             raise ValueError("x has 0 dimensions, but needs an axis to normalise")
-        axes = [axis] if hasattr(axis, "__index__") else list(axis)  # type: ignore[arg-type]
+        try:
+            axes = list(axis)  # type: ignore[arg-type]
+        except TypeError:
+            axes = [axis]
         if not axes:
             raise ValueError("axis is empty, but has to name one axis or more")
         numbers = []
-        for a in axes:
-            number = a.__index__()
+        for number in (integer(a, "axis") for a in axes):
             if not -ndim <= number < ndim:
                 raise ValueError(f"axis {number} does not exist: x has shape {x.shape}")
             numbers.append(number % ndim)
@@ -144,9 +183,21 @@ class Frame:
         return whole if self.trailing else np.moveaxis(whole, range(-len(self.axes), 0), self.axes)
 
     def per_row(self, tail: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Memory for numbers of each row, and what the caller gets: [leading axes..., tail], of a vector without a tail [1]."""
-        values = np.empty(self.rows + tail or (1,), dtype)
+        """Memory for numbers of each row, and what the caller gets: [leading axes..., tail]."""
+        values = np.empty(self.rows + tail, dtype)
         return values, values if self.rows == self.lead else values.reshape(self.lead + tail)
+
+    def row_output(self, out: Optional[np.ndarray], dtype: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Memory for one number of each row, and what the caller gets: fresh, or `out`."""
+        if out is None:
+            return self.per_row((), dtype)
+        check_array(out, name)
+        if out.shape != self.lead:
+            raise ValueError(f"{name} has shape {out.shape}, but the leading axes of x have {self.lead}")
+        rows = out.reshape(self.rows)
+        if out.size and not np.may_share_memory(rows, out):
+            raise ValueError(f"{name} of strides {out.strides} cannot be written to without a copy: it has to be contiguous")
+        return rows, out
 
     def of_rows(self, array: Optional[np.ndarray], name: str) -> Optional[np.ndarray]:
         """Numbers of each row as forward returned them, for the compiled part."""
@@ -177,6 +228,12 @@ class Frame:
                 "be the last ones and contiguous"
             )
         return rows, out
+
+
+def fresh_groups(groups: Any, cols: int) -> tuple[int, ...]:
+    """The last axis of numbers of each group; none for what the compiled part will refuse, which might be of any size."""
+    count = integer(groups, "groups")
+    return (count,) if 1 < count <= cols else ()
 
 
 def parameter(array: Optional[np.ndarray], name: str, x: np.ndarray) -> Optional[np.ndarray]:

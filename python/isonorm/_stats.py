@@ -12,7 +12,7 @@ from typing import Any, Optional, Union, overload
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import MAX_DIMS, thread_count
+from isonorm._arrays import MAX_DIMS, integer, thread_count
 from isonorm._progress import progress_bar
 
 Tensor = tuple[str, str, tuple[int, ...], Any]  # name, name in errors, shape, and an array of 1 to 7 dimensions
@@ -37,7 +37,10 @@ def _tensor(name: str, where: str, value: Any) -> Tensor:
         module = type(value).__module__
         kind = type(value).__qualname__ if module == "builtins" else f"{module}.{type(value).__qualname__}"
         raise TypeError(f"{where} is a {kind}, but has to be an array of NumPy or a tensor of a framework that has DLPack")
-    shape = tuple(value.shape)
+    try:
+        shape = tuple(integer(size, "shape") for size in value.shape)
+    except (AttributeError, TypeError):
+        raise TypeError(f"{where} is a {type(value).__name__} without a shape, but has to be an array") from None
     if not shape:
         value = value.reshape(1)
     elif len(shape) > MAX_DIMS:
@@ -65,14 +68,8 @@ def _bytes(tensors: list[Tensor]) -> int:
     return sum(getattr(tensor[3], "nbytes", 0) for tensor in tensors)
 
 
-def _number(value: Any, name: str) -> float:
-    if not hasattr(value, "__float__"):
-        raise TypeError(f"{name} is a {type(value).__name__}, but has to be a number")
-    return float(value)
-
-
 def _outlier(value: Any) -> float:
-    outlier = _number(value, "outlier")
+    outlier = _native.real(value, "outlier")
     if not 1 <= outlier <= 1e30:
         raise ValueError(f"outlier is {value}, but has to be from 1 to 1e30")
     return outlier
@@ -167,7 +164,7 @@ def stats(
     """
     tensors = _tensors(x, "x")
     with progress_bar(progress, "stats", _bytes(tensors)) as update:
-        text = _native.stats(tensors, _number(eps, "eps"), _outlier(outlier), thread_count(threads), update)
+        text = _native.stats(tensors, _native.real(eps, "eps"), _outlier(outlier), thread_count(threads), update)
     entries = [_entry(found, isinstance(x, Mapping), flat) for found in json.loads(text)["tensors"]]
     return entries if _is_several(x) else entries[0]
 
@@ -204,7 +201,7 @@ def compare(x: Any, *, eps: float = 1e-6, threads: Optional[int] = None, progres
     """
     tensors = _tensors(x, "x")
     with progress_bar(progress, "compare", _bytes(tensors)) as update:
-        entries = _native.compare(tensors, _number(eps, "eps"), thread_count(threads), update)
+        entries = _native.compare(tensors, _native.real(eps, "eps"), thread_count(threads), update)
     if isinstance(x, Mapping):
         entries = [{"name": name, **entry} for name, entry in zip(x, entries)]
     return entries if _is_several(x) else entries[0]
@@ -242,7 +239,7 @@ def write_report(
     folder, name = os.path.split(target)
     if os.path.exists(target) and not os.path.isfile(target):
         raise FileExistsError(f"path is {os.fspath(path)!r}, which is not a regular file and is not replaced")
-    title, options = os.path.splitext(name)[0], (_number(eps, "eps"), _outlier(outlier))
+    title, options = os.path.splitext(name)[0], (_native.real(eps, "eps"), _outlier(outlier))
     reserved = not overwrite
     if reserved:
         try:

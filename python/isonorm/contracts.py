@@ -68,10 +68,10 @@ class Contract:
 
     def __post_init__(self) -> None:
         for field, words in _WORDS.items():
-            if getattr(self, field) not in words:
-                raise ValueError(f"{field} is {getattr(self, field)!r}, but has to be one of {', '.join(map(repr, words))}")
-        if not isinstance(self.weight_offset, (int, float)):
-            raise TypeError(f"weight_offset is a {type(self.weight_offset).__name__}, but has to be a number")
+            word = getattr(self, field)
+            if not isinstance(word, str) or word not in words:
+                raise ValueError(f"{field} is {word!r}, but has to be one of {', '.join(map(repr, words))}")
+        _native.real(self.weight_offset, "weight_offset")
         object.__setattr__(self, "text", ",".join(map(repr, self.numbers)))
 
     @functools.cached_property

@@ -7,7 +7,7 @@ from typing import Any, Iterable, Optional
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import Axis, Frame, check_array, compute_dtype, parameter, result, thread_count
+from isonorm._arrays import Axis, Frame, check_array, check_is, compute_dtype, names_of, parameter, result, thread_count
 from isonorm.contracts import ContractLike, packed, resolve
 from isonorm.norm import Rope
 
@@ -66,16 +66,12 @@ def rms_norm_backward(
     weight_vector = frame.vector(parameter(weight, "weight", x), "weight")
     bias_vector = frame.vector(parameter(bias, "bias", x), "bias")
     possible = {"dx": True, "dweight": weight is not None, "dbias": bias is not None, "dgate": gate is not None}
-    wanted = (
-        set(name for name, there in possible.items() if there)
-        if needs is None
-        else {needs}
-        if isinstance(needs, str)
-        else set(needs)
-    )
+    wanted = names_of(needs, possible)
     for name in wanted:
         if name not in possible:
             raise ValueError(f"needs has {name!r}, but the gradients are 'dx', 'dweight', 'dbias' and 'dgate'")
+    check_is(rope, Rope, "rope")
+    check_is(accumulate, dict, "accumulate")
     accumulate = accumulate or {}
     for name in accumulate:
         if name not in ("dweight", "dbias") or name not in wanted:
@@ -100,7 +96,7 @@ def rms_norm_backward(
     if "dgate" in wanted:
         if gate is None:
             raise ValueError("needs has 'dgate', but no gate is given")
-        dgate, values["dgate"] = frame.output(None, gate.dtype, "dgate")
+        dgate, values["dgate"] = frame.output(None, check_array(gate, "gate").dtype, "dgate")
     link = (
         frame.view(dy, "dy"),
         frame.view(x, "x"),
@@ -118,7 +114,7 @@ def rms_norm_backward(
         dbias,
         dgate,
         groups,
-        window or 0,
+        0 if window is None else window,
         _ACCUMULATE if accumulate else 0,
     )
     _native.backward(packed(contract), eps, thread_count(threads), (link,))
@@ -204,13 +200,7 @@ def double_backward(
     frame = Frame(x, axis)
     weight_vector = frame.vector(parameter(weight, "weight", x), "weight")
     possible = {"dx": True, "dweight": weight is not None, "ddy": True}
-    wanted = (
-        {name for name, there in possible.items() if there}
-        if needs is None
-        else {needs}
-        if isinstance(needs, str)
-        else set(needs)
-    )
+    wanted = names_of(needs, possible)
     for name in wanted:
         if not possible.get(name):
             raise ValueError(f"needs has {name!r}, but the gradients are 'dx', 'dweight' (of a weight) and 'ddy'")

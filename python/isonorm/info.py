@@ -37,6 +37,8 @@ def set_target(name: Optional[str]) -> None:
         >>> isonorm.set_target(None)
 
     Raises RuntimeError for one that this CPU does not have."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is a {type(name).__name__}, but has to be a str or None")
     _native.set_target(name or "")
 
 

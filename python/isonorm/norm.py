@@ -8,10 +8,13 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from isonorm import _arrays, _native
-from isonorm._arrays import MAX_DIMS, Axis, Frame, check_array, compute_dtype, parameter, result, thread_count
+from isonorm._arrays import (
+    MAX_DIMS, Axis, Frame, check_array, check_is, compute_dtype, fresh_groups, integer, parameter, result, result_dtype, thread_count,
+)  # fmt: skip
 from isonorm.contracts import ContractLike, packed, resolve
 
 _STYLES = {"half": 1, "interleaved": 2}
+_LAST, _ONE = -1, 1  # as the defaults of arguments: whatever else is given, even an array, is another object
 _KINDS = {"static": 1, "dynamic": 2, "power_of_two": 3}
 
 
@@ -43,9 +46,9 @@ class Rope:
     style: str = "half"
 
     def _tuple(self, ndim: int) -> tuple[Any, ...]:
-        if self.style not in _STYLES:
+        if not isinstance(self.style, str) or self.style not in _STYLES:
             raise ValueError(f"style is {self.style!r}, but has to be 'half' or 'interleaved'")
-        axis = self.position_axis
+        axis = integer(self.position_axis, "position_axis")
         if not -ndim <= axis < ndim - 1 or axis == -1:
             raise ValueError(f"position_axis is {axis}, but has to be a leading axis of x, which has {ndim} dimensions")
         axis = 0 if self.positions is not None else axis % ndim
@@ -84,8 +87,13 @@ class Quantization:
             raise ValueError(f"dtype is {self.dtype!r}, but has to be 'int8', 'float8_e4m3fn' or 'float8_e5m2'")
         if isinstance(self.scale, str) and self.scale not in ("dynamic", "power_of_two"):
             raise ValueError(f"scale is {self.scale!r}, but has to be 'dynamic', 'power_of_two' or a number")
+        if not isinstance(self.scale, str):
+            _native.real(self.scale, "scale")
         if self.rounded_to not in (None, "bfloat16", "float16"):
             raise ValueError(f"rounded_to is {self.rounded_to!r}, but has to be 'bfloat16', 'float16' or None")
+        integer(self.group_cols, "group_cols")
+        for name in ("min_scale", "scale_ub"):
+            _native.real(getattr(self, name), name)
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -174,10 +182,10 @@ def rms_norm(
         or rope is not None
         or return_rstd
         or return_mean
-        or window
-        or groups != 1
+        or window is not None
+        or groups is not _ONE
         or dtype is not None
-        or axis != -1
+        or axis is not _LAST
     ):
         # The shortest way, for a short row.
         count = thread_count(threads) if threads is not None else _arrays.default_threads
@@ -185,11 +193,15 @@ def rms_norm(
         if x.ndim <= MAX_DIMS and _native.forward_plain(packed(contract), eps, x, weight, y, count):
             return y
     check_array(x, "x")
+    check_is(rope, Rope, "rope")
+    check_is(quantize, Quantization, "quantize")
     frame = Frame(x, axis)
     values: dict[str, Any] = {}
+    if dtype is not None:
+        dtype = result_dtype(dtype)
     if quantize is not None:
-        if dtype is not None and np.dtype(dtype) != quantize.numpy_dtype:
-            raise ValueError(f"dtype is {np.dtype(dtype)}, but quantize gives {quantize.dtype}")
+        if dtype is not None and dtype != quantize.numpy_dtype:
+            raise ValueError(f"dtype is {dtype}, but quantize gives {quantize.dtype}")
         dtype = quantize.numpy_dtype
     y, values["y"] = frame.output(out, x.dtype if dtype is None else dtype, "out")
     total = None
@@ -205,7 +217,7 @@ def rms_norm(
             scale, values["scale"] = frame.per_row(per_row, quantize._scale_dtype)
         else:
             scale = np.array([quantize.scale], np.float32)
-    per_row = (groups,) if groups > 1 else ()
+    per_row = fresh_groups(groups, frame.cols)
     mean = rstd = None
     if return_mean:
         mean, values["mean"] = frame.per_row(per_row, compute_dtype(x))
@@ -225,7 +237,7 @@ def rms_norm(
         mean,
         rstd,
         groups,
-        window or 0,
+        0 if window is None else window,
     )
     _native.forward(packed(contract), eps, thread_count(threads), (link,))
     return result("Norm", values)
@@ -288,7 +300,22 @@ def into(
     Returns out. Raises TypeError too for tensors elsewhere than in CPU memory, and for float64 beside other types: here nothing
     is cast. The rest as rms_norm.
     """
-    link = (x, weight, bias, residual, gate, None, None, None, out, residual_out, mean, rstd, groups, window or 0)
+    link = (
+        x,
+        weight,
+        bias,
+        residual,
+        gate,
+        None,
+        None,
+        None,
+        out,
+        residual_out,
+        mean,
+        rstd,
+        groups,
+        0 if window is None else window,
+    )
     _native.forward(packed(contract), eps, thread_count(threads), (link,), True)
     return out
 
@@ -319,6 +346,9 @@ def qk_norm(
     """
     check_array(q, "q")
     check_array(k, "k")
+    check_is(rope, Rope, "rope")
+    if out is not None and not (isinstance(out, (tuple, list)) and len(out) == 2):
+        raise TypeError("out has to be a pair of arrays, for q and k")
     outputs = out if out is not None else (np.empty(q.shape, q.dtype), np.empty(k.shape, k.dtype))
     links = tuple(
         (x, parameter(weight, name, x), None, None, None, rope and rope._tuple(x.ndim), None, None, y, None, None, None, 1, 0)

@@ -16,7 +16,7 @@ from typing import Any, Optional
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import check_array, compute_dtype, parameter, result, thread_count
+from isonorm._arrays import check_array, compute_dtype, parameter, result, result_dtype, thread_count
 from isonorm.contracts import ContractLike, packed, resolve
 
 
@@ -70,8 +70,8 @@ class Forward:
         rows = int(np.prod(lead, dtype=np.int64))
         self.y = np.empty(x.shape, x.dtype)
         self.residual_out = None if residual is None else np.empty(x.shape, check_array(residual, "residual").dtype)
-        self.mean = np.empty(lead or (1,), compute) if layer else None
-        self.rstd = np.empty(lead or (1,), compute)
+        self.mean = np.empty(lead, compute) if layer else None
+        self.rstd = np.empty(lead, compute)
         self.statistic = np.empty((rows, 4), compute)
         self.round: Optional[int] = 0
         self._partial = np.empty((rows, 2 if layer else 1), compute)
@@ -189,6 +189,6 @@ def combine_gradients(
     if accumulate and out is None:
         raise ValueError("accumulate is True, but there is no out to add to")
     if out is None:
-        out = np.empty(parts.shape[1:], parts.dtype if dtype is None else dtype)
+        out = np.empty(parts.shape[1:], parts.dtype if dtype is None else result_dtype(dtype))
     _native.combine_gradients(parts, out, rows, part_rows, accumulate, thread_count(threads))
     return out

@@ -18,17 +18,14 @@ def rms(x: np.ndarray, *, axis: Axis = -1, out: Optional[np.ndarray] = None, thr
         array([3.e+38, 1.e-30], dtype=float32)
 
     x: [..., cols], float32, bfloat16, float16 or float64. axis: as in rms_norm.
-    out: [...] in the compute type, float32 (float64 for float64). Returns that; for a vector an array of shape [1].
+    out: [...] in the compute type, float32 (float64 for float64). Returns that; of a vector an array of shape ().
     Raises ValueError for rows of width 0.
     """
     check_array(x, "x")
     frame = Frame(x, axis)
-    if out is None:
-        out = np.empty(frame.lead or (1,), compute_dtype(x))
-    check_array(out, "out")
-    rows = out if out.ndim == len(frame.rows) or not frame.rows else out.reshape(frame.rows)
+    rows, whole = frame.row_output(out, compute_dtype(x), "out")
     _native.rms(frame.view(x, "x"), rows, thread_count(threads))
-    return out
+    return whole
 
 
 def rms_backward(
@@ -47,9 +44,7 @@ def rms_backward(
     check_array(drms, "drms")
     frame = Frame(x, axis)
     rows, whole = frame.output(out, x.dtype, "out")
-    if frame.rows and drms.shape == frame.lead:
-        drms = drms.reshape(frame.rows)
-    _native.rms_backward(frame.view(x, "x"), dense(drms), rows, thread_count(threads))
+    _native.rms_backward(frame.view(x, "x"), frame.of_rows(drms, "drms"), rows, thread_count(threads))
     return whole
 
 
@@ -75,8 +70,8 @@ def rms_penalty(
     """
     check_array(x, "x")
     frame = Frame(x, axis)
-    penalty = np.empty(frame.rows or (1,), compute_dtype(x))
-    values = {"penalty": penalty.reshape(frame.lead or (1,))}
+    penalty, whole = frame.per_row((), compute_dtype(x))
+    values = {"penalty": whole}
     dx = None
     if accumulate is not None or gradient:
         dx, values["dx"] = frame.output(accumulate, x.dtype, "accumulate")

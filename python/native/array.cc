@@ -4,6 +4,7 @@
 #define NO_IMPORT_ARRAY
 #include <numpy/arrayobject.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 
@@ -38,17 +39,6 @@ bool IsArray(nb::handle object) {
   const int is_array = PyObject_IsInstance(object.ptr(), ndarray);
   if (is_array < 0) throw nb::python_error();
   return is_array != 0;
-}
-
-[[noreturn]] void RefuseType(nb::handle object, const char* name) {
-  const std::string type = TypeOf(object);
-  std::string advice = "numpy.asarray() makes one";
-  if (type.starts_with("torch.")) {
-    advice = "isonorm.torch takes torch's tensors, isonorm.into those of any framework in CPU memory";
-  } else if (nb::hasattr(object, "__dlpack__")) {
-    advice = "isonorm.into takes tensors of any framework in CPU memory";
-  }
-  throw nb::type_error((std::string(name) + " is a " + type + ", but has to be a numpy.ndarray: " + advice).c_str());
 }
 
 // Of types that NumPy itself has.
@@ -97,6 +87,17 @@ std::string TypeOf(nb::handle object) {
   return home.empty() || home == "builtins" ? name : home + "." + name;
 }
 
+void RefuseType(nb::handle object, const char* name) {
+  const std::string type = TypeOf(object);
+  std::string advice = "numpy.asarray() makes one";
+  if (type.starts_with("torch.")) {
+    advice = "isonorm.torch takes torch's tensors, isonorm.into those of any framework in CPU memory";
+  } else if (nb::hasattr(object, "__dlpack__")) {
+    advice = "isonorm.into takes tensors of any framework in CPU memory";
+  }
+  throw nb::type_error((std::string(name) + " is a " + type + ", but has to be a numpy.ndarray: " + advice).c_str());
+}
+
 void LoadNumPy() { ndarray = nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr(); }
 
 const char* DtypeName(isonorm_dtype dtype) {
@@ -108,13 +109,13 @@ const char* DtypeName(isonorm_dtype dtype) {
 
 std::int64_t Array::size() const {
   if (!present_) return 0;
-  std::int64_t size = 1;
-  for (int i = 0; i < tensor_.ndim; ++i) size *= shape_[i];
-  return size;
+  std::uint64_t size = 1;  // of an array of no values, other sizes may be as large as they like
+  for (int i = 0; i < tensor_.ndim; ++i) size *= static_cast<std::uint64_t>(shape_[i]);
+  return static_cast<std::int64_t>(size);
 }
 
 void Array::SetDims(int ndim, const char* name) {
-  if (ndim < 1 || ndim > kMaxDims) {
+  if (ndim < least_dims_ || ndim > kMaxDims) {
     throw nb::value_error((std::string(name) + " has " + std::to_string(ndim) + " dimensions; 1 to 7 are allowed").c_str());
   }
   tensor_.ndim = ndim;
@@ -129,12 +130,21 @@ void Array::Read(nb::handle array, const char* name, Access access, Source sourc
   } else {
     ReadNumPy(array, name, access);
   }
-  std::int64_t compact = 1;
+  if (tensor_.ndim == 0) {
+    tensor_.ndim = 1;
+    shape_[0] = 1;
+  }
+  std::uint64_t compact = 1;
   for (int i = tensor_.ndim - 1; i >= 0; --i) {
-    if (shape_[i] <= 1) strides_[i] = compact;
-    compact *= shape_[i] > 0 ? shape_[i] : 1;
+    if (shape_[i] <= 1) strides_[i] = static_cast<std::int64_t>(compact);
+    compact *= static_cast<std::uint64_t>(std::max<std::int64_t>(shape_[i], 1));
   }
   present_ = true;
+}
+
+void Array::ReadPerRow(nb::handle array, const char* name, const Array& x, Access access, Source source) {
+  if (x.IsVector()) least_dims_ = 0;
+  Read(array, name, access, source);
 }
 
 void Array::ReadNumPy(nb::handle array, const char* name, Access access) {

@@ -37,6 +37,10 @@ class Array {
   // None leaves it absent. Throws TypeError or ValueError, which name the argument.
   void Read(nb::handle array, const char* name, Access access = Access::kRead, Source source = Source::kNumPy);
 
+  // Of numbers of each row of x, which a vector has one of: an array without dimensions is then what the C ABI has as [1].
+  void ReadPerRow(nb::handle array, const char* name, const Array& x, Access access = Access::kRead,
+                  Source source = Source::kNumPy);
+
   // Null if absent. Valid as long as this and the array are.
   const isonorm_tensor* get() const { return present_ ? &tensor_ : nullptr; }
   // Both 0 if absent.
@@ -46,16 +50,21 @@ class Array {
   int bits() const { return present_ ? tensor_.dtype.bits : 0; }
 
  private:
+  bool IsVector() const { return present_ && tensor_.ndim == 1; }
   void ReadNumPy(nb::handle array, const char* name, Access access);
   void ReadDlpack(nb::handle tensor, const char* name, Access access);
   // shape_[i] and its stride in elements; NumPy and others promise nothing about the strides of dimensions of size 1.
   void SetDims(int ndim, const char* name);
 
   bool present_ = false;
+  int least_dims_ = 1;
   isonorm_tensor tensor_;
   std::int64_t shape_[kMaxDims], strides_[kMaxDims];
   nb::object owner_;  // of the memory that shape and data came from
 };
+
+// TypeError for an argument that is no array.
+[[noreturn]] void RefuseType(nb::handle object, const char* name);
 
 // Finds numpy.ndarray; once, before any array is read.
 void LoadNumPy();

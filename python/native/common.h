@@ -13,8 +13,18 @@ namespace isonorm_python {
 
 namespace nb = nanobind;
 
+// What a tensor of the C ABI is called in Python, where that is another name.
+struct Renamed {
+  const char* from;
+  const char* to;
+};
+
 // A status as ValueError, TypeError or RuntimeError with the library's sentence.
-void Check(isonorm_status status);
+void Check(isonorm_status status, Renamed renamed = {});
+
+// A number as users give it; TypeError for anything else, and ValueError for one that is too large, which name the argument.
+double Real(nb::handle value, const char* name);
+std::int64_t Integer(nb::handle value, const char* name);
 
 // The bytes of an isonorm_contract, as contract() and contract_by_name() make them.
 inline isonorm_contract ContractOf(nb::handle bytes) {
@@ -40,7 +50,7 @@ class Threads {
 // Runs `call`, which returns a status, without the interpreter's lock if there are enough values to be worth it: a thread that
 // gives the lock away gets it back after a switch interval, 5 ms, where another one computes.
 template <class Call>
-void Run(std::int64_t values, const Call& call) {
+void Run(std::int64_t values, const Call& call, Renamed renamed = {}) {
   isonorm_status status;
   if (values >= (1 << 15)) {
     const nb::gil_scoped_release unlocked;
@@ -48,7 +58,7 @@ void Run(std::int64_t values, const Call& call) {
   } else {
     status = call();
   }
-  Check(status);
+  Check(status, renamed);
 }
 
 // Memory whose values nobody needs.

@@ -36,7 +36,17 @@ nb::typed<nb::list, nb::str> Names(std::size_t count, const Name& name) {
 
 void BindInfo(nb::module_& m) {
   m.def(
-      "check_array", [](nb::handle value, const char* name) { Array().Read(value, name); }, nb::arg("value"), nb::arg("name"));
+      "check_array",
+      [](nb::handle value, const char* name) {
+        if (value.is_none()) RefuseType(value, name);
+        Array().Read(value, name);
+      },
+      nb::arg("value").none(), nb::arg("name"));
+  m.def(
+      "integer", [](nb::handle value, const char* name) { return Integer(value, name); }, nb::arg("value").none(),
+      nb::arg("name"));
+  m.def(
+      "real", [](nb::handle value, const char* name) { return Real(value, name); }, nb::arg("value").none(), nb::arg("name"));
   m.def("pack_contract", &PackContract, nb::arg("statistic"), nb::arg("eps_place"), nb::arg("scaled_rounding"),
         nb::arg("sum_rounding"), nb::arg("gate_place"), nb::arg("gate_function"), nb::arg("rotation_rounding"),
         nb::arg("weight_offset"));

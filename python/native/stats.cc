@@ -40,6 +40,9 @@ class MemoryRows {
     array_.Read(array, name, Access::kRead, Source::kAny);
     if (array_.get() == nullptr) throw nb::type_error((std::string(name) + " is None, but has to be an array").c_str());
     const isonorm_tensor& t = *array_.get();
+    if (t.data == nullptr && array_.size() > 0) {
+      throw nb::value_error((std::string(name) + " has no memory, but is not empty").c_str());
+    }
     data_ = static_cast<const std::byte*>(t.data) + t.byte_offset;
     size_ = t.dtype.bits / 8;
     last_ = t.ndim - 1;

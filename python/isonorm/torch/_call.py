@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import operator
 from typing import Any, Callable, NoReturn, Optional
 
 import torch
@@ -64,18 +65,70 @@ def takes_mean(contract: str) -> bool:
     return contract == "layer_norm" or contract.startswith("2,")
 
 
-def explain(error: BaseException, **tensors: Any) -> NoReturn:
-    """Raises what is wrong with the arguments, where torch's own message does not say it; else the error."""
-    for name, value in tensors.items():
-        if value is None:
+# Types of which the kernels speak themselves.
+_KNOWN = (
+    *(torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64),
+    *(torch.float8_e4m3fn, torch.float8_e5m2),
+)
+
+
+def matched(vector: Tensor, x: Tensor) -> Tensor:
+    """A weight or bias in a type that goes with x, as in NumPy's face: of float64 beside another x it is rounded to float32, to
+    nearest even, and with an x of float64 it becomes float64. Autograd sees it."""
+    if torch.float64 not in (vector.dtype, x.dtype) or vector.dtype is x.dtype:
+        return vector
+    return vector.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def explain(
+    error: BaseException,
+    required: dict[str, Any],
+    optional: dict[str, Any] = {},
+    numbers: dict[str, Any] = {},
+    integers: dict[str, Any] = {},
+    **kinds: tuple[Any, type],
+) -> NoReturn:
+    """Raises what is wrong with the arguments, where the error itself does not say it in one sentence; else the error."""
+    for name, value in {**required, **optional}.items():
+        if value is None and name in optional:
             continue
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} is a {type(value).__name__}, but has to be a torch.Tensor") from None
+        if value.is_nested:
+            raise RuntimeError(f"{name} is a nested tensor, but has to be a dense one") from None
         if value.layout != torch.strided:
             raise RuntimeError(f"{name} has the layout {value.layout}, but has to be a dense tensor") from None
-        if value.device.type not in ("cpu", "meta"):
-            raise RuntimeError(f"{name} is on {value.device}, but isonorm computes on the CPU") from None
+        _check_device(name, value)
+        if value.dtype not in _KNOWN:
+            raise RuntimeError(f"{name} has dtype {value.dtype}, but has to be float32, bfloat16, float16 or float64") from None
+    for name, value in numbers.items():
+        _check_number(name, value, float, "a number")
+    for name, value in integers.items():
+        _check_number(name, value, operator.index, "an int")
+    for name, (value, kind) in kinds.items():
+        if value is not None and not isinstance(value, kind):
+            wanted = kind.__name__ if kind is bool else f"{kind.__module__.removesuffix('.functional')}.{kind.__name__}"
+            raise TypeError(f"{name} is a {type(value).__name__}, but has to be a {wanted}") from None
     raise error
+
+
+def _check_device(name: str, tensor: Tensor) -> None:
+    if tensor.device.type not in ("cpu", "meta"):
+        raise RuntimeError(f"{name} is on {tensor.device}, but isonorm computes on the CPU") from None
+
+
+def _check_number(name: str, value: Any, number: Callable[[Any], Any], wanted: str) -> None:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        found = number(value)
+        too_large = number is operator.index and not -(2**63) <= found < 2**63
+    except OverflowError:
+        too_large = True
+    except Exception:
+        raise TypeError(f"{name} is a {type(value).__name__}, but has to be {wanted}") from None
+    if too_large:
+        raise RuntimeError(f"{name} is too large: it has to be {wanted} of 64 bits") from None
 
 
 def _result_types(name: str, fields: tuple[str, ...]) -> dict[tuple[bool, ...], Any]:
@@ -103,7 +156,10 @@ class Frame:
     memory of x does not lie so; autograd sees both."""
 
     def __init__(self, x: Tensor, normalized_shape: Any) -> None:
-        sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        try:
+            sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        except TypeError:
+            raise TypeError(f"normalized_shape is {normalized_shape!r}, but has to be an int or several") from None
         if not sizes or x.shape[-len(sizes) :] != sizes:
             raise RuntimeError(f"normalized_shape is {sizes}, but x has shape {tuple(x.shape)}: its last sizes must be these")
         self.sizes = sizes

@@ -18,12 +18,23 @@ from isonorm.torch._library import ops
 # ------------------------------------------------------------------------------------------------------------- fake tensors
 
 
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
 def _check(x: Tensor, cols: dict[str, Optional[Tensor]], rows: dict[str, Optional[Tensor]]) -> None:
     """What a kernel checks first, for tensors without values."""
     torch._check(x.dim() >= 1, lambda: "x.ndim is 0, but must be from 1 to 7 (up to 6 leading dimensions).")
-    for name, tensor in (*cols.items(), *rows.items()):
-        if tensor is not None and tensor.device != x.device:
+    if x.device.type not in ("cpu", "meta"):
+        raise RuntimeError(f"x is on {x.device}, but isonorm computes on the CPU")
+    for name, tensor in (("x", x), *cols.items(), *rows.items()):
+        if tensor is None:
+            continue
+        if tensor.device != x.device:
             raise RuntimeError(f"{name} is on {tensor.device}, but x is on {x.device}")
+        if tensor.dtype not in _FLOATS:
+            raise RuntimeError(f"{name} has dtype {tensor.dtype}, but has to be float32, bfloat16, float16 or float64")
+        if (tensor.dtype is torch.float64) != (x.dtype is torch.float64):
+            raise RuntimeError(f"{name} is {tensor.dtype}, but x is {x.dtype}: where one is float64, all have to be")
     for name, tensor in (*cols.items(), *rows.items()):
         if tensor is None:
             continue

@@ -8,16 +8,19 @@ from typing import Any, Iterable, Optional, Union
 import torch
 from torch import Tensor
 
+from isonorm._arrays import integer
 from isonorm.contracts import ContractLike
 from isonorm.norm import _STYLES, Quantization
 from isonorm.torch._call import (
-    FORWARD, QK_NORM, RMS, RMS_PENALTY, Frame, any_gradient, compiling, explain, grad_enabled, plain, result,
+    FORWARD, QK_NORM, RMS, RMS_PENALTY, Frame, any_gradient, compiling, explain, grad_enabled, matched, plain, result,
     record, takes_mean, text_of, transforming,
 )  # fmt: skip
 from isonorm.torch._direct import forward as direct, unwatched
 from isonorm.torch._library import ops
 
 Shape = Union[int, Iterable[int]]
+
+_ONE = 1  # as the default of groups: whatever else is given, even an array, is another object
 
 _plain = ops._rms_norm.default
 _compiled = ops.rms_norm.default
@@ -52,9 +55,15 @@ class Rope:
 
     def _arguments(self, ndim: int) -> tuple[Any, ...]:
         """As the operators take it: tensors, then numbers."""
-        if self.style not in _STYLES:
+        if not isinstance(self.style, str) or self.style not in _STYLES:
             raise ValueError(f"style is {self.style!r}, but has to be 'half' or 'interleaved'")
         axis = self.position_axis
+        for name, number in (("position_axis", axis), ("position_offset", self.position_offset)):
+            if not isinstance(number, int):  # torch.compile cannot enter what is compiled
+                integer(number, name)
+        for name, tensor in (("rope.cos", self.cos), ("rope.sin", self.sin), ("rope.positions", self.positions)):
+            if not isinstance(tensor, Tensor) and not (tensor is None and name == "rope.positions"):
+                raise TypeError(f"{name} is a {type(tensor).__name__}, but has to be a torch.Tensor")
         if self.positions is None and (axis == -1 or not -ndim <= axis < ndim - 1):
             raise ValueError(f"position_axis is {axis}, but has to be a leading axis of x, which has {ndim} dimensions")
         if grad_enabled() and (self.cos.requires_grad or self.sin.requires_grad):
@@ -100,7 +109,8 @@ def rms_norm(
     x: [..., cols] of float32, bfloat16, float16 or float64 on the CPU (or meta), with any strides; copied only if its last
         dimension has another stride than 1 or 0, or if it has more than 7 dimensions and is not contiguous.
     weight, bias: [cols], with normalized_shape of that shape; None: ones and zeros. Types may differ among float32, bfloat16
-        and float16; with an x of float64 all are. Autocast changes nothing.
+        and float16. Of float64 beside another x they are rounded to float32 first, to nearest even, and beside an x of float64
+        they become float64; their gradients have their own types. Autocast changes nothing.
     eps: there is no default. Finite, not negative; rounded to the compute type, float32 (float64 for float64).
     contract: a name or an isonorm.Contract: what is rounded where.
     residual: like x. The row that is normalised is x + residual, which is a second result, `residual_out`, of residual's type.
@@ -115,16 +125,20 @@ def rms_norm(
         flow through them.
 
     Returns y, compact and row-major, or a named tuple of y, residual_out, scale, mean, rstd: those there are.
-    Raises RuntimeError and, for arguments that are no tensors, TypeError; the sentence names the argument.
+    Raises RuntimeError and, for arguments of another type than these, TypeError; the sentence names the argument.
     """
     try:
         text = contract if type(contract) is str else text_of(contract)
+        if weight is not None and weight.dtype is not x.dtype:
+            weight = matched(weight, x)
+        if bias is not None and bias.dtype is not x.dtype:
+            bias = matched(bias, x)
         if (
             residual is None
             and gate is None
             and rope is None
             and quantize is None
-            and groups == 1
+            and groups is _ONE
             and window is None
             and normalized_shape is None
             and dtype is None
@@ -154,8 +168,19 @@ def rms_norm(
             x, weight, bias, eps, text, residual, gate, groups, window, rope, quantize, normalized_shape, dtype, return_rstd,
             return_mean,
         )  # fmt: skip
-    except (AttributeError, RuntimeError) as error:
-        explain(error, x=x, weight=weight, bias=bias, residual=residual, gate=gate)
+    except Exception as error:
+        explain(
+            error,
+            {"x": x},
+            {"weight": weight, "bias": bias, "residual": residual, "gate": gate},
+            {"eps": eps},
+            {"groups": groups, "window": 0 if window is None else window},
+            rope=(rope, Rope),
+            quantize=(quantize, Quantization),
+            dtype=(dtype, torch.dtype),
+            return_rstd=(return_rstd, bool),
+            return_mean=(return_mean, bool),
+        )
 
 
 def _general(
@@ -164,18 +189,21 @@ def _general(
     normalized_shape: Optional[Shape], dtype: Optional[torch.dtype], return_rstd: bool, return_mean: bool,
 ) -> Any:  # fmt: skip
     frame = None
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError("dtype is no torch.dtype")  # an int would be one to the operators
     if normalized_shape is not None:
         frame = Frame(x, normalized_shape)
         x, residual, gate = frame.rows(x), frame.rows(residual), frame.rows(gate)
         weight, bias = frame.vector(weight, "weight"), frame.vector(bias, "bias")
     tensors = (x, weight, bias, residual, gate)
+    window = 0 if window is None else window
     turned = _NO_ROPE if rope is None else rope._arguments(x.dim())
     wanted = (return_rstd, return_mean)
     if quantize is None:
         if any_gradient(tensors):
             wanted = (True, return_mean or takes_mean(contract))
         y, total, mean, rstd = FORWARD(
-            x, weight, bias, eps, contract, *wanted, residual, gate, *turned, groups, window or 0, dtype
+            x, weight, bias, eps, contract, *wanted, residual, gate, *turned, groups, window, dtype
         )  # fmt: skip
         scale = None
     else:
@@ -187,7 +215,7 @@ def _general(
         kind, rounded_to, *numbers = quantize._tuple()
         static = None if isinstance(quantize.scale, str) else x.new_full((1,), quantize.scale, dtype=torch.float32)
         y, total, scale, mean, rstd = ops.quantized.default(
-            x, weight, bias, eps, contract, *wanted, residual, gate, *turned, groups, window or 0, given,
+            x, weight, bias, eps, contract, *wanted, residual, gate, *turned, groups, window, given,
             static, kind, ("", "bfloat16", "float16").index(rounded_to), *numbers,
         )  # fmt: skip
         if scale is not None and scale.dtype == torch.uint8:
@@ -245,10 +273,15 @@ def qk_norm(
     (q, k). Raises as rms_norm does.
     """
     try:
+        if q_weight is not None:
+            q_weight = matched(q_weight, q)
+        if k_weight is not None:
+            k_weight = matched(k_weight, k)
         turned = _NO_ROPE if rope is None else rope._arguments(q.dim())
         return QK_NORM(q, k, q_weight, k_weight, eps, text_of(contract), *turned)  # type: ignore[no-any-return]
-    except (AttributeError, RuntimeError) as error:
-        explain(error, q=q, k=k, q_weight=q_weight, k_weight=k_weight)
+    except Exception as error:
+        weights = {"q_weight": q_weight, "k_weight": k_weight}
+        explain(error, {"q": q, "k": k}, weights, {"eps": eps}, rope=(rope, Rope))
 
 
 def rms(x: Tensor) -> Tensor:
@@ -263,8 +296,8 @@ def rms(x: Tensor) -> Tensor:
     """
     try:
         return RMS(x)  # type: ignore[no-any-return]
-    except (AttributeError, RuntimeError) as error:
-        explain(error, x=x)
+    except Exception as error:
+        explain(error, {"x": x})
 
 
 def rms_penalty(x: Tensor, lambda_: float) -> Tensor:
@@ -280,5 +313,5 @@ def rms_penalty(x: Tensor, lambda_: float) -> Tensor:
     """
     try:
         return RMS_PENALTY(x, lambda_, True, False)[0]  # type: ignore[no-any-return]
-    except (AttributeError, RuntimeError) as error:
-        explain(error, x=x)
+    except Exception as error:
+        explain(error, {"x": x}, numbers={"lambda_": lambda_})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from isonorm._arrays import integer
 from isonorm.contracts import ContractLike
 from isonorm.norm import Quantization
 from isonorm.torch.functional import Rope, qk_norm, rms_norm
@@ -186,7 +187,7 @@ class GroupedRMSNorm(_Affine):
 
 
 def _groups(groups: int, shape: tuple[int, ...]) -> int:
-    cols = math.prod(shape)
+    cols, groups = math.prod(shape), integer(groups, "groups")
     if groups < 1 or cols % groups != 0:
         raise ValueError(f"groups is {groups}, but has to divide the {cols} values of normalized_shape {shape}")
     return groups
@@ -220,6 +221,8 @@ class PartialRMSNorm(_Affine):
     ) -> None:
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype, contract)
         cols = math.prod(self.normalized_shape)
+        if isinstance(p, str) or not hasattr(p, "__float__"):
+            raise TypeError(f"p is a {type(p).__name__}, but has to be a number")
         if not 0.0 < p <= 1.0 or int(p * cols) < 1:
             raise ValueError(f"p is {p}, but has to be at most 1 and to leave one value or more of {cols}")
         self.p = p
@@ -281,7 +284,7 @@ class QKNormRope(Norm):
         self._set_contract(contract)
         if style not in ("half", "interleaved"):
             raise ValueError(f"style is {style!r}, but has to be 'half' or 'interleaved'")
-        self.head_dim = head_dim
+        self.head_dim = head_dim = integer(head_dim, "head_dim")
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         self.position_axis = position_axis
@@ -359,10 +362,12 @@ class QuantizedRMSNorm(_Affine):
         if self.weight is not None:
             self.weight.requires_grad_(False)
         self.quantize = Quantization(quantize) if isinstance(quantize, str) else quantize
+        if not isinstance(self.quantize, Quantization):
+            raise TypeError(f"quantize is a {type(quantize).__name__}, but has to be a name or an isonorm.Quantization")
 
     def forward(self, x: Tensor, residual: Optional[Tensor] = None) -> tuple[Tensor, ...]:
         for name, tensor in (("x", x), ("residual", residual)):
-            if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
+            if getattr(tensor, "requires_grad", False) and torch.is_grad_enabled():
                 raise RuntimeError(
                     f"{name} requires a gradient, which quantised results do not have: detach it or use torch.no_grad()"
                 )

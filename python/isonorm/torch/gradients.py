@@ -7,9 +7,10 @@ from typing import Any, Iterable, Optional, Union
 import torch
 from torch import Tensor
 
+from isonorm._arrays import names_of
 from isonorm.contracts import ContractLike
 from isonorm.torch._autograd import NEEDS_DY
-from isonorm.torch._call import BACKWARD, DOUBLE_BACKWARD, Frame, explain, result, takes_mean, text_of
+from isonorm.torch._call import BACKWARD, DOUBLE_BACKWARD, Frame, explain, matched, result, takes_mean, text_of
 from isonorm.torch.functional import _NO_ROPE, Rope, Shape
 
 Names = Union[str, Iterable[str]]
@@ -20,7 +21,7 @@ def _bits(needs: Optional[Names], given: dict[str, tuple[int, bool]], name: str)
     if needs is None:
         return sum(bit for bit, there in given.values() if there)
     bits = 0
-    for need in {needs} if isinstance(needs, str) else set(needs):
+    for need in names_of(needs, {}):
         if need not in given:
             raise ValueError(f"needs has {need!r}, but the gradients of {name} are {', '.join(map(repr, given))}")
         bit, there = given[need]
@@ -70,13 +71,18 @@ def rms_norm_backward(
     needs: which gradients, of "dx", "dweight", "dbias", "dgate"; None: those of all that is given.
 
     Returns the only gradient, or a named tuple of dx, dweight, dbias, dgate: those there are, in the types of x, weight, bias,
-    gate. Raises as rms_norm does, and ValueError for gradients in needs that there are not.
+    gate (dweight and dbias in those that weight and bias were converted to). Raises as rms_norm does, and ValueError for
+    gradients in needs that there are not.
     """
     try:
         inputs = (x, weight, bias, gate)
         names = ("dx", "dweight", "dbias", "dgate")
         given = {name: (1 << i, value is not None) for i, (name, value) in enumerate(zip(names, inputs))}
         bits = _bits(needs, given, "rms_norm")
+        if weight is not None:
+            weight = matched(weight, x)
+        if bias is not None:
+            bias = matched(bias, x)
         frame = None
         rows: tuple[Any, ...] = (dy, x, residual, residual_out, dresidual, gate)
         if normalized_shape is not None:
@@ -88,13 +94,21 @@ def rms_norm_backward(
         turned = _NO_ROPE if rope is None else rope._arguments(x.dim())
         gradients = BACKWARD(
             dy, None if residual_out is not None else x, weight, rstd, bits, eps, text_of(contract), mean, bias, residual,
-            residual_out, dresidual, gate, *turned, groups, window or 0, x_dtype,
+            residual_out, dresidual, gate, *turned, groups, 0 if window is None else window, x_dtype,
         )  # fmt: skip
         if frame is not None:
             gradients = map(frame.restored, gradients)
         return result("Gradients", *gradients)
-    except (AttributeError, RuntimeError) as error:
-        explain(error, dy=dy, x=x, weight=weight, bias=bias, residual=residual, residual_out=residual_out, gate=gate)
+    except Exception as error:
+        explain(
+            error,
+            {"dy": dy, "x": x},
+            {"weight": weight, "bias": bias, "residual": residual, "residual_out": residual_out, "dresidual": dresidual,
+             "gate": gate, "mean": mean, "rstd": rstd},
+            {"eps": eps},
+            {"groups": groups, "window": 0 if window is None else window},
+            rope=(rope, Rope),
+        )  # fmt: skip
 
 
 def layer_norm_backward(
@@ -159,7 +173,12 @@ def double_backward(
     try:
         given = {"dx": (1, True), "dweight": (2, weight is not None), "ddy": (NEEDS_DY, True)}
         bits = _bits(needs, given, "rms_norm_backward")
+        if weight is not None:
+            weight = matched(weight, x)
+        if ddweight is not None:
+            ddweight = matched(ddweight, x)
         gradients = DOUBLE_BACKWARD(dy, x, weight, rstd, ddx, ddweight, bits, eps, text_of(contract), groups)
         return result("SecondGradients", *gradients)
-    except (AttributeError, RuntimeError) as error:
-        explain(error, dy=dy, x=x, weight=weight, ddx=ddx, ddweight=ddweight)
+    except Exception as error:
+        tensors = {"weight": weight, "ddx": ddx, "ddweight": ddweight, "rstd": rstd}
+        explain(error, {"dy": dy, "x": x}, tensors, {"eps": eps}, {"groups": groups})

@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
+from isonorm._arrays import integer
 from isonorm.contracts import ContractLike, resolve
 from isonorm.torch.functional import layer_norm, rms_norm
 
@@ -79,9 +80,11 @@ def machine_eps(x: Tensor) -> float:
 
 
 def shape_of(normalized_shape: Shape) -> tuple[int, ...]:
-    if hasattr(normalized_shape, "__index__"):
-        return (normalized_shape.__index__(),)
-    return tuple(normalized_shape)
+    try:
+        sizes = tuple(normalized_shape)  # type: ignore[arg-type]
+    except TypeError:
+        sizes = (normalized_shape,)
+    return tuple(integer(size, "normalized_shape") for size in sizes)
 
 
 def reset(module: Norm, weight: Optional[Tensor], bias: Optional[Tensor] = None) -> None:
@@ -131,12 +134,8 @@ class RMSNorm(Norm, torch.nn.RMSNorm):
         if eps is None:
             eps = machine_eps(x)
         shape: Optional[tuple[int, ...]] = self.normalized_shape
-        if weight is not None:
-            if len(self.normalized_shape) == 1:
-                shape = None  # the weight has it, and the function's shortest way wants none
-            dtype = getattr(x, "dtype", None)
-            if dtype is not weight.dtype and torch.float64 in (dtype, weight.dtype):
-                weight = weight.to(torch.promote_types(x.dtype, torch.float32))
+        if weight is not None and len(self.normalized_shape) == 1:
+            shape = None  # the weight has it, and the function's shortest way wants none
         y: Tensor = rms_norm(x, weight, eps=eps, contract=self.contract, normalized_shape=shape)
         return y
 
@@ -151,8 +150,8 @@ class LayerNorm(Norm, torch.nn.LayerNorm):
         >>> isonorm.torch.LayerNorm(2)
         LayerNorm((2,), eps=1e-05, elementwise_affine=True, bias=True)
 
-    forward(input): [..., normalized_shape] → the same shape and type; of float32, bfloat16 and float16, weight and bias may
-    have others.
+    forward(input): [..., normalized_shape] → the same shape and type; weight and bias may
+    have others; where only one of them is float64, they are converted as in RMSNorm.
     contract: a contract whose statistic is "layer". torch.jit.script is refused with a RuntimeError.
     """
 

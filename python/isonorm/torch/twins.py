@@ -33,7 +33,7 @@ class _Twin(Norm):
     def _normalise(self, x: Tensor, eps: float) -> Tensor:
         own = self._parameters
         weight: Tensor = own["weight"] if "weight" in own else self.weight  # type: ignore[assignment]
-        if x.dtype is weight.dtype:
+        if getattr(x, "dtype", weight.dtype) is weight.dtype:  # what is no tensor is refused by the function
             y: Tensor = rms_norm(x, weight, eps=eps, contract=self.contract)
             return y
         dtype = self._result_type(x, weight)

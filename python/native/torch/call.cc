@@ -31,6 +31,7 @@ void ParallelFor(void*, std::int64_t count, void (*task)(void*, std::int64_t), v
 
 isonorm_contract ContractOf(const std::string& text) {
   isonorm_contract contract = Sized<isonorm_contract>();
+  if (text.find('\0') != std::string::npos) throw std::runtime_error("contract has a zero byte, which no name has");
   if (text.empty() || text[0] < '0' || text[0] > '9') {
     Check(isonorm_contract_by_name(text.c_str(), &contract, sizeof contract));
     return contract;
@@ -60,8 +61,8 @@ Rope::Rope(Arguments& arguments)
       sin_handle_(arguments.OptionalTensor()),
       positions_handle_(arguments.OptionalTensor()),
       rope_(Sized<isonorm_rope>()) {
-  rope_.style = static_cast<std::int32_t>(arguments.Int());
-  rope_.position_dim = static_cast<std::int32_t>(arguments.Int());
+  rope_.style = arguments.Choice();
+  rope_.position_dim = arguments.Choice();
   rope_.position_offset = arguments.Int();
 }
 

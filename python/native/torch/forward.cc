@@ -1,6 +1,9 @@
 // rms_norm, forward, quantized, qk_norm.
 #include "kernels.h"
 
+#include <stdexcept>
+#include <string>
+
 #include "call.h"
 
 namespace isonorm_torch {
@@ -11,7 +14,8 @@ struct Statistics {
 
   void Allocate(const Input& x, std::int64_t groups, bool want_mean, bool want_rstd, isonorm_forward_args& args) {
     const std::int32_t dtype = ComputeDtype(x.dtype());
-    const std::int64_t count = groups > 1 ? groups : 0;
+    // Of groups that the call will refuse, nothing of their size is made.
+    const std::int64_t cols = x.ndim() > 0 ? x.sizes()[x.ndim() - 1] : 0, count = groups > 1 && groups <= cols ? groups : 0;
     if (want_mean) mean.PerRow(x, count, dtype);
     if (want_rstd) rstd.PerRow(x, count, dtype);
     args.mean = mean.get();
@@ -123,12 +127,16 @@ void Quantized(StableIValue* stack, std::uint64_t, std::uint64_t) {
   General call(a);
   const Handle scale_handle = a.OptionalTensor();
   auto quantization = Sized<isonorm_quantization>();
-  quantization.scale_kind = static_cast<std::int32_t>(a.Int());
-  constexpr isonorm_dtype kRoundedTo[] = {{0, 0, 0}, ISONORM_BF16, ISONORM_F16};
-  quantization.rounded_to = kRoundedTo[a.Int() % 3];
+  quantization.scale_kind = a.Choice();
+  const std::int32_t rounded_to = a.Choice();
   quantization.group_cols = a.Int();
   quantization.min_scale = a.Double();
   quantization.scale_ub = a.Double();
+  constexpr isonorm_dtype kRoundedTo[] = {{0, 0, 0}, ISONORM_BF16, ISONORM_F16};
+  if (rounded_to < 0 || rounded_to > 2) {
+    throw std::runtime_error("rounded_to is " + std::to_string(rounded_to) + ", but must be 0 (none), 1 (bf16) or 2 (f16).");
+  }
+  quantization.rounded_to = kRoundedTo[rounded_to];
   call.args.quantization = &quantization;
   Input given;
   given.Read(scale_handle);

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
+#include <utility>
 
 namespace isonorm_torch {
 namespace {
@@ -44,10 +46,10 @@ class NoGrad {
 };
 
 void CompactStrides(std::int64_t ndim, const std::int64_t* sizes, std::int64_t* strides) {
-  std::int64_t stride = 1;
+  std::uint64_t stride = 1;  // a size that is too large is for torch to refuse
   for (std::int64_t i = ndim; i-- > 0;) {
-    strides[i] = stride;
-    stride *= std::max<std::int64_t>(sizes[i], 1);
+    strides[i] = static_cast<std::int64_t>(stride);
+    stride *= static_cast<std::uint64_t>(std::max<std::int64_t>(sizes[i], 1));
   }
 }
 
@@ -56,9 +58,9 @@ isonorm_tensor Described(void* data, std::int64_t ndim, std::int64_t* sizes, std
 }
 
 std::int64_t Product(const std::int64_t* sizes, std::int64_t count) {
-  std::int64_t product = 1;
-  for (std::int64_t i = 0; i < count; ++i) product *= sizes[i];
-  return product;
+  std::uint64_t product = 1;
+  for (std::int64_t i = 0; i < count; ++i) product *= static_cast<std::uint64_t>(sizes[i]);
+  return static_cast<std::int64_t>(product);
 }
 
 // From here on NumPy does the same for its arrays. An allocator mostly has smaller blocks whose pages are there.
@@ -95,7 +97,15 @@ Handle Empty(std::int64_t ndim, const std::int64_t* sizes, std::int32_t dtype) {
 }
 
 void Check(isonorm_status status) {
-  if (status != ISONORM_OK) throw std::runtime_error(isonorm_last_error());
+  if (status == ISONORM_OK) return;
+  std::string text = isonorm_last_error();
+  // Chains are those of q and k.
+  for (const auto& [from, to] : {std::pair<std::string, const char*>("In args.also", "In k"),
+                                 {"In args and args.also", "In q and k"},
+                                 {"In args", "In q"}}) {
+    if (text.starts_with(from)) text.replace(0, from.size(), to);
+  }
+  throw std::runtime_error(text);
 }
 
 void CheckTorch(AOTITorchError error) {
@@ -147,6 +157,11 @@ std::optional<std::int32_t> Arguments::OptionalDtype() {
 }
 
 void Arguments::SkipList() { torch_delete_list(reinterpret_cast<StableListHandle>(*next_++)); }
+
+std::int32_t Arguments::Choice() {
+  using Limits = std::numeric_limits<std::int32_t>;
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(Int(), Limits::min(), Limits::max()));
+}
 
 double Arguments::Double() {
   double value;

@@ -51,6 +51,8 @@ class Arguments {
   void SkipOptionalNumber();
   void SkipList();
   std::int64_t Int() { return static_cast<std::int64_t>(*next_++); }
+  // Cut to 32 bits where it is larger, which no choice allows.
+  std::int32_t Choice();
   bool Bool() { return (*next_++ & 0xff) != 0; }
   double Double();
   std::optional<std::int32_t> OptionalDtype();

@@ -46,6 +46,17 @@ WRONG = [
     (TypeError, "threads is a str", {"threads": "2"}),
     (ValueError, "threads is 0", {"threads": 0}),
     (ValueError, "residual_out is given without residual", {"residual_out": X.copy()}),
+    (TypeError, "eps is a NoneType, but has to be a number", {"eps": None}),
+    (ValueError, "eps is too large", {"eps": 10**400}),
+    (TypeError, "groups is a float, but has to be an int", {"groups": 2.0}),
+    (ValueError, "groups is 1099511627776, but", {"groups": 2**40, "return_rstd": True}),
+    (TypeError, "window is a str, but has to be an int", {"window": "a"}),
+    (ValueError, "window is too large", {"window": 2**70}),
+    (TypeError, "axis is a NoneType, but has to be an int", {"axis": None}),
+    (TypeError, "rope is a int, but has to be isonorm.Rope", {"rope": 3}),
+    (TypeError, "quantize is a str, but has to be isonorm.Quantization", {"quantize": "int8"}),
+    (TypeError, "dtype is 'f99', but has to be a type of NumPy", {"dtype": "f99"}),
+    (ValueError, "out has shape|out.shape", {"out": np.empty((3, 7), np.float32)}),
     (ValueError, "overlap", {"out": np.lib.stride_tricks.as_strided(np.zeros(64, np.float32), (3, 8), (16, 4))}),
 ]
 
@@ -91,6 +102,44 @@ def test_quantization_and_contract_say_what_is_allowed():
         isonorm.rms_norm(X, eps=1e-6, quantize=isonorm.Quantization("int8", group_cols=48))
     with pytest.raises(ValueError, match="dtype is float32, but quantize gives int8"):
         isonorm.rms_norm(X, eps=1e-6, dtype=np.float32, quantize=isonorm.Quantization("int8"))
+
+
+def test_tensors_that_are_none():
+    class Tensor:
+        def __init__(self, capsule):
+            self.capsule = capsule
+
+        def __dlpack__(self):
+            if isinstance(self.capsule, Exception):
+                raise self.capsule
+            return self.capsule
+
+        def __dlpack_device__(self):
+            return (1, 0)
+
+    out = np.full((3, 8), 7, np.float32)
+    for capsule, words in (
+        (3, "x.__dlpack__.. gave a int"),
+        (BufferError("no memory"), "x is a .*gives no DLPack tensor: no memory"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            isonorm.into(out, Tensor(capsule), eps=1e-6)
+    assert (out == 7).all()
+    with pytest.raises(TypeError, match="x is a NoneType"):
+        isonorm.rms(None)
+    with pytest.raises(TypeError, match="k_weight is a list"):
+        isonorm.qk_norm(X, X, W, [1.0], eps=1e-6)
+    with pytest.raises(ValueError, match="In k: weight.shape"):
+        isonorm.qk_norm(X, X, W, W[:5], eps=1e-6)
+
+
+def test_rms_is_not_written_to_a_copy():
+    x = random((2, 2, 1, 1, 1, 1, 1, 2, 8))
+    out = np.zeros((2, 2, 1, 1, 1, 1, 1, 2), np.float32).swapaxes(0, 7)
+    with pytest.raises(ValueError, match="out of strides .* without a copy"):
+        isonorm.rms(x, out=out)
+    with pytest.raises(ValueError, match="out has shape .4,."):
+        isonorm.rms(random((2, 2, 8)), out=np.zeros(4, np.float32))
 
 
 def test_targets():

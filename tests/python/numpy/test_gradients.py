@@ -217,7 +217,7 @@ def test_vectors():
     total = np.ones_like(x)
     again = isonorm.rms_penalty(x, 0.25, accumulate=total)
     assert again.dx is total and (np.abs(total - (1 + dx)) <= np.spacing(2.0)).all()
-    assert isonorm.rms(x, axis=0).shape == (33,) and isonorm.rms(x[0]).shape == (1,)
+    assert isonorm.rms(x, axis=0).shape == (33,) and isonorm.rms(x[0]).shape == ()
     assert same(isonorm.rms(np.full((2, 4), 2.0**127, np.float32)), np.full(2, 2.0**127, np.float32))
     assert isonorm.rms(random((4, 8), F16)).dtype == np.float32
 

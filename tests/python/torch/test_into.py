@@ -75,3 +75,18 @@ def test_what_is_wrong_is_named():
     ):
         with pytest.raises(TypeError, match=words):
             isonorm.into(torch.empty(2, 3), x, eps=1e-6)
+
+
+def test_a_negative_view_is_refused():
+    x = torch._neg_view(torch.ones(2, 8))  # what x.imag of a conjugated tensor is
+    with pytest.raises(ValueError, match="x is stored with the other sign: pass x.resolve_neg()"):
+        isonorm.into(np.empty((2, 8), np.float32), x, eps=1e-6)
+    assert (isonorm.into(np.empty((2, 8), np.float32), x.resolve_neg(), eps=0) == -1).all()
+
+
+def test_tensors_without_memory():
+    x = torch.ones(2, 8)
+    x.untyped_storage().resize_(0)
+    for look in (isonorm.digest, isonorm.stats, isonorm.compare):
+        with pytest.raises(ValueError, match="x has no memory|x.data is null"):
+            look(x)

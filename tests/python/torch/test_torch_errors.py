@@ -6,9 +6,11 @@ import gc
 import pathlib
 import re
 
+import numpy as np
 import pytest
 import torch
-from torch_support import randn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch_support import randn, same, to_numpy
 
 import isonorm
 import isonorm.torch as it
@@ -25,8 +27,8 @@ def raises(kind, sentence, call):
 def test_sentences():
     norm = it.rms_norm
     raises(RuntimeError, "weight.shape[0] is 5, but must be 8", lambda: norm(X, W[:5], eps=1e-5))
-    raises(RuntimeError, "weight is f32, but where x is f64 every tensor must be f64", lambda: norm(X.double(), W, eps=1e-5))
-    raises(RuntimeError, "weight is f64", lambda: norm(X, W.double(), eps=1e-5))
+    raises(RuntimeError, "residual is f32, but where x is f64", lambda: norm(X.double(), W, eps=1e-5, residual=X))
+    raises(RuntimeError, "residual is f64", lambda: norm(X, W, eps=1e-5, residual=X.double()))
     raises(RuntimeError, "x is i32, but must be f32, bf16, f16 or f64", lambda: norm(X.int(), W, eps=1e-5))
     raises(RuntimeError, "x.ndim is 0", lambda: norm(torch.tensor(1.0), eps=1e-5))
     raises(RuntimeError, "eps", lambda: norm(X, W, eps=-1.0))
@@ -57,6 +59,75 @@ def test_sentences():
     raises(RuntimeError, "must not require a gradient", lambda: norm(X, W, eps=1e-5, rope=it.Rope(table, table)))
     many = randn(2, 1, 1, 1, 1, 1, 1, 8)
     raises(RuntimeError, "a rotation takes at most 7", lambda: norm(many, W, eps=1e-5, rope=it.Rope(randn(9, 4), randn(9, 4))))
+
+
+def test_what_is_no_tensor_and_no_number():
+    raises(TypeError, "x is a NoneType, but has to be a torch.Tensor", lambda: it.rms_norm(None, eps=1e-6))
+    raises(TypeError, "q is a NoneType, but has to be a torch.Tensor", lambda: it.qk_norm(None, X, eps=1e-6))
+    raises(TypeError, "dy is a NoneType, but has to be a torch.Tensor", lambda: it.rms_norm_backward(None, X, eps=1e-6))
+    raises(TypeError, "x is a NoneType", lambda: it.LlamaRMSNorm(8)(None))
+    raises(TypeError, "eps is a NoneType, but has to be a number", lambda: it.rms_norm(X, W, eps=None))
+    raises(TypeError, "groups is a float, but has to be an int", lambda: it.rms_norm(X, W, eps=1e-6, groups=2.0))
+    raises(RuntimeError, "window is too large", lambda: it.rms_norm(X, W, eps=1e-6, window=2**70))
+    raises(TypeError, "rope is a int, but has to be a isonorm.torch.Rope", lambda: it.rms_norm(X, W, eps=1e-6, rope=3))
+    raises(TypeError, "dtype is a int, but has to be a torch.dtype", lambda: it.rms_norm(X, W, eps=1e-6, dtype=6))
+    raises(RuntimeError, "x has dtype torch.complex64", lambda: it.rms_norm(X + 0j, W, eps=1e-6))
+    raises(RuntimeError, "x is a nested tensor", lambda: it.rms_norm(torch.nested.nested_tensor([X]), W, eps=1e-6))
+    raises(RuntimeError, "contract has a zero byte", lambda: it.rms_norm(X, W, eps=1e-6, contract="torch\0"))
+    with pytest.raises(RuntimeError, match="rounded_to is -1"):
+        torch.ops.isonorm.quantized(X, W, None, 1e-6, "torch", False, dtype=torch.int8, scale_kind=2, rounded_to=-1)
+
+
+def test_fake_tensors_of_other_devices():
+    with FakeTensorMode():
+        here, there = torch.empty(3, 8), torch.empty(3, 8, device="cuda")
+        assert it.rms_norm(here, eps=1e-6).shape == (3, 8)
+        raises(RuntimeError, "x is on cuda:0, but isonorm computes on the CPU", lambda: it.rms_norm(there, eps=1e-6))
+        raises(RuntimeError, "residual is on cuda:0, but", lambda: it.rms_norm(here, eps=1e-6, residual=there))
+        raises(RuntimeError, "x has dtype torch.int32", lambda: torch.ops.isonorm.rms(here.int()))
+        raises(RuntimeError, "residual is torch.float64, but x is", lambda: it.rms_norm(here, eps=1e-6, residual=here.double()))
+    assert it.rms_norm(X.to("meta"), eps=1e-6).device.type == "meta"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_weight_of_float64_follows_the_rule_of_numpy(dtype):
+    x, weight = randn(3, 8, dtype=dtype), randn(8, dtype=torch.float64, seed=1, grad=True)
+    bias = randn(8, dtype=torch.float64, seed=2)
+    y = it.rms_norm(x, weight, bias, eps=1e-5, contract="paper")
+    assert same(y, to_numpy_norm(x, weight, bias))
+    assert same(y, it.rms_norm(x, weight.float(), bias.float(), eps=1e-5, contract="paper"))
+    (dweight,) = torch.autograd.grad(y.float().sum(), weight)
+    narrow = weight.detach().float().requires_grad_()
+    (expected,) = torch.autograd.grad(it.rms_norm(x, narrow, bias, eps=1e-5, contract="paper").float().sum(), narrow)
+    assert dweight.dtype == torch.float64 and same(dweight, expected.double())
+    wide = it.rms_norm(x.double(), narrow, eps=1e-5)
+    assert same(wide, it.rms_norm(x.double(), narrow.double(), eps=1e-5))
+    assert same(it.qk_norm(x, x, weight, None, eps=1e-5)[0], it.rms_norm(x, weight, eps=1e-5))
+    dx, again = it.rms_norm_backward(torch.ones_like(x), x, weight.detach(), eps=1e-5)
+    assert dx.dtype == dtype and again.dtype == torch.float32
+
+
+def to_numpy_norm(x, weight, bias):
+    arrays = (to_numpy(t.detach()) for t in (x, weight, bias))
+    return isonorm.rms_norm(*arrays, eps=1e-5, contract="paper")
+
+
+def test_statistics_of_a_vector_have_no_dimension():
+    x, w = randn(8), randn(8, seed=1)
+    y, rstd = it.rms_norm(x, w, eps=1e-5, return_rstd=True)
+    ny, nrstd = isonorm.rms_norm(x.numpy(), w.numpy(), eps=1e-5, return_rstd=True)
+    assert rstd.shape == nrstd.shape == () and same(rstd, nrstd) and same(y, ny)
+    dx = isonorm.rms_norm_backward(ny, x.numpy(), eps=1e-5, rstd=nrstd)
+    assert same(it.rms_norm_backward(y, x, eps=1e-5, rstd=rstd), dx)
+    assert same(torch.as_tensor(dx), isonorm.rms_norm_backward(ny, x.numpy(), eps=1e-5))
+    found = torch.zeros(())
+    isonorm.into(torch.empty(8), x, eps=1e-5, rstd=found)
+    assert same(found, nrstd)
+    rms = isonorm.rms(x.numpy())
+    assert rms.shape == isonorm.rms_penalty(x.numpy(), 0.5, gradient=False).shape == () and same(it.rms(x), rms)
+    assert same(it.rms(x[None]), isonorm.rms(x.numpy()[None]))
+    with pytest.raises(ValueError, match="rstd has 0 dimensions"):
+        isonorm.rms_norm_backward(np.ones((1, 8), np.float32), np.ones((1, 8), np.float32), eps=1e-5, rstd=nrstd)
 
 
 def test_quantized_gradients_are_refused():
@@ -115,5 +186,5 @@ def test_nothing_leaks():
 
 def test_no_path_in_the_library():
     data = pathlib.Path(_library.PATH).read_bytes()
-    for name in (b"/ho" b"me/", b"/ro" b"ot/", b"/t" b"mp/", b"site-packages"):
+    for name in (b"/home/", b"/root/", b"/tmp/", b"site-packages"):
         assert name not in data
