@@ -135,7 +135,7 @@ class Frame:
         try:
             axes = list(axis)  # type: ignore[arg-type]
         except TypeError:
-            axes = [axis]
+            axes = [axis]  # type: ignore[list-item]
         if not axes:
             raise ValueError("axis is empty, but has to name one axis or more")
         numbers = []

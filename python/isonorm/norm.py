@@ -213,8 +213,8 @@ def rms_norm(
     scale = None
     if quantize is not None:
         if isinstance(quantize.scale, str):
-            per_row = (frame.cols // quantize.group_cols,) if quantize.group_cols > 0 else ()
-            scale, values["scale"] = frame.per_row(per_row, quantize._scale_dtype)
+            counts = (frame.cols // quantize.group_cols,) if quantize.group_cols > 0 else ()
+            scale, values["scale"] = frame.per_row(counts, quantize._scale_dtype)
         else:
             scale = np.array([quantize.scale], np.float32)
     per_row = fresh_groups(groups, frame.cols)

@@ -83,7 +83,7 @@ def shape_of(normalized_shape: Shape) -> tuple[int, ...]:
     try:
         sizes = tuple(normalized_shape)  # type: ignore[arg-type]
     except TypeError:
-        sizes = (normalized_shape,)
+        sizes = (normalized_shape,)  # type: ignore[assignment]
     return tuple(integer(size, "normalized_shape") for size in sizes)
 
 

@@ -82,7 +82,7 @@ void AskForHugePages(void* data, std::int64_t bytes) {
 }  // namespace
 
 Handle Empty(std::int64_t ndim, const std::int64_t* sizes, std::int32_t dtype) {
-  std::int64_t strides[kMaxTorchDims + 1];
+  std::int64_t strides[kMaxTorchDims + 1] = {};
   CompactStrides(ndim, sizes, strides);
   AtenTensorHandle tensor = nullptr;
   CheckTorch(aoti_torch_empty_strided(ndim, sizes, strides, dtype, cpu, 0, &tensor));
