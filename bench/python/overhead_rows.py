@@ -66,7 +66,7 @@ def memory(dtype: str) -> Any:
         names.update(empty_like=torch.empty_like)
         return [
             Candidate("out=", "numpy_norm(a, w, eps=eps, out=out)", names, lambda: (arrays["out"],)),
-            Candidate("NumPy's", "numpy_norm(a, w, eps=eps)", names),
+            Candidate("isonorm's", "numpy_norm(a, w, eps=eps)", names),
             Candidate("isonorm.torch's", "torch_norm(x, weight, eps=eps)", names),
             Candidate("torch's", "into(empty_like(x), x, weight, eps=eps)", names),
         ]
@@ -81,6 +81,6 @@ def rows() -> list[Row]:
         against = (Against("function", 1.5, MORE),)
         table += [Row(name, 1, ROW, dtype, modules(dtype, grad), against, exact, around) for dtype in NUMPY]
     for threads in (1, 2):
-        against = (Against("NumPy's"), Against("isonorm.torch's"), Against("torch's"))
+        against = (Against("isonorm's"), Against("isonorm.torch's"), Against("torch's"))
         table += [Row("memory", threads, LARGE, dtype, memory(dtype), against, exact, torch.no_grad) for dtype in NUMPY]
     return table

@@ -15,6 +15,19 @@ MAX_DIMS = 7  # of the C ABI
 default_threads = 0  # 0: one for each CPU
 
 
+# Smaller blocks the allocator keeps, when they are freed, and has them again with their pages.
+LARGE_BYTES = 1 << 25
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """np.empty() for results. Large ones are in memory that is used again: see python/native/memory.h."""
+    if math.prod(shape) * np.dtype(dtype).itemsize < LARGE_BYTES:
+        return np.empty(shape, dtype)
+    from isonorm import _native
+
+    return _native.empty(shape, dtype)
+
+
 def set_num_threads(threads: Optional[int]) -> None:
     """Sets how many threads calls of this package use at most where they are given ``threads=None``.
 
@@ -213,7 +226,7 @@ class Frame:
     def output(self, out: Optional[np.ndarray], dtype: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Memory for a result of x's shape, and what the caller gets: fresh, or `out`."""
         if out is None:
-            rows = np.empty(self.rows + (self.cols,), dtype)
+            rows = empty(self.rows + (self.cols,), dtype)
             return rows, self.restore(rows)
         check_array(out, name)
         if out.shape != self.shape:

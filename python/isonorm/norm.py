@@ -9,7 +9,8 @@ import numpy as np
 
 from isonorm import _arrays, _native
 from isonorm._arrays import (
-    MAX_DIMS, Axis, Frame, check_array, check_is, compute_dtype, fresh_groups, integer, parameter, result, result_dtype, thread_count,
+    LARGE_BYTES, MAX_DIMS, Axis, Frame, check_array, check_is, compute_dtype, empty, fresh_groups, integer, parameter, result,
+    result_dtype, thread_count,
 )  # fmt: skip
 from isonorm.contracts import ContractLike, packed, resolve
 
@@ -189,7 +190,12 @@ def rms_norm(
     ):
         # The shortest way, for a short row.
         count = thread_count(threads) if threads is not None else _arrays.default_threads
-        y = out if out is not None else np.empty(x.shape, x.dtype)
+        if out is not None:
+            y = out
+        elif x.nbytes < LARGE_BYTES:
+            y = np.empty(x.shape, x.dtype)
+        else:
+            y = empty(x.shape, x.dtype)
         if x.ndim <= MAX_DIMS and _native.forward_plain(packed(contract), eps, x, weight, y, count):
             return y
     check_array(x, "x")
@@ -349,7 +355,7 @@ def qk_norm(
     check_is(rope, Rope, "rope")
     if out is not None and not (isinstance(out, (tuple, list)) and len(out) == 2):
         raise TypeError("out has to be a pair of arrays, for q and k")
-    outputs = out if out is not None else (np.empty(q.shape, q.dtype), np.empty(k.shape, k.dtype))
+    outputs = out if out is not None else (empty(q.shape, q.dtype), empty(k.shape, k.dtype))
     links = tuple(
         (x, parameter(weight, name, x), None, None, None, rope and rope._tuple(x.ndim), None, None, y, None, None, None, 1, 0)
         for x, weight, name, y in ((q, q_weight, "q_weight", outputs[0]), (k, k_weight, "k_weight", outputs[1]))

@@ -16,7 +16,7 @@ from typing import Any, Optional
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import check_array, compute_dtype, parameter, result, result_dtype, thread_count
+from isonorm._arrays import check_array, compute_dtype, empty, parameter, result, result_dtype, thread_count
 from isonorm.contracts import ContractLike, packed, resolve
 
 
@@ -68,8 +68,8 @@ class Forward:
         layer = resolve(contract).statistic == "layer"
         compute, lead = compute_dtype(x), x.shape[:-1]
         rows = int(np.prod(lead, dtype=np.int64))
-        self.y = np.empty(x.shape, x.dtype)
-        self.residual_out = None if residual is None else np.empty(x.shape, check_array(residual, "residual").dtype)
+        self.y = empty(x.shape, x.dtype)
+        self.residual_out = None if residual is None else empty(x.shape, check_array(residual, "residual").dtype)
         self.mean = np.empty(lead, compute) if layer else None
         self.rstd = np.empty(lead, compute)
         self.statistic = np.empty((rows, 4), compute)
@@ -134,13 +134,13 @@ class Backward:
         check_array(x, "x")
         check_array(statistic, "statistic")
         weight, bias = parameter(weight, "weight", x), parameter(bias, "bias", x)
-        self._gradients = {"dx": np.empty(x.shape, x.dtype)}
+        self._gradients = {"dx": empty(x.shape, x.dtype)}
         if weight is not None:
             self._gradients["dweight"] = np.empty(weight.shape, weight.dtype)
         if bias is not None:
             self._gradients["dbias"] = np.empty(bias.shape, bias.dtype)
         if gate is not None:
-            self._gradients["dgate"] = np.empty(x.shape, check_array(gate, "gate").dtype)
+            self._gradients["dgate"] = empty(x.shape, check_array(gate, "gate").dtype)
         rows = int(np.prod(x.shape[:-1], dtype=np.int64))
         self._partial = np.empty((rows, 2 if resolve(contract).statistic == "layer" else 1), compute_dtype(x))
         self._ranks, self._statistic = ranks, statistic

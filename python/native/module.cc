@@ -11,5 +11,6 @@ NB_MODULE(_native, m) {
   python::BindParallel(m);
   python::BindInfo(m);
   python::BindStats(m);
+  python::BindMemory(m);
   python::BindTensors(m);
 }
