@@ -5,7 +5,6 @@
 // the operator itself again would end here again.
 #include <algorithm>
 #include <cfloat>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -36,7 +35,8 @@ double DoubleOf(StableIValue value) {
   return number;
 }
 
-bool IsEps(double eps) { return std::isfinite(eps) && eps >= 0; }
+// Is it one that the C ABI takes, in the compute type of x?
+bool IsEps(double eps, const View& x) { return eps >= 0 && eps <= (x.IsF64() ? DBL_MAX : static_cast<double>(FLT_MAX)); }
 
 // The output_mask of a backward.
 class Mask {
@@ -99,7 +99,7 @@ void FusedRmsNorm(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto* const given_eps = reinterpret_cast<const StableIValue*>(stack[3]);
   const double eps = given_eps != nullptr ? DoubleOf(*given_eps) : x.IsF64() ? DBL_EPSILON : static_cast<double>(FLT_EPSILON);
   Rows rows;
-  if (!rows.Read(x, stack[1]) || !IsAbsentOrVectorOfType(rows, weight, x) || !IsEps(eps) || IsChannelsLast(x)) {
+  if (!rows.Read(x, stack[1]) || !IsAbsentOrVectorOfType(rows, weight, x) || !IsEps(eps, x) || IsChannelsLast(x)) {
     return ByTorch("isonorm::_torch_fused_rms_norm", stack);
   }
   Arguments a(stack);
@@ -203,7 +203,7 @@ void NativeLayerNorm(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const View& type = weight.present ? weight : bias.present ? bias : x;
   Rows rows;
   if (!rows.Read(x, stack[1]) || !IsAbsentOrVectorOfType(rows, weight, type) || !IsAbsentOrVectorOfType(rows, bias, type) ||
-      !(SameType(type, x) || (x.dtype.bits == 16 && type.dtype.bits == 32)) || !IsEps(eps)) {
+      !(SameType(type, x) || (x.dtype.bits == 16 && type.dtype.bits == 32)) || !IsEps(eps, x)) {
     return ByTorch("isonorm::_torch_native_layer_norm", stack);
   }
   Arguments a(stack);

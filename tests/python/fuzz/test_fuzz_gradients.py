@@ -14,7 +14,7 @@ def again(call, *left_out):
     return {**{name: plain(v) for name, v in call.items() if name not in left_out}, "threads": 1}
 
 
-@examples(200)
+@examples(100)
 @given(st.data())
 def test_backward(data):
     draw = data.draw
@@ -50,7 +50,7 @@ def test_backward(data):
         agree(results, isonorm.rms_norm_backward(**expected))
 
 
-@examples(120)
+@examples(60)
 @given(st.data())
 def test_double_backward(data):
     draw = data.draw
@@ -72,7 +72,7 @@ def test_double_backward(data):
         agree(results, isonorm.double_backward(**again(call)))
 
 
-@examples(200)
+@examples(100)
 @given(st.data())
 def test_vectors(data):
     """rms, its gradient and the penalty; rms also by NumPy, in float64 of numbers that cannot overflow there."""
@@ -116,7 +116,7 @@ def test_vectors(data):
             assert not (fair & ~(np.abs(results - exact) <= bound)).any()
 
 
-@examples(120)
+@examples(60)
 @given(st.data())
 def test_ranks(data):
     """What ranks compute together is what one call computes."""
@@ -147,7 +147,7 @@ def test_ranks(data):
     agree(y, isonorm.rms_norm(x, weight, eps=1e-5, contract=contract))
 
 
-@examples(150)
+@examples(60)
 @given(st.data())
 def test_numbers(data):
     """What takes numbers and little else."""
@@ -165,7 +165,7 @@ def test_numbers(data):
     isonorm.set_num_threads(None)
 
 
-@examples(200)
+@examples(100)
 @given(st.data())
 def test_looks(data):
     """stats, compare and digest, of one array and of several."""

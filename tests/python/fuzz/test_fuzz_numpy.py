@@ -75,7 +75,7 @@ def check_formula(call, y):
         assert not (fair & ~(np.abs(y.astype(F64) - exact) <= bound)).any()
 
 
-@examples(500)
+@examples(250)
 @given(st.data())
 def test_forward(data):
     call = data.draw(forward_calls())
@@ -94,7 +94,7 @@ def test_forward(data):
         agree(results, isonorm.rms_norm(**expected, threads=1))
 
 
-@examples(150)
+@examples(80)
 @given(st.data())
 def test_into(data):
     """Of arrays of NumPy; tensors of torch are in test_fuzz_torch.py."""
@@ -127,7 +127,7 @@ def test_into(data):
             agree(own[name], expected[name])
 
 
-@examples(150)
+@examples(80)
 @given(st.data())
 def test_qk_norm(data):
     draw = data.draw
@@ -161,7 +161,7 @@ def test_qk_norm(data):
             agree(getattr(results, name), alone)
 
 
-@examples(150)
+@examples(80)
 @given(st.data())
 def test_choices(data):
     """Contract, Quantization and Rope say at once what they do not allow, or the call does."""

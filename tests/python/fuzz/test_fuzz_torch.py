@@ -31,8 +31,11 @@ def bits(tensor):
 
 def is_plain(value):
     """A tensor whose memory can be looked at."""
-    return type(value) is torch.Tensor and value.device.type == "cpu" and value.layout == torch.strided \
-        and not value.is_quantized and not value.is_nested and value.untyped_storage().nbytes() < 1 << 24  # fmt: skip
+    if type(value) is not torch.Tensor or value.device.type != "cpu" or value.layout != torch.strided:
+        return False
+    if value.is_quantized or value.is_nested or torch._is_zerotensor(value):
+        return False
+    return value.numel() == 0 or 0 < value.untyped_storage().nbytes() < 1 << 24
 
 
 def same(a, b):
@@ -94,7 +97,7 @@ def wrong_tensor(draw, tensor):
     return draw(
         st.sampled_from(
             [
-                lambda: tensor[..., :-1],
+                lambda: tensor[..., :-1] if tensor.ndim else tensor[None],
                 lambda: tensor[None],
                 lambda: tensor.int(),
                 lambda: tensor.to(torch.complex64),
@@ -129,11 +132,11 @@ def spoil(draw, call, names):
         if isinstance(value, torch.Tensor) and draw(st.integers(0, 4)):
             try:
                 call[name] = wrong_tensor(draw, value)
-            except (RuntimeError, TypeError):
+            except (RuntimeError, TypeError, IndexError):
                 call[name] = None
         else:
             call[name] = draw(NONSENSE)
-    note(f"spoilt: { {n: v if not isinstance(v, torch.Tensor) else (type(v), v.shape, v.dtype) for n, v in call.items()} }")
+    note(f"spoilt: { {n: v if is_plain(v) else type(v) for n, v in call.items()} }")
 
 
 def judge(function, call, names=(), positional=()):
@@ -180,7 +183,7 @@ def calls(draw):
     return call
 
 
-@examples(250)
+@examples(120)
 @given(st.data())
 def test_forward(data):
     draw = data.draw
@@ -197,7 +200,7 @@ def test_forward(data):
         agree(results, it.rms_norm(**{name: plain(value) for name, value in call.items()}))
 
 
-@examples(150)
+@examples(80)
 @given(st.data())
 def test_gradients(data):
     draw = data.draw
@@ -219,7 +222,7 @@ def test_gradients(data):
         agree(results, function(**{name: plain(value) for name, value in call.items()}))
 
 
-@examples(150)
+@examples(80)
 @given(st.data())
 def test_other_functions(data):
     draw = data.draw
@@ -258,7 +261,7 @@ MODULES = {
 }
 
 
-@examples(200)
+@examples(100)
 @given(st.data())
 def test_modules(data):
     """forward of each; and of a constructor's own arguments, those that torch.nn's do not have."""
@@ -288,7 +291,7 @@ def test_modules(data):
     judge(norm, {}, {"eps", "x", "residual", "gate", "q", "k", "weight", "normalized_shape", *forward, *own}, positional)
 
 
-@examples(250)
+@examples(120)
 @given(st.data())
 def test_operators(data):
     """torch.ops.isonorm.* with whatever torch lets through; what it does not, it says itself."""
@@ -310,7 +313,7 @@ def test_operators(data):
             if draw(st.integers(0, 5)) == 0:
                 try:
                     value = wrong_tensor(draw, value)
-                except (RuntimeError, TypeError):
+                except (RuntimeError, TypeError, IndexError):
                     value = None
             if kind.startswith("Optional") and draw(bools):
                 value = None
@@ -327,7 +330,7 @@ def test_operators(data):
         else:
             value = draw(st.sampled_from([0, 1, 2, 3, 7, 15, 32, -1, -7, 2**32, 2**32 + 1, 2**40, 2**62, -(2**63), 2**63 - 1]))
         call[argument.name] = value
-    note(f"{name} {call}")
+    note(f"{name} { {n: v if is_plain(v) or not isinstance(v, torch.Tensor) else type(v) for n, v in call.items()} }")
     before = {n: bits(v).clone() for n, v in call.items() if is_plain(v)}
     try:
         operator(**call)
@@ -337,7 +340,7 @@ def test_operators(data):
         assert torch.equal(bits(call[n]), value)
 
 
-@examples(150)
+@examples(80)
 @given(st.data())
 def test_replaced(data):
     """Torch's own functions say the same of wrong arguments whether they are replaced or not."""
@@ -371,7 +374,7 @@ def test_replaced(data):
         assert own.shape == replaced.shape and own.dtype == replaced.dtype
 
 
-@examples(100)
+@examples(60)
 @given(st.data())
 def test_into(data):
     """isonorm.into with tensors of torch: a view with the other sign, a gradient, no memory, other devices."""

@@ -202,3 +202,11 @@ def test_an_override_before_ours_is_given_back():
     finally:
         own._destroy()
     assert not torch.equal(F.layer_norm(x, (4,)), x + 1)
+
+
+def test_an_eps_that_float32_does_not_have_is_torchs():
+    x = torch.ones(2, 8)
+    for function in (torch.nn.functional.rms_norm, torch.nn.functional.layer_norm):
+        own = function(x, (8,), eps=1e300)
+        with isonorm.torch.enabled(layer_norm=True):
+            assert torch.equal(function(x, (8,), eps=1e300), own)
