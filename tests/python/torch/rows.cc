@@ -10,10 +10,8 @@
 int main(int argc, char** argv) {
   std::map<std::string, std::string> options;
   for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
-  const std::map<std::string, isonorm::dtype> types = {{"f32", isonorm::dtype::f32},
-                                                       {"bf16", isonorm::dtype::bf16},
-                                                       {"f16", isonorm::dtype::f16},
-                                                       {"f64", isonorm::dtype::f64}};
+  const std::map<std::string, isonorm::dtype> types = {
+      {"f32", isonorm::dtype::f32}, {"bf16", isonorm::dtype::bf16}, {"f16", isonorm::dtype::f16}, {"f64", isonorm::dtype::f64}};
   const isonorm::dtype type = types.at(options.at("--type"));
   const std::int64_t rows = std::stoll(options.at("--rows")), cols = std::stoll(options.at("--cols"));
   const auto bytes = [&](std::int64_t count) { return static_cast<std::size_t>(count * isonorm::size_of(type)); };
