@@ -10,9 +10,9 @@ import re
 class Row:
     """One norm of a model: the name of the module, its class, the contract that its source is, and why it was skipped.
 
-        >>> import isonorm.transformers
-        >>> isonorm.transformers.Row("norm", "LlamaRMSNorm", "llama").swapped
-        True
+    >>> import isonorm.transformers
+    >>> isonorm.transformers.Row("norm", "LlamaRMSNorm", "llama").swapped
+    True
     """
 
     name: str

@@ -14,7 +14,9 @@ from torch_support import randn, same
 import isonorm
 import isonorm.torch as it
 
-TABLES = {dtype: (randn(9, 4, seed=20, dtype=dtype), randn(9, 4, seed=21, dtype=dtype)) for dtype in (torch.float32, torch.float64)}
+TABLES = {
+    dtype: (randn(9, 4, seed=20, dtype=dtype), randn(9, 4, seed=21, dtype=dtype)) for dtype in (torch.float32, torch.float64)
+}
 # name: the function, and the shapes of its arguments: "x" has rows, "w" is [8], "r" one number for each row
 FUNCTIONS = {
     "rms_norm": (lambda x, w, b: it.rms_norm(x, w, b, eps=1e-5), "xww"),
@@ -43,7 +45,10 @@ FUNCTIONS = {
     "GatedRMSNorm": (lambda x, g, w: call(it.GatedRMSNorm(8), x, g, weight=w), "xxw"),
     "GroupedRMSNorm": (lambda x, w: call(it.GroupedRMSNorm(8, 2), x, weight=w), "xw"),
     "PartialRMSNorm": (lambda x, w: call(it.PartialRMSNorm(8, 0.5), x, weight=w), "xw"),
-    "QKNormRope": (lambda q, k, a, b: call(it.QKNormRope(8, position_axis=0), q, k, *TABLES[q.dtype], q_weight=a, k_weight=b), "xxww"),
+    "QKNormRope": (
+        lambda q, k, a, b: call(it.QKNormRope(8, position_axis=0), q, k, *TABLES[q.dtype], q_weight=a, k_weight=b),
+        "xxww",
+    ),
     "LlamaRMSNorm": (lambda x, w: call(it.LlamaRMSNorm(8), x, weight=w), "xw"),
     "T5RMSNorm": (lambda x, w: call(it.T5RMSNorm(8), x, weight=w), "xw"),
     "GemmaRMSNorm": (lambda x, w: call(it.GemmaRMSNorm(8), x, weight=w), "xw"),
@@ -72,7 +77,9 @@ def leaves(kinds, rows=5, dtype=torch.float32):
 def equal(gradients, expected):
     """Of autograd, None counts as zeros."""
     pairs = zip(gradients, expected, strict=True)
-    return all(same(a, b) if a is not None and b is not None else not (b if a is None else a).any() for a, b in pairs if a is not b)
+    return all(
+        same(a, b) if a is not None and b is not None else not (b if a is None else a).any() for a, b in pairs if a is not b
+    )
 
 
 def loss(results):
@@ -254,7 +261,9 @@ def test_workers_of_a_data_loader():
     """Forked after this process has computed with threads."""
     expected = [Rows()[i] for i in range(8)]
     for context in ("fork", "spawn"):
-        loader = torch.utils.data.DataLoader(Rows(), num_workers=2, batch_size=None, multiprocessing_context=context, timeout=240)
+        loader = torch.utils.data.DataLoader(
+            Rows(), num_workers=2, batch_size=None, multiprocessing_context=context, timeout=240
+        )
         assert all(same(a, b) for a, b in zip(loader, expected, strict=True))
 
 

@@ -45,7 +45,9 @@ def made(make, count, **options):
 def test_every_module_is_here():
     """Those of Hugging Face are in test_twins.py; of the gated ones, which f64 has not, the formula is in
     test_torch_derivatives.py."""
-    modules = {name for name in it.__all__ if inspect.isclass(getattr(it, name)) and issubclass(getattr(it, name), torch.nn.Module)}
+    modules = {
+        name for name in it.__all__ if inspect.isclass(getattr(it, name)) and issubclass(getattr(it, name), torch.nn.Module)
+    }
     twins = {"LlamaRMSNorm", "T5RMSNorm", "GemmaRMSNorm"}
     assert modules - twins - {"QuantizedRMSNorm"} == {name.split()[0] for name in (*DIFFERENTIABLE, *GATED)}
 

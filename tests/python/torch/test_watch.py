@@ -188,11 +188,17 @@ def test_compiled_models_are_seen():
 
 
 def test_the_page(tmp_path):
-    model = llama()
+    model, seen = llama(), {}
     with it.watch(model) as w:
+        for name in dict.fromkeys(w._modules):
+            norm = model.get_submodule(name)
+            norm.register_forward_pre_hook(lambda m, args, name=name: seen.update({name: args[0].reshape(-1, 32)}))
         model(torch.arange(10)[None])
     path = tmp_path / "report.html"
     w.html(path)
+    (tmp_path / "command").mkdir()
+    isonorm.write_report(tmp_path / "command" / "report.html", seen, eps=1e-6)  # has the bytes of `isonorm stats --html`
+    assert path.read_bytes() == (tmp_path / "command" / "report.html").read_bytes() and len(seen) == 5
     text = path.read_text()
     assert all(r["module"] in text for r in w.records) and "<html" in text
     with pytest.raises(FileExistsError):
