@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Builds the wheel as `pip install .` does, looks into it, installs it into an environment of its own, and uses it there.
+"""Builds the source archive, and from it the wheel as `pip install .` does; looks into it, lets the audits of others judge it,
+installs it into an environment of its own, and uses it there.
 
 check_wheel.py SOURCE WORK
 """
 
+import json
 import os
 import pathlib
 import re
@@ -14,12 +16,24 @@ import venv
 import zipfile
 
 MAX_BYTES = 8_000_000
+TOOLS = ["build>=1", "abi3audit>=0.0.26", "auditwheel>=6.8"]
+if sys.version_info >= (3, 11):
+    TOOLS += ["torch-abi-audit>=0.3"]  # which takes no older Python; what it judges is the same for all
 FIRST_LINES = """
 import numpy as np, isonorm
 assert isonorm.rms_norm(np.array([[3.0, 4.0]]), eps=0).tolist() == [[3 / 12.5**0.5, 4 / 12.5**0.5]]
 import sys
 loaded = {name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "ml_dtypes", "jax", "tensorflow", "triton"}
 assert not loaded, loaded
+"""
+# The oldest torch that has all that libisonorm_torch.so must find. Weak symbols are null where torch is older.
+OLDEST_TORCH = """
+import json, subprocess, sys, torch_abi_audit
+names = [line.split() for line in subprocess.check_output(["nm", "-D", "--undefined-only", sys.argv[1]], text=True).splitlines()]
+shims = [name for kind, name in names if kind == "U" and name.startswith(("torch_", "aoti_torch_"))]
+version, why, unknown = torch_abi_audit.minimum_version(shims)
+stable = torch_abi_audit.inspect_extension(sys.argv[1]).torch.stable
+print(json.dumps({"stable": stable, "version": list(version)[:2], "why": why, "unknown": unknown}))
 """
 
 
@@ -30,17 +44,27 @@ def run(*command, **options):
     return done.stdout
 
 
-def build(source, work):
-    environment = dict(os.environ)
+def environment(folder, *packages):
+    """Makes one that has these packages, and returns the folder of its programs."""
+    venv.create(folder, with_pip=True, clear=True)
+    run(folder / "bin" / "python", "-m", "pip", "install", "-q", *packages)
+    return folder / "bin"
+
+
+def build(source, work, tools):
+    """The wheel, and the source that it was made of."""
+    variables = dict(os.environ)
     if shutil.which("ccache"):
-        environment |= {"CMAKE_C_COMPILER_LAUNCHER": "ccache", "CMAKE_CXX_COMPILER_LAUNCHER": "ccache"}
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+        variables |= {"CMAKE_C_COMPILER_LAUNCHER": "ccache", "CMAKE_CXX_COMPILER_LAUNCHER": "ccache"}
+    run(tools / "python", "-m", "build", "--sdist", "--outdir", work, source)
+    (archive,) = work.glob("isonorm-*.tar.gz")
+    shutil.unpack_archive(archive, work)
+    unpacked = work / archive.name.removesuffix(".tar.gz")
     # --config-settings: the pip of Debian 12 has no -C.
     settings = ("--config-settings", f"build-dir={work}/build")
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", work, *settings, source, env=environment)
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", work, *settings, unpacked, env=variables)
     (wheel,) = work.glob("isonorm-*.whl")
-    return wheel
+    return wheel, unpacked
 
 
 def look(wheel, source):
@@ -63,44 +87,53 @@ def look(wheel, source):
     return faults
 
 
-def needs(wheel, work):
-    """Libraries that no Linux has by itself, of what is compiled in the wheel."""
-    allowed = re.compile(r"lib(isonorm|mvec|stdc\+\+|m|gcc_s|c|pthread|dl|rt|torch_cpu)\.so|ld-linux")
+def audit(wheel, work, tools):
+    """What the audits of others find: libraries that no Linux has by itself, and what is outside of a stable ABI."""
+    faults = []
+    shown = json.loads(run(tools / "auditwheel", "show", "--json", wheel))
+    outside = shown["policy_upgrades"].get(shown["sym_tag"], {}).get("libs_to_eliminate")
+    if not shown["sym_tag"].startswith("manylinux_") or outside != ["libtorch_cpu.so"]:
+        faults.append(f"{wheel.name} fits {shown['sym_tag']} without {outside}; a manylinux without libtorch_cpu.so is due")
+    if sys.version_info >= (3, 12):
+        if "-cp312-abi3-" not in wheel.name:
+            faults.append(f"{wheel.name} is not for every Python from 3.12 on")
+        run(tools / "abi3audit", "--strict", wheel)
     folder = work / "unpacked"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
-    compiled = [path for path in folder.rglob("*") if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
-    if len(compiled) < 4:
-        return [f"only {len(compiled)} files of {wheel.name} are compiled"]
-    faults = []
-    for path in compiled:
-        for library in re.findall(r"\(NEEDED\)\s+Shared library: \[(.*)\]", run("readelf", "-d", path)):
-            if not allowed.match(library):
-                faults.append(f"{path.name} needs {library}")
+    if sys.version_info >= (3, 11):
+        (metadata,) = folder.glob("*.dist-info/METADATA")
+        promised = re.search(r'torch>=(\d+)\.(\d+); extra == "torch"', metadata.read_text(encoding="utf-8")).groups()
+        found = json.loads(run(tools / "python", "-c", OLDEST_TORCH, folder / "isonorm/libisonorm_torch.so"))
+        if not found["stable"] or found["unknown"] or found["version"] != [int(part) for part in promised]:
+            faults.append(f"libisonorm_torch.so is for torch from {'.'.join(promised)} on, but {found}")
+    print(f"{wheel.name}: {wheel.stat().st_size} bytes, {shown['sym_tag']} without libtorch_cpu.so")
     return faults
 
 
 def use(wheel, work):
-    venv.create(work / "venv", with_pip=True, clear=True)
-    binaries = work / "venv" / "bin"
-    run(binaries / "python", "-m", "pip", "install", "-q", wheel)
+    binaries = environment(work / "venv", wheel)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ISONORM"))}
     run(binaries / "python", "-c", FIRST_LINES, cwd=work, env=clean)
-    run(binaries / "python", "-m", "isonorm", "info", cwd=work, env=clean)
-    version = run(binaries / "python", "-c", "import isonorm; print(isonorm.__version__)", cwd=work, env=clean).strip()
-    if version not in run(binaries / "isonorm", "--version", cwd=work, env=clean):
-        sys.exit(f"the command of the wheel does not say that its version is {version}")
+    info = json.loads(run(binaries / "python", "-m", "isonorm", "info", "--json", cwd=work, env=clean))
+    loaded = {pathlib.Path(path).name.split(".")[0]: state["loaded"] for path, state in info["libraries"].items()}
+    if info["packages"]["torch"] or loaded != {"libisonorm": True, "_native": True, "libisonorm_torch": False}:
+        sys.exit(f"without torch, `info` of the wheel says {info}")
+    if info["isonorm"] not in run(binaries / "isonorm", "--version", cwd=work, env=clean):
+        sys.exit(f"the command of the wheel does not say that its version is {info['isonorm']}")
     print(run(binaries / "python", "-m", "isonorm", "demo", cwd=work, env=clean))
 
 
 def main():
     source, work = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-    wheel = build(source, work)
-    faults = look(wheel, source) + needs(wheel, work)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    tools = environment(work / "tools", *TOOLS)
+    wheel, unpacked = build(source, work, tools)
+    faults = look(wheel, unpacked) + audit(wheel, work, tools)
     if faults:
         sys.exit("\n".join(faults))
     use(wheel, work)
-    print(f"{wheel.name}: {wheel.stat().st_size} bytes")
 
 
 main()
