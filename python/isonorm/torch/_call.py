@@ -9,16 +9,16 @@ from typing import Any, Callable, NoReturn, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 
 from isonorm import contracts
 from isonorm.contracts import ContractLike
 from isonorm.torch import _autograd, _ops  # noqa: F401  registers what torch has to know
 from isonorm.torch._autograd import eager
+from isonorm.torch._direct import untransformed
 from isonorm.torch._library import ops
 
 compiling: Callable[[], bool] = torch.compiler.is_compiling
-transforming: Callable[[], bool] = torch._C._are_functorch_transforms_active
 grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 
 
@@ -35,7 +35,7 @@ class Way:
     def __call__(self, *args: Any) -> Any:
         if compiling():
             return self.compiled(*args)
-        if transforming() or forward_ad._current_level >= 0:
+        if not untransformed():
             return self.transformed(*args)
         return (self.eager if any_gradient(args) else self.plain)(*args)
 

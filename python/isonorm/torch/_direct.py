@@ -28,13 +28,11 @@ forward = _native.tensor_forward
 backward = _native.tensor_backward
 
 
+def untransformed() -> bool:
+    """Whether no transform of torch.func is active, and no forward mode."""
+    return not _transforms() and forward_ad._current_level < 0
+
+
 def unwatched() -> bool:
-    """Whether nobody has to see operators: no transform, no mode, no trace, no profiler."""
-    return not (
-        _transforms()
-        or _dispatch_modes()
-        or _function_modes()
-        or forward_ad._current_level >= 0
-        or _profiling()
-        or _tracing() is not None
-    )
+    """Whether nobody has to see operators: no mode, no trace, no profiler."""
+    return not (_dispatch_modes() or _function_modes() or _profiling() or _tracing() is not None)

@@ -165,7 +165,7 @@ def second_gradients(
     def function(*own: Tensor) -> tuple[Tensor, ...]:
         dy, x, weight, ddx, ddweight = fill(own)
         ddy, rest = double_backward(dy, Row(x, weight, None, None), (None, None, None), o, [ddx, ddweight, None, None])
-        return tuple(g for g, need in ((rest[0], 1), (rest[1], 2), (ddy, 4)) if needs & need)  # type: ignore[misc]
+        return tuple(g for g, need in ((rest[0], 1), (rest[1], 2), (ddy, 4)) if needs & need and g is not None)
 
     return values, fill, function
 

@@ -13,9 +13,9 @@ from isonorm.contracts import ContractLike
 from isonorm.norm import _STYLES, Quantization
 from isonorm.torch._call import (
     FORWARD, QK_NORM, RMS, RMS_PENALTY, Frame, any_gradient, compiling, explain, grad_enabled, matched, plain, result,
-    record, takes_mean, text_of, transforming,
+    record, takes_mean, text_of,
 )  # fmt: skip
-from isonorm.torch._direct import forward as direct, unwatched
+from isonorm.torch._direct import forward as direct, untransformed, unwatched
 from isonorm.torch._library import ops
 
 Shape = Union[int, Iterable[int]]
@@ -151,16 +151,14 @@ def rms_norm(
             if compiling():
                 if not grad:
                     return _compiled(x, weight, bias, eps=eps, contract=text)
-            elif unwatched():
-                y = direct(x, weight, bias, eps, text)
+            elif untransformed():
+                y = direct(x, weight, bias, eps, text) if unwatched() else None
                 if y is not None:
                     return record([y], x, weight, bias, eps, text) if grad else y
                 if not grad:
                     return _plain(x, weight, bias, eps, text)
                 if not takes_mean(text):
                     return plain(None, x, weight, bias, eps, text)
-            elif not grad and not transforming():
-                return _plain(x, weight, bias, eps, text)
             return FORWARD(
                 x, weight, bias, eps, text, True, takes_mean(text), None, None, *_NO_ROPE, 1, 0, None
             )[0]  # fmt: skip

@@ -11,6 +11,8 @@ torch = pytest.importorskip("torch")
 import isonorm.torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from torch_support import OLD_TORCH  # noqa: E402, I001
+
 RMS = ("_fused_rms_norm", "_fused_rms_norm_backward")
 LAYER = ("native_layer_norm", "native_layer_norm_backward")
 
@@ -39,6 +41,10 @@ def run(code, *options):
     done = subprocess.run([sys.executable, *options, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done
+
+
+def silent(stderr):
+    return stderr == "" or (OLD_TORCH and stderr.count("[W") == 1 and "Overriding a previously registered kernel" in stderr)
 
 
 def test_the_tables_are_as_they_were():
@@ -169,7 +175,7 @@ def test_nothing_is_printed_and_no_compiler_loaded():
         "-W",
         "error",
     )
-    assert done.stdout == "" and done.stderr == ""
+    assert done.stdout == "" and silent(done.stderr)
 
 
 def test_the_process_ends_well_while_enabled():
@@ -178,7 +184,7 @@ def test_the_process_ends_well_while_enabled():
         isonorm.torch.enable(layer_norm=True)
         torch.nn.functional.layer_norm(torch.randn(3, 8), (8,))
     """)
-    assert done.stderr == ""
+    assert silent(done.stderr)
 
 
 def test_an_override_before_ours_is_given_back():

@@ -14,6 +14,8 @@ DTYPES = {
     torch.float8_e5m2: np.dtype(ml_dtypes.float8_e5m2),
     torch.float8_e8m0fnu: np.dtype(ml_dtypes.float8_e8m0fnu),
 }
+# Torch 2.10 cannot hand over the message of its own error, and writes once that a kernel of its own is replaced.
+OLD_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 13)
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
