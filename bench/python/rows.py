@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import oracle
 import torch
-from race import Candidate, race
+from race import Candidate, Times, race
 
 import isonorm
 
@@ -28,15 +28,24 @@ CASES += [(2, shape, dtype) for shape in (ROW, MANY, LARGE) for dtype in NUMPY]
 
 @dataclasses.dataclass(frozen=True)
 class Against:
-    """The first candidate beside another one, and the goal, if there is one."""
+    """The first candidate beside another one, and the goal, if there is one.
+
+    where: of a goal in microseconds from another machine: a candidate, and the microseconds that it took there."""
 
     name: str
     goal: Optional[float] = None
     unit: str = TIMES
+    where: Optional[tuple[str, float]] = None
 
-    def goal_for(self, value: float) -> dict[str, Any]:
-        met = None if self.goal is None else (value >= self.goal if self.unit == TIMES else value <= self.goal)
-        return {"name": self.name, "unit": self.unit, "value": value, "goal": self.goal, "met": met}
+    def verdict(self, times: Times, first: str) -> dict[str, Any]:
+        more = self.unit == MORE
+        value = times.difference(first, self.name) * 1e6 if more else times.ratio(first, self.name)
+        goal = self.goal
+        if goal is not None and self.where is not None:
+            candidate, there = self.where
+            goal *= times.median(candidate) * 1e6 / there
+        met = None if goal is None else value <= goal if more else value >= goal
+        return {"name": self.name, "unit": self.unit, "value": value, "goal": goal, "met": met}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,12 +105,7 @@ class Row:
                         raise ValueError(f"{self.title}: {candidate.name} {fault}")
             times = race(candidates, 0, (1, 1)) if quick else race(candidates, 1.0, (5, 51))
         first, *others = times.names()
-        verdicts = []
-        for against in self.against:
-            if against.name in others:
-                more = against.unit == MORE
-                value = times.difference(first, against.name) * 1e6 if more else times.ratio(first, against.name)
-                verdicts.append(against.goal_for(value))
+        verdicts = [against.verdict(times, first) for against in self.against if against.name in others]
         return {
             "row": self.title,
             "threads": self.threads,

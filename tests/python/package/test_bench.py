@@ -105,10 +105,13 @@ def test_a_race_counts_rounds_and_compares_within_them():
     assert (fixed.median("a"), fixed.ratio("a", "b"), fixed.difference("b", "a")) == (2.0, 3.0, 2.0)
 
 
-def result(value, goal, unit=rows.TIMES):
+def result(value, goal, unit=rows.TIMES, where=None):
+    """`value` times as fast as torch, or so many microseconds more."""
+    own = 1e-6 * value + 8e-6 if unit == rows.MORE else 8e-6 / value
+    times = race.Times({"isonorm": [own], "torch": [8e-6]})
     row = {"row": "forward.1x4096.f32.threads1", "threads": 1, "of": "isonorm", "seconds": {"isonorm": 1e-6, "torch": 8e-6}}
     row["seconds"]["NumPy"] = 2e-5
-    return {**row, "against": [rows.Against("torch", goal, unit).goal_for(value)]}
+    return {**row, "against": [rows.Against("torch", goal, unit, where).verdict(times, "isonorm")]}
 
 
 def test_goals():
@@ -117,6 +120,9 @@ def test_goals():
     assert report.against_text(result(1.25, None)) == "torch 8 µs: 1.25 ×; NumPy 20 µs"
     assert report.against_text(result(1.0, 1.2, rows.MORE)) == "torch 8 µs: 1.00 µs more (≤ 1.2); NumPy 20 µs"
     assert "missed" in report.against_text(result(1.3, 1.2, rows.MORE))
+    # Of a machine where torch took 4 µs: twice as many are allowed here.
+    assert "(≤ 2.4)" in report.against_text(result(1.3, 1.2, rows.MORE, ("torch", 4)))
+    assert "(≤ 2.4, **missed**)" in report.against_text(result(2.5, 1.2, rows.MORE, ("torch", 4)))
     assert report.summary([result(8.0, 3), result(2.5, 3), result(1.0, None)]) == "1 of 2 goals are met."
 
 
