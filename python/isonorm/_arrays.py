@@ -65,6 +65,14 @@ def integer(value: Any, name: str) -> int:
     return _native.integer(value, name)
 
 
+def flag(value: Any, name: str) -> bool:
+    """An argument that is true or not."""
+    try:
+        return bool(value)
+    except Exception:
+        raise TypeError(f"{name} is a {type(value).__name__}, but has to be a bool") from None
+
+
 def check_is(value: Any, kind: type, name: str) -> None:
     """Raises TypeError unless value is None or of that class."""
     if value is not None and not isinstance(value, kind):

@@ -9,8 +9,8 @@ import numpy as np
 
 from isonorm import _arrays, _native
 from isonorm._arrays import (
-    LARGE_BYTES, MAX_DIMS, Axis, Frame, check_array, check_is, compute_dtype, empty, fresh_groups, integer, parameter, result,
-    result_dtype, thread_count,
+    LARGE_BYTES, MAX_DIMS, Axis, Frame, check_array, check_is, compute_dtype, empty, flag, fresh_groups, integer, parameter,
+    result, result_dtype, thread_count,
 )  # fmt: skip
 from isonorm.contracts import ContractLike, packed, resolve
 
@@ -84,13 +84,13 @@ class Quantization:
     scale_ub: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("int8", "float8_e4m3fn", "float8_e5m2"):
+        if not isinstance(self.dtype, str) or self.dtype not in ("int8", "float8_e4m3fn", "float8_e5m2"):
             raise ValueError(f"dtype is {self.dtype!r}, but has to be 'int8', 'float8_e4m3fn' or 'float8_e5m2'")
         if isinstance(self.scale, str) and self.scale not in ("dynamic", "power_of_two"):
             raise ValueError(f"scale is {self.scale!r}, but has to be 'dynamic', 'power_of_two' or a number")
         if not isinstance(self.scale, str):
             _native.real(self.scale, "scale")
-        if self.rounded_to not in (None, "bfloat16", "float16"):
+        if not (self.rounded_to is None or isinstance(self.rounded_to, str) and self.rounded_to in ("bfloat16", "float16")):
             raise ValueError(f"rounded_to is {self.rounded_to!r}, but has to be 'bfloat16', 'float16' or None")
         integer(self.group_cols, "group_cols")
         for name in ("min_scale", "scale_ub"):
@@ -181,8 +181,8 @@ def rms_norm(
         or gate is not None
         or quantize is not None
         or rope is not None
-        or return_rstd
-        or return_mean
+        or return_rstd is not False
+        or return_mean is not False
         or window is not None
         or groups is not _ONE
         or dtype is not None
@@ -225,9 +225,9 @@ def rms_norm(
             scale = np.array([quantize.scale], np.float32)
     per_row = fresh_groups(groups, frame.cols)
     mean = rstd = None
-    if return_mean:
+    if flag(return_mean, "return_mean"):
         mean, values["mean"] = frame.per_row(per_row, compute_dtype(x))
-    if return_rstd:
+    if flag(return_rstd, "return_rstd"):
         rstd, values["rstd"] = frame.per_row(per_row, compute_dtype(x))
     link = (
         frame.view(x, "x"),

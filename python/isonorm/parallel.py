@@ -16,7 +16,7 @@ from typing import Any, Optional
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import check_array, compute_dtype, empty, parameter, result, result_dtype, thread_count
+from isonorm._arrays import check_array, compute_dtype, empty, flag, parameter, result, result_dtype, thread_count
 from isonorm.contracts import ContractLike, packed, resolve
 
 
@@ -186,6 +186,7 @@ def combine_gradients(
     Raises ValueError for numbers of rows that do not go together and for accumulate without out, TypeError for types.
     """
     check_array(parts, "parts")
+    accumulate = flag(accumulate, "accumulate")
     if accumulate and out is None:
         raise ValueError("accumulate is True, but there is no out to add to")
     if out is None:

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import Axis, Frame, check_array, compute_dtype, dense, result, thread_count
+from isonorm._arrays import Axis, Frame, check_array, compute_dtype, flag, result, thread_count
 
 
 def rms(x: np.ndarray, *, axis: Axis = -1, out: Optional[np.ndarray] = None, threads: Optional[int] = None) -> np.ndarray:
@@ -73,7 +73,7 @@ def rms_penalty(
     penalty, whole = frame.per_row((), compute_dtype(x))
     values = {"penalty": whole}
     dx = None
-    if accumulate is not None or gradient:
+    if accumulate is not None or flag(gradient, "gradient"):
         dx, values["dx"] = frame.output(accumulate, x.dtype, "accumulate")
     _native.rms_penalty(frame.view(x, "x"), penalty, dx, lambda_, accumulate is not None, thread_count(threads))
     return result("Penalty", values)

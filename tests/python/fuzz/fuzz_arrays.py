@@ -55,7 +55,8 @@ def judge(function, call, outputs=(), names=()):
     try:
         results = function(**call)
     except MemoryError:
-        assert call.get("huge") or any(getattr(v, "size", 0) > 1 << 32 for v in call.values())
+        inside = [v for whole in call.values() for v in (whole, *getattr(whole, "__dict__", {}).values())]
+        assert any(isinstance(v, np.ndarray) and v.size > 1 << 32 for v in inside)
         results = None
     except Exception as error:
         judge_error(error, {*call, *names, *inspect.signature(function).parameters}, ALLOWED)
@@ -166,7 +167,7 @@ def wrong_array(draw, array):
 def spoil(draw, call, function):
     """Puts one value or two that are wrong, or at least strange, into a call."""
     parameters = [p for p in inspect.signature(function).parameters if p not in ("options", "self")]
-    for name in draw(st.lists(st.sampled_from(parameters), min_size=1, max_size=2)):
+    for name in draw(st.lists(st.sampled_from(parameters), min_size=1, max_size=2, unique=True)):
         value = call.get(name)
         if isinstance(value, np.ndarray) and draw(st.integers(0, 3)):
             try:
@@ -179,4 +180,4 @@ def spoil(draw, call, function):
             call.pop(name) if del_name else call.update({name: draw(NONSENSE)})
         else:
             call[name] = draw(NONSENSE)
-    note(f"spoilt: {call}")
+    note(f"spoilt: { {n: v if getattr(v, 'size', 0) < 1 << 32 else v.shape for n, v in call.items()} }")

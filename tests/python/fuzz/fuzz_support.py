@@ -157,5 +157,5 @@ def judge_error(error, names, allowed):
     assert isinstance(error, allowed), f"{type(error).__name__}: {text}"
     assert not isinstance(error, UnicodeError), text
     assert text and len(text.splitlines()) == 1, f"{type(error).__name__}: {text}"
-    assert len(text) < 400, text
+    assert len(text) < 1000, text
     assert words_in(text, {*names, *FIELDS}), f"{type(error).__name__}: {text}"
