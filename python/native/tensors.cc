@@ -3,6 +3,7 @@
 // is left to the operators of isonorm.torch, errors too: then the result is None, and nothing has been done.
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "array.h"
 #include "common.h"
@@ -82,6 +83,12 @@ struct Result {
   }
 };
 
+// Contracts that have no name go by the operators.
+bool ByName(const std::string& name, isonorm_contract& contract) {
+  return name.find('\0') == std::string::npos &&
+         isonorm_contract_by_name(name.c_str(), &contract, sizeof contract) == ISONORM_OK;
+}
+
 void AttachTorch(nb::handle tensor, nb::handle parameter, nb::handle exchange, nb::handle empty_like) {
   const auto* api = static_cast<const DlpackExchange*>(PyCapsule_GetPointer(exchange.ptr(), "dlpack_exchange_api"));
   if (api == nullptr) throw nb::python_error();
@@ -93,11 +100,10 @@ void AttachTorch(nb::handle tensor, nb::handle parameter, nb::handle exchange, n
   torch.read = api->tensor_from_object;
 }
 
-nb::object TensorForward(nb::handle x, nb::handle weight, nb::handle bias, double eps, const char* name) {
+nb::object TensorForward(nb::handle x, nb::handle weight, nb::handle bias, double eps, const std::string& name) {
   Tensor ax, aweight, abias;
   isonorm_contract contract = Sized<isonorm_contract>();
-  if (!ax.Read(x) || !aweight.ReadOptional(weight) || !abias.ReadOptional(bias) ||
-      isonorm_contract_by_name(name, &contract, sizeof contract) != ISONORM_OK) {
+  if (!ax.Read(x) || !aweight.ReadOptional(weight) || !abias.ReadOptional(bias) || !ByName(name, contract)) {
     return nb::none();
   }
   Result y;
@@ -111,11 +117,10 @@ nb::object TensorForward(nb::handle x, nb::handle weight, nb::handle bias, doubl
 }
 
 nb::object TensorBackward(nb::handle dy, nb::handle x, nb::handle weight, nb::handle bias, bool need_x, bool need_weight,
-                          bool need_bias, double eps, const char* name) {
+                          bool need_bias, double eps, const std::string& name) {
   Tensor ady, ax, aweight, abias;
   isonorm_contract contract = Sized<isonorm_contract>();
-  if (!ady.Read(dy) || !ax.Read(x) || !aweight.ReadOptional(weight) || !abias.ReadOptional(bias) ||
-      isonorm_contract_by_name(name, &contract, sizeof contract) != ISONORM_OK) {
+  if (!ady.Read(dy) || !ax.Read(x) || !aweight.ReadOptional(weight) || !abias.ReadOptional(bias) || !ByName(name, contract)) {
     return nb::none();
   }
   Result dx, dweight, dbias;

@@ -120,7 +120,7 @@ def test_what_is_not_ordinary_is_left_to_the_operators(name, tensor):
 
 
 @pytest.mark.parametrize(
-    "eps,contract", [(-1.0, "torch"), (float("nan"), "torch"), (1e-6, "frob"), (1e-6, "mamba2"), (1e-6, "")]
+    "eps,contract", [(-1.0, "torch"), (float("nan"), "torch"), (1e-6, "frob"), (1e-6, "mamba2"), (1e-6, ""), (1e-6, "torch\0")]
 )
 def test_errors_are_those_of_the_operators(eps, contract):
     x = randn(2, 6)
