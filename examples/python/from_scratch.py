@@ -2,9 +2,9 @@
 
 You learn what a norm computes, forward and backward, and what its formula leaves open: how large a square may get, in which
 type the sum is taken, and in which order. In ordinary rows both are as accurate as float32 can be. Their bits are not the same,
-and neither are right ones: isonorm's are those that are the same on every machine.
+and neither is more right; isonorm's are the same on every machine.
 
-pip install 'isonorm[bfloat16]'
+pip install '.[bfloat16]'   # in a checkout
 python from_scratch.py
 """
 
@@ -51,10 +51,10 @@ def errors(x: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> dict[str, tuple
     """Of y, dx and dweight: from scratch and of isonorm, against the formula in float64."""
     scratch = RMSNorm(weight)
     mine = (scratch.forward(x), *scratch.backward(dy))
-    isonorms = (isonorm.rms_norm(x, weight, eps=EPS), *isonorm.rms_norm_backward(dy, x, weight, eps=EPS))
+    own = (isonorm.rms_norm(x, weight, eps=EPS), *isonorm.rms_norm_backward(dy, x, weight, eps=EPS))
     wide = RMSNorm(weight.astype(np.float64))
     exact = (wide.forward(x.astype(np.float64)), *wide.backward(dy.astype(np.float64)))
-    return {name: (error(a, e), error(b, e)) for name, a, b, e in zip(("y", "dx", "dweight"), mine, isonorms, exact)}
+    return {name: (error(a, e), error(b, e)) for name, a, b, e in zip(("y", "dx", "dweight"), mine, own, exact)}
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> np.ndarray:

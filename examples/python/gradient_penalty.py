@@ -4,7 +4,7 @@ R1 (Mescheder, Geiger and Nowozin 2018) keeps the critic of a GAN smooth where t
 gamma / 2 times the mean of |d critic / d x|^2 over real points x. You learn how that is written (create_graph=True), and see
 what it does: without it, the critic's gradient grows as long as it is trained; with it, it stays small.
 
-pip install 'isonorm[torch]'
+pip install '.[torch]'   # in a checkout
 python gradient_penalty.py
 """
 
@@ -44,7 +44,7 @@ def points() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def train(model: torch.nn.Module, real: torch.Tensor, false: torch.Tensor, gamma: float) -> list[tuple[float, float]]:
-    """The loss without the penalty, and the mean of |d critic / d x|^2, every fourth of the way."""
+    """The loss without the penalty, and the mean of |d critic / d x|^2, at each quarter of the way."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     records = []
     for step in range(STEPS + 1):

@@ -4,7 +4,7 @@ You learn that a checkpoint loads into the twins as it is, and how far the numbe
 are the same bits but for less than 0.2 % of the values, and those are neighbours. In float32 many last bits differ, because the
 classes do not define the order of their sums.
 
-pip install 'isonorm[transformers]'
+pip install '.[transformers]'   # in a checkout
 python hugging_face_twins.py
 """
 

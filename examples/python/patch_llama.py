@@ -1,6 +1,6 @@
 """Patches a tiny random Llama: which norms are swapped, and that what the model says is the same.
 
-pip install 'isonorm[transformers]'
+pip install '.[transformers]'   # in a checkout
 python patch_llama.py
 """
 

@@ -8,8 +8,8 @@ The numbers are those of four small blocks; the time is that of one norm alone, 
 32x512x4096 floats, 256 MiB a tensor: a fresh result of that size waits for the system to hand out its pages, which is part of
 the time. Three GiB of memory will do.
 
-pip install 'isonorm[torch]'
-python prenorm_blocks.py                        # some seconds
+pip install '.[torch]'   # in a checkout
+python prenorm_blocks.py                        # half a minute
 python prenorm_blocks.py --shape 8 512 4096
 """
 

@@ -4,7 +4,7 @@ Noisy rows are smoothed towards zero: the fit minimises mean((fit - noisy)^2) + 
 the noise. For lambda * rms(fit)^2 that is all: found once, at a width of 64, it is right at 4096. L2, lambda * sum(fit^2), adds
 up more values in a wider row, so that the strength found at 64 crushes the rows of 4096.
 
-pip install 'isonorm[torch]'
+pip install '.[torch]'   # in a checkout
 python width_neutral_penalty.py
 """
 

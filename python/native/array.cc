@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <string>
+#include <string_view>
 
 namespace isonorm_python {
 namespace {
@@ -90,7 +91,9 @@ std::string TypeOf(nb::handle object) {
 void RefuseType(nb::handle object, const char* name) {
   const std::string type = TypeOf(object);
   std::string advice = "numpy.asarray() makes one";
-  if (type.starts_with("torch.")) {
+  if (std::string_view(name) == "weight" && (PyTuple_Check(object.ptr()) || PyLong_Check(object.ptr()))) {
+    advice = "it comes second, where torch.nn.functional has normalized_shape";
+  } else if (type.starts_with("torch.")) {
     advice = "isonorm.torch takes torch's tensors, isonorm.into those of any framework in CPU memory";
   } else if (nb::hasattr(object, "__dlpack__")) {
     advice = "isonorm.into takes tensors of any framework in CPU memory";

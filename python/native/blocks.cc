@@ -64,7 +64,11 @@ void* TakeBlock(std::size_t bytes) {
     all.used.emplace(block.data, block.size);
     return block.data;
   }
-  void* const data = Map(size);
+  void* data = Map(size);
+  while (data == nullptr && !all.idle.empty()) {
+    DropOldest(all);
+    data = Map(size);
+  }
   if (data != nullptr) all.used.emplace(data, size);
   return data;
 }

@@ -52,7 +52,8 @@ class Tensor {
     size_ = 1;
     for (int i = tensor_.ndim - 1; i >= 0; --i) {
       const std::int64_t length = tensor_.shape[i];
-      if (length != 1 && tensor_.strides != nullptr && tensor_.strides[i] != size_) return false;
+      // Those of dimensions of one value too, which results would have.
+      if (tensor_.strides != nullptr && tensor_.strides[i] != size_) return false;
       if (length > kMaxValues) return false;
       size_ *= length;
       if (size_ < 1 || size_ > kMaxValues) return false;

@@ -382,7 +382,8 @@ class Plain(Function):
         x, weight, bias, rstd = ctx.saved_tensors
         eps, contract = ctx.options
         gradients: Any = None
-        if rstd is None and not torch.is_grad_enabled() and _direct.untransformed() and _direct.unwatched():
+        ordinary = rstd is None and not _direct.compiling() and not torch.is_grad_enabled()
+        if ordinary and _direct.untransformed() and _direct.unwatched():
             gradients = _direct.backward(dy, x, weight, bias, need_x, need_weight, need_bias, eps, contract)
         if gradients is None:
             needs = need_x * NEEDS_X + need_weight * NEEDS_WEIGHT + need_bias * NEEDS_BIAS

@@ -7,6 +7,7 @@ import itertools
 import operator
 from typing import Any, Callable, NoReturn, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -15,10 +16,9 @@ from isonorm import contracts
 from isonorm.contracts import ContractLike
 from isonorm.torch import _autograd, _ops  # noqa: F401  registers what torch has to know
 from isonorm.torch._autograd import eager
-from isonorm.torch._direct import untransformed
+from isonorm.torch._direct import compiling, tracing, untransformed
 from isonorm.torch._library import ops
 
-compiling: Callable[[], bool] = torch.compiler.is_compiling
 grad_enabled: Callable[[], bool] = torch.is_grad_enabled
 
 
@@ -33,7 +33,7 @@ class Way:
         self.eager: Callable[..., Any] = eager(self.function)
 
     def __call__(self, *args: Any) -> Any:
-        if compiling():
+        if compiling() or tracing():
             return self.compiled(*args)
         if not untransformed():
             return self.transformed(*args)
@@ -50,6 +50,7 @@ FORWARD, BACKWARD, DOUBLE_BACKWARD, QK_NORM, RMS, RMS_BACKWARD, RMS_PENALTY = ma
 )
 
 
+NAMES = frozenset(contracts.names())
 plain: Callable[..., Tensor] = _autograd.Plain.apply
 # Without what torch's Python does for wrapped tensors, which have no memory to be computed from.
 record: Callable[..., Tensor] = super(Function, _autograd.Plain).apply
@@ -57,7 +58,7 @@ record: Callable[..., Tensor] = super(Function, _autograd.Plain).apply
 
 def text_of(contract: ContractLike) -> str:
     """A contract as operators take it."""
-    return contract if type(contract) is str else contracts.resolve(contract).text
+    return contract if type(contract) is str and contract in NAMES else contracts.resolve(contract).text
 
 
 def takes_mean(contract: str) -> bool:
@@ -93,7 +94,7 @@ def explain(
         if value is None and name in optional:
             continue
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}, but has to be a torch.Tensor") from None
+            raise TypeError(f"{name} is a {type(value).__name__}, but has to be a torch.Tensor{_advice(name, value)}") from None
         if value.is_nested:
             raise RuntimeError(f"{name} is a nested tensor, but has to be a dense one") from None
         if value.layout != torch.strided:
@@ -112,9 +113,17 @@ def explain(
     raise error
 
 
+def _advice(name: str, value: Any) -> str:
+    if name == "weight" and isinstance(value, (int, tuple, list)):
+        return ": it comes second, where torch.nn.functional has normalized_shape"
+    if isinstance(value, np.ndarray):
+        return ": torch.from_numpy() makes one, and isonorm has the same functions for arrays"
+    return ": torch.tensor() makes one" if isinstance(value, (int, float, list, tuple)) else ""
+
+
 def _check_device(name: str, tensor: Tensor) -> None:
     if tensor.device.type not in ("cpu", "meta"):
-        raise RuntimeError(f"{name} is on {tensor.device}, but isonorm computes on the CPU") from None
+        raise RuntimeError(f"{name} is on {tensor.device}, but isonorm computes on the CPU: pass {name}.cpu()") from None
 
 
 def _check_number(name: str, value: Any, number: Callable[[Any], Any], wanted: str) -> None:

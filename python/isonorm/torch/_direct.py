@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 
 from isonorm import _native
 
+compiling: Callable[[], bool] = torch.compiler.is_compiling
 _C = torch._C
 _exchange = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
 if _exchange is not None:
@@ -20,12 +21,17 @@ if _exchange is not None:
 _transforms: Callable[[], bool] = _C._are_functorch_transforms_active
 _dispatch_modes: Callable[[], int] = _C._len_torch_dispatch_stack
 _function_modes: Callable[[], int] = _C._len_torch_function_stack
-_tracing: Callable[[], object] = _C._get_tracing_state
+_trace: Callable[[], object] = _C._get_tracing_state
 _profiling: Callable[[], bool] = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
 
 # None where a tensor is not ordinary, and for whatever is wrong: then nothing has been done.
 forward = _native.tensor_forward
 backward = _native.tensor_backward
+
+
+def tracing() -> bool:
+    """Whether torch.jit.trace records operators."""
+    return _trace() is not None
 
 
 def untransformed() -> bool:
@@ -35,4 +41,4 @@ def untransformed() -> bool:
 
 def unwatched() -> bool:
     """Whether nobody has to see operators: no mode, no trace, no profiler."""
-    return not (_dispatch_modes() or _function_modes() or _profiling() or _tracing() is not None)
+    return not (_dispatch_modes() or _function_modes() or _profiling() or tracing())

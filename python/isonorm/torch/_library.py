@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import pathlib
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}: isonorm.torch needs PyTorch, as `pip install 'torch>=2.10'` installs it") from None
 
 if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
     raise ImportError(f"isonorm.torch needs torch 2.10 or later, but this is torch {torch.__version__}")

@@ -12,10 +12,10 @@ from isonorm._arrays import integer
 from isonorm.contracts import ContractLike
 from isonorm.norm import _STYLES, Quantization
 from isonorm.torch._call import (
-    FORWARD, QK_NORM, RMS, RMS_PENALTY, Frame, any_gradient, compiling, explain, grad_enabled, matched, plain, result,
+    FORWARD, NAMES, QK_NORM, RMS, RMS_PENALTY, Frame, any_gradient, explain, grad_enabled, matched, plain, result,
     record, takes_mean, text_of,
 )  # fmt: skip
-from isonorm.torch._direct import forward as direct, untransformed, unwatched
+from isonorm.torch._direct import compiling, forward as direct, tracing, untransformed, unwatched
 from isonorm.torch._library import ops
 
 Shape = Union[int, Iterable[int]]
@@ -128,7 +128,7 @@ def rms_norm(
     Raises RuntimeError and, for arguments of another type than these, TypeError; the sentence names the argument.
     """
     try:
-        text = contract if type(contract) is str else text_of(contract)
+        text = contract if type(contract) is str and contract in NAMES else text_of(contract)
         if weight is not None and weight.dtype is not x.dtype:
             weight = matched(weight, x)
         if bias is not None and bias.dtype is not x.dtype:
@@ -155,6 +155,8 @@ def rms_norm(
                 y = direct(x, weight, bias, eps, text) if unwatched() else None
                 if y is not None:
                     return record([y], x, weight, bias, eps, text) if grad else y
+                if tracing():
+                    return _compiled(x, weight, bias, eps=eps, contract=text)
                 if not grad:
                     return _plain(x, weight, bias, eps, text)
                 if not takes_mean(text):

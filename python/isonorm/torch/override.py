@@ -76,6 +76,7 @@ _fallbacks: list[torch.library.Library] = []
 def enable(*, rms_norm: bool = True, layer_norm: bool = False) -> None:
     """Replaces torch's kernels of RMSNorm, of LayerNorm, or of both, on the CPU, for the whole process.
 
+    `isonorm.torch.override` lists what stays torch's own: what inductor compiles, mixed types, channels_last, other devices.
     What is not named stays as it is, and what is replaced already stays so. Switch while no other thread computes norms: torch
     does not guard its tables of kernels against that.
 

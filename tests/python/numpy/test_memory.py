@@ -180,3 +180,16 @@ assert os.waitpid(pid, 0)[1] == 0 and (kept == 1).all()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_kept_goes_where_memory_is_short():
+    script = """
+import pathlib, resource
+import numpy as np, isonorm
+x = np.ones((80 << 18,), np.float32).reshape(-1, 4096)
+isonorm.rms_norm(np.ones((60 << 10, 1024), np.float32), eps=1e-6)  # 240 MiB that stay
+taken = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (60 << 20),) * 2)
+assert (isonorm.rms_norm(x, eps=0, threads=1) == 1).all()  # 80 MiB
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

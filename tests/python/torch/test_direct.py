@@ -89,6 +89,7 @@ def odd_tensors():
     x = randn(4, 6)
     yield "negated", torch._neg_view(x)
     yield "transposed", randn(6, 4).t()
+    yield "one value's stride", x.as_strided((1, 6), (1, 1))
     yield "strided", randn(4, 12)[:, ::2]
     yield "expanded", randn(1, 6).expand(4, 6)
     yield "empty", x[:0]
@@ -183,11 +184,24 @@ def test_the_profiler_sees_operators():
     assert "isonorm::_rms_norm" in {event.key for event in profile.key_averages()}
 
 
-def test_a_trace_has_the_operator():
-    module = it.RMSNorm(6, eps=1e-6)
-    traced = torch.jit.trace(module, randn(2, 6), check_trace=False)
-    other = randn(2, 6, seed=5)
-    assert same(traced(other), module(other))
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("make", [lambda: it.RMSNorm(6, eps=1e-6), lambda: it.LayerNorm(6)])
+def test_a_trace_has_the_operator(make, grad):
+    module = make()
+    with torch.set_grad_enabled(grad):
+        traced = torch.jit.trace(module, randn(2, 6))  # which traces twice, and compares
+        other = randn(2, 6, seed=5)
+        assert same(traced(other), module(other))
+        assert "isonorm::" in str(traced.graph)
+
+
+def test_compiled_autograd():
+    x = randn(2, 6, grad=True)
+    expected = torch.autograd.grad(it.rms_norm(x, eps=1e-6).sin().sum(), x)[0]
+    y = it.rms_norm(x, eps=1e-6).sin().sum()
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager", fullgraph=True)):
+        y.backward()
+    assert same(x.grad, expected)
 
 
 def test_batched_gradients():

@@ -33,7 +33,7 @@ def test_sentences():
     raises(RuntimeError, "x.ndim is 0", lambda: norm(torch.tensor(1.0), eps=1e-5))
     raises(RuntimeError, "eps", lambda: norm(X, W, eps=-1.0))
     raises(TypeError, "eps", lambda: norm(X, W))
-    raises(RuntimeError, '"lama"', lambda: norm(X, W, eps=1e-5, contract="lama"))
+    raises(ValueError, "contract 'lama' is none of", lambda: norm(X, W, eps=1e-5, contract="lama"))
     raises(TypeError, "contract is a int", lambda: norm(X, W, eps=1e-5, contract=3))
     raises(TypeError, "x is a ndarray, but has to be a torch.Tensor", lambda: norm(X.numpy(), W, eps=1e-5))
     raises(TypeError, "weight is a list, but has to be a torch.Tensor", lambda: norm(X, [1.0] * 8, eps=1e-5))
@@ -73,7 +73,11 @@ def test_what_is_no_tensor_and_no_number():
     raises(TypeError, "dtype is a int, but has to be a torch.dtype", lambda: it.rms_norm(X, W, eps=1e-6, dtype=6))
     raises(RuntimeError, "x has dtype torch.complex64", lambda: it.rms_norm(X + 0j, W, eps=1e-6))
     raises(RuntimeError, "x is a nested tensor", lambda: it.rms_norm(torch.nested.nested_tensor([X]), W, eps=1e-6))
-    raises(RuntimeError, "contract has a zero byte", lambda: it.rms_norm(X, W, eps=1e-6, contract="torch\0"))
+    raises(ValueError, r"contract 'torch\x00' is none of", lambda: it.rms_norm(X, W, eps=1e-6, contract="torch\0"))
+    raises(ValueError, "did you mean 'llama'?", lambda: it.rms_norm(X, W, eps=1e-6, contract="lama"))
+    raises(
+        TypeError, "weight is a tuple, but has to be a torch.Tensor: it comes second", lambda: it.rms_norm(X, (8,), eps=1e-6)
+    )
     with pytest.raises(RuntimeError, match="rounded_to is -1"):
         torch.ops.isonorm.quantized(X, W, None, 1e-6, "torch", False, dtype=torch.int8, scale_kind=2, rounded_to=-1)
 
