@@ -12,7 +12,7 @@ from isonorm._arrays import integer
 from isonorm.contracts import ContractLike
 from isonorm.norm import _STYLES, Quantization
 from isonorm.torch._call import (
-    FORWARD, NAMES, QK_NORM, RMS, RMS_PENALTY, Frame, any_gradient, explain, grad_enabled, matched, plain, result,
+    FORWARD, QK_NORM, RMS, RMS_PENALTY, Frame, any_gradient, explain, grad_enabled, matched, plain, result,
     record, takes_mean, text_of,
 )  # fmt: skip
 from isonorm.torch._direct import compiling, forward as direct, tracing, untransformed, unwatched
@@ -75,6 +75,12 @@ class Rope:
 _NO_ROPE = (None, None, None, 0, 0, 0)
 
 
+def _wants_gradient(x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor]) -> bool:
+    return grad_enabled() and (
+        x.requires_grad or (weight is not None and weight.requires_grad) or (bias is not None and bias.requires_grad)
+    )
+
+
 def rms_norm(
     x: Tensor,
     weight: Optional[Tensor] = None,
@@ -128,12 +134,7 @@ def rms_norm(
     Raises RuntimeError and, for arguments of another type than these, TypeError; the sentence names the argument.
     """
     try:
-        text = contract if type(contract) is str and contract in NAMES else text_of(contract)
-        if weight is not None and weight.dtype is not x.dtype:
-            weight = matched(weight, x)
-        if bias is not None and bias.dtype is not x.dtype:
-            bias = matched(bias, x)
-        if (
+        plain_call = (
             residual is None
             and gate is None
             and rope is None
@@ -144,19 +145,24 @@ def rms_norm(
             and dtype is None
             and not return_rstd
             and not return_mean
-        ):
-            grad = grad_enabled() and (
-                x.requires_grad or (weight is not None and weight.requires_grad) or (bias is not None and bias.requires_grad)
-            )
+        )
+        if plain_call and type(contract) is str and not compiling() and untransformed() and unwatched():
+            y = direct(x, weight, bias, eps, contract)
+            if y is not None:
+                return record([y], x, weight, bias, eps, contract) if _wants_gradient(x, weight, bias) else y
+        text = text_of(contract)
+        if weight is not None and weight.dtype is not x.dtype:
+            weight = matched(weight, x)
+        if bias is not None and bias.dtype is not x.dtype:
+            bias = matched(bias, x)
+        if plain_call:
+            grad = _wants_gradient(x, weight, bias)
             if compiling():
                 if not grad:
                     return _compiled(x, weight, bias, eps=eps, contract=text)
+            elif tracing():  # the same operator whether or not a gradient is wanted: torch compares two traces
+                return _compiled(x, weight, bias, eps=eps, contract=text)
             elif untransformed():
-                y = direct(x, weight, bias, eps, text) if unwatched() else None
-                if y is not None:
-                    return record([y], x, weight, bias, eps, text) if grad else y
-                if tracing():
-                    return _compiled(x, weight, bias, eps=eps, contract=text)
                 if not grad:
                     return _plain(x, weight, bias, eps, text)
                 if not takes_mean(text):
