@@ -26,6 +26,8 @@ class OnnxNorm:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Its threads would go on spinning for a while, on the cores of whoever comes next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         self.feeds = {"x": x, "weight": weight}

@@ -71,7 +71,9 @@ def _around(name: str) -> Any:
 def forward(norms: Callable[..., Any], dtype: str) -> Callable[[Data, bool], list[Candidate]]:
     def make(data: Data, quick: bool) -> list[Candidate]:
         calls = norms(tensors(data, dtype, False), quick)
-        return [Candidate(name, call, names, **_around(name)) for name, (call, names) in calls.items()]
+        candidates = [Candidate(name, call, names, **_around(name)) for name, (call, names) in calls.items()]
+        # What reads and writes as much, and computes nothing: no outputs to compare.
+        return candidates if quick else [*candidates, Candidate("x.clone()", "x.clone()", candidates[0].names)]
 
     return make
 
