@@ -65,6 +65,11 @@ def integer(value: Any, name: str) -> int:
     return _native.integer(value, name)
 
 
+def utf8(text: str) -> str:
+    """A text as C++ can have it: with a question mark for what UTF-8 has no bytes for, and for a zero byte."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
+
+
 def flag(value: Any, name: str) -> bool:
     """An argument that is true or not."""
     try:
@@ -98,9 +103,12 @@ def names_of(needs: Optional[Iterable[str]], possible: dict[str, bool]) -> set[s
     if isinstance(needs, str):
         return {needs}
     try:
-        return set(needs)
+        wanted = set(needs)
     except TypeError:
         raise TypeError(f"needs is {needs!r}, but has to be a name or several") from None
+    if not wanted:
+        raise ValueError("needs is empty, but has to name a gradient")
+    return wanted
 
 
 def thread_count(threads: Optional[int]) -> int:
@@ -154,7 +162,7 @@ class Frame:
         if ndim == 0:
             raise ValueError("x has 0 dimensions, but needs an axis to normalise")
         try:
-            axes = list(axis)  # type: ignore[arg-type]
+            axes: list[Any] = list(axis)  # type: ignore[arg-type]
         except TypeError:
             axes = [axis]  # type: ignore[list-item]
         if not axes:

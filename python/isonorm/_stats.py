@@ -12,7 +12,7 @@ from typing import Any, Optional, Union, overload
 import numpy as np
 
 from isonorm import _native
-from isonorm._arrays import MAX_DIMS, integer, thread_count
+from isonorm._arrays import MAX_DIMS, flag, integer, thread_count, utf8
 from isonorm._progress import progress_bar
 
 Tensor = tuple[str, str, tuple[int, ...], Any]  # name, name in errors, shape, and an array of 1 to 7 dimensions
@@ -45,7 +45,7 @@ def _tensor(name: str, where: str, value: Any) -> Tensor:
         value = value.reshape(1)
     elif len(shape) > MAX_DIMS:
         value = value.reshape(math.prod(shape[:-1]), shape[-1])
-    return name, where, shape, value
+    return utf8(name), utf8(where), shape, value
 
 
 def _tensors(arrays: Any, argument: str) -> list[Tensor]:
@@ -162,7 +162,7 @@ def stats(
 
     Raises TypeError for other types, ValueError for an eps that is negative or not finite.
     """
-    tensors = _tensors(x, "x")
+    tensors, flat = _tensors(x, "x"), flag(flat, "flat")
     with progress_bar(progress, "stats", _bytes(tensors)) as update:
         text = _native.stats(tensors, _native.real(eps, "eps"), _outlier(outlier), thread_count(threads), update)
     entries = [_entry(found, isinstance(x, Mapping), flat) for found in json.loads(text)["tensors"]]
@@ -250,7 +250,7 @@ def write_report(
     try:
         with open(temporary, "xb") as file:
             with progress_bar(progress, "report", _bytes(tensors)) as update:
-                file.write(_native.page(tensors, title, *options, thread_count(threads), update))
+                file.write(_native.page(tensors, utf8(title), *options, thread_count(threads), update))
         os.replace(temporary, target)
     except BaseException:
         for leftover in (temporary, target) if reserved else (temporary,):

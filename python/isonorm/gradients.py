@@ -128,10 +128,10 @@ def _sum(
     if given is None:
         fresh = np.empty(vector.shape, vector.dtype)
         return fresh, fresh.reshape(shape)
-    check_array(given, name)
+    check_array(given, f"accumulate[{name!r}]")
     if given.shape != shape or not given.flags.c_contiguous:
         raise ValueError(
-            f"{name} has shape {given.shape} and strides {given.strides}, but has to be contiguous and of shape {shape}"
+            f"accumulate[{name!r}] has shape {given.shape} and strides {given.strides}, but has to be contiguous and of shape {shape}"
         )
     return given.reshape(vector.shape), given
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from isonorm import _native
+from isonorm._arrays import utf8
 
 
 def targets() -> list[str]:
@@ -39,7 +40,7 @@ def set_target(name: Optional[str]) -> None:
     Raises RuntimeError for one that this CPU does not have."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is a {type(name).__name__}, but has to be a str or None")
-    _native.set_target(name or "")
+    _native.set_target(utf8(name or ""))
 
 
 def kernels() -> list[str]:

@@ -106,7 +106,7 @@ void BackwardLink::Read(nb::handle tuple, Source source) {
   args.mean = r.PerRow(mean, "mean", dy, Access::kRead);
   args.rstd = r.PerRow(rstd, "rstd", dy, Access::kRead);
   args.dresidual = r.Tensor(dresidual, "dresidual");
-  args.dx = r.Output(dx, "dx");
+  args.dx = r.Output(dx, "out");
   args.dweight = r.Output(dweight, "dweight");
   args.dbias = r.Output(dbias, "dbias");
   args.dgate = r.Output(dgate, "dgate");

@@ -78,6 +78,9 @@ def matched(vector: Tensor, x: Tensor) -> Tensor:
     nearest even, and with an x of float64 it becomes float64. Autograd sees it."""
     if torch.float64 not in (vector.dtype, x.dtype) or vector.dtype is x.dtype:
         return vector
+    if not compiling() and untransformed() and type(vector) in (Tensor, torch.nn.Parameter) and vector.device.type == "cpu":
+        if vector.numel() > 0 and vector.untyped_storage().nbytes() == 0:  # torch would read it all the same
+            raise RuntimeError("a weight or bias has no memory, but is not empty")
     return vector.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -100,6 +103,8 @@ def explain(
         if value.layout != torch.strided:
             raise RuntimeError(f"{name} has the layout {value.layout}, but has to be a dense tensor") from None
         _check_device(name, value)
+        if value.dim() > 64:
+            raise RuntimeError(f"{name} has {value.dim()} dimensions, but may have 64 at most") from None
         if value.dtype not in _KNOWN:
             raise RuntimeError(f"{name} has dtype {value.dtype}, but has to be float32, bfloat16, float16 or float64") from None
     for name, value in numbers.items():

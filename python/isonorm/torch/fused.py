@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from isonorm._arrays import integer
+from isonorm._native import real
 from isonorm.contracts import ContractLike
 from isonorm.norm import Quantization
 from isonorm.torch.functional import Rope, qk_norm, rms_norm
@@ -221,8 +222,7 @@ class PartialRMSNorm(_Affine):
     ) -> None:
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype, contract)
         cols = math.prod(self.normalized_shape)
-        if isinstance(p, str) or not hasattr(p, "__float__"):
-            raise TypeError(f"p is a {type(p).__name__}, but has to be a number")
+        p = real(p, "p")
         if not 0.0 < p <= 1.0 or int(p * cols) < 1:
             raise ValueError(f"p is {p}, but has to be at most 1 and to leave one value or more of {cols}")
         self.p = p
@@ -285,6 +285,8 @@ class QKNormRope(Norm):
         if style not in ("half", "interleaved"):
             raise ValueError(f"style is {style!r}, but has to be 'half' or 'interleaved'")
         self.head_dim = head_dim = integer(head_dim, "head_dim")
+        if head_dim < 0:
+            raise ValueError(f"head_dim is {head_dim}, but has to be a size")
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         self.position_axis = position_axis

@@ -81,7 +81,7 @@ def machine_eps(x: Tensor) -> float:
 
 def shape_of(normalized_shape: Shape) -> tuple[int, ...]:
     try:
-        sizes = tuple(normalized_shape)  # type: ignore[arg-type]
+        sizes: tuple[Any, ...] = tuple(normalized_shape)  # type: ignore[arg-type]
     except TypeError:
         sizes = (normalized_shape,)  # type: ignore[assignment]
     return tuple(integer(size, "normalized_shape") for size in sizes)

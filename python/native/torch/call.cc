@@ -33,7 +33,10 @@ isonorm_contract ContractOf(const std::string& text) {
   isonorm_contract contract = Sized<isonorm_contract>();
   if (text.find('\0') != std::string::npos) throw std::runtime_error("contract has a zero byte, which no name has");
   if (text.empty() || text[0] < '0' || text[0] > '9') {
-    Check(isonorm_contract_by_name(text.c_str(), &contract, sizeof contract));
+    if (isonorm_contract_by_name(text.c_str(), &contract, sizeof contract) != ISONORM_OK) {
+      const std::string sentence = isonorm_last_error();
+      throw std::runtime_error(sentence.starts_with("name is") ? "contract" + sentence.substr(4) : sentence);
+    }
     return contract;
   }
   const char* at = text.data();

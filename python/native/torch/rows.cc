@@ -134,6 +134,7 @@ void Operand::Read(const View& view, std::int64_t* shape, std::int32_t ndim) {
 }
 
 void Operand::Copy(const View& view) {
+  if (tensor_.data == nullptr) return;  // torch would read it; the C ABI says what is wrong, unless there are no values
   copy_ = Empty(view.ndim, view.sizes, view.torch_dtype);
   CheckTorch(aoti_torch_copy_(copy_.get(), view.handle, 0));
   CheckTorch(torch_get_mutable_data_ptr(copy_.get(), &tensor_.data));

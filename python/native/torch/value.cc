@@ -232,6 +232,10 @@ void Input::ReadPerRow(const Handle& tensor, const Input& x, std::int64_t groups
 }
 
 void Input::Copy(AtenTensorHandle tensor) {
+  if (tensor_.data == nullptr && Product(sizes_, ndim_) > 0) {  // torch would read it; the C ABI says what is wrong
+    tensor_.strides = nullptr;
+    return;
+  }
   copy_ = Empty(ndim_, sizes_, dtype_);
   const NoGrad no_grad;
   CheckTorch(aoti_torch_copy_(copy_.get(), tensor, 0));

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 hypothesis.settings.register_profile(
     "isonorm",
     deadline=None,
+    **({"phases": (hypothesis.Phase.explicit, hypothesis.Phase.generate)} if "FZRAW" in os.environ else {}),
     database=None,
     derandomize="ISONORM_FUZZ" not in os.environ,
     suppress_health_check=list(hypothesis.HealthCheck),
@@ -147,7 +148,7 @@ def words_in(text, names):
 # Fields of what is given as one argument, and what the C ABI calls that.
 FIELDS = {
     *("cos", "sin", "positions", "position_axis", "position_offset", "style", "quantization", "dtype", "scale", "group_cols"),
-    *("rounded_to", "min_scale", "scale_ub", "weight_offset", "gate_place"),
+    *("rounded_to", "min_scale", "scale_ub", "weight_offset", "gate_place", "lambda"),
 }
 
 

@@ -86,6 +86,7 @@ def wrong_tensor(draw, tensor):
     """A tensor that is nearly that one."""
     tensor = tensor.detach().resolve_neg()
     freed = torch.ones(tensor.shape)
+    freed = draw(st.sampled_from([lambda: freed, lambda: freed.double(), lambda: freed.t() if freed.ndim == 2 else freed]))()
     freed.untyped_storage().resize_(0)
     return draw(
         st.sampled_from(

@@ -142,9 +142,16 @@ def test_rms_is_not_written_to_a_copy():
         isonorm.rms(random((2, 2, 8)), out=np.zeros(4, np.float32))
 
 
+def test_texts_that_utf8_does_not_have():
+    assert isonorm.stats({"\ud800": X})[0]["name"] == "?"
+
+
 def test_targets():
     with pytest.raises(RuntimeError, match="Z80"):
         isonorm.set_target("Z80")
+    for name in ("\ud800", isonorm.target() + "\0"):
+        with pytest.raises(RuntimeError, match="[?]"):
+            isonorm.set_target(name)
     assert isonorm.target() in isonorm.targets() and isonorm.targets()[-1] == "reference"
 
 

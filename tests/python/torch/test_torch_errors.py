@@ -82,6 +82,20 @@ def test_what_is_no_tensor_and_no_number():
         torch.ops.isonorm.quantized(X, W, None, 1e-6, "torch", False, dtype=torch.int8, scale_kind=2, rounded_to=-1)
 
 
+def test_memory_that_was_given_back():
+    def freed(tensor):
+        tensor.untyped_storage().resize_(0)
+        return tensor
+
+    for x in (torch.ones(3, 8), torch.ones(8, 3).t(), torch.ones(*(1,) * 8, 8, 3).transpose(-1, -2)):
+        raises(RuntimeError, "x.data is null", lambda: it.rms_norm(freed(x), eps=1e-6))
+    raises(
+        RuntimeError,
+        "weight or bias has no memory",
+        lambda: it.rms_norm(X, freed(torch.ones(8, dtype=torch.float64)), eps=1e-6),
+    )
+
+
 def test_fake_tensors_of_other_devices():
     with FakeTensorMode():
         here, there = torch.empty(3, 8), torch.empty(3, 8, device="cuda")
