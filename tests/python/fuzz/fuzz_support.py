@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 hypothesis.settings.register_profile(
     "isonorm",
     deadline=None,
-    **({"phases": (hypothesis.Phase.explicit, hypothesis.Phase.generate)} if "FZRAW" in os.environ else {}),
     database=None,
     derandomize="ISONORM_FUZZ" not in os.environ,
     suppress_health_check=list(hypothesis.HealthCheck),
