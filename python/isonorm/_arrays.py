@@ -9,13 +9,15 @@ from typing import Any, Iterable, Optional, Union
 
 import numpy as np
 
+from isonorm import _native
+
 Axis = Union[int, Iterable[int]]
 MAX_DIMS = 7  # of the C ABI
 
 default_threads = 0  # 0: one for each CPU
 
 
-# Smaller blocks the allocator keeps, when they are freed, and has them again with their pages.
+# The allocator keeps smaller blocks when they are freed, and their pages with them.
 LARGE_BYTES = 1 << 25
 
 
@@ -23,8 +25,6 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """np.empty() for results. Large ones are in memory that is used again: see python/native/memory.h."""
     if math.prod(shape) * np.dtype(dtype).itemsize < LARGE_BYTES:
         return np.empty(shape, dtype)
-    from isonorm import _native
-
     return _native.empty(shape, dtype)
 
 
@@ -53,15 +53,11 @@ def get_num_threads() -> int:
     >>> isonorm.get_num_threads() >= 1
     True
     """
-    from isonorm import _native
-
     return default_threads or _native.available_cpus()
 
 
 def integer(value: Any, name: str) -> int:
     """An argument that counts something; TypeError for what is no integer, ValueError for one of more than 64 bits."""
-    from isonorm import _native
-
     return _native.integer(value, name)
 
 
@@ -138,8 +134,6 @@ def result(name: str, values: dict[str, Any]) -> Any:
 def check_array(value: Any, name: str) -> np.ndarray:
     """value as it is, if it is an array of NumPy; the TypeError of the compiled part for anything else."""
     if not isinstance(value, np.ndarray):
-        from isonorm import _native
-
         _native.check_array(value, name)
     return value
 

@@ -73,14 +73,14 @@ _KNOWN = (
 )
 
 
-def matched(vector: Tensor, x: Tensor) -> Tensor:
+def matched(vector: Tensor, x: Tensor, name: str) -> Tensor:
     """A weight or bias in a type that goes with x, as in NumPy's face: of float64 beside another x it is rounded to float32, to
     nearest even, and with an x of float64 it becomes float64. Autograd sees it."""
     if torch.float64 not in (vector.dtype, x.dtype) or vector.dtype is x.dtype:
         return vector
     if not compiling() and untransformed() and type(vector) in (Tensor, torch.nn.Parameter) and vector.device.type == "cpu":
         if vector.numel() > 0 and vector.untyped_storage().nbytes() == 0:  # torch would read it all the same
-            raise RuntimeError("a weight or bias has no memory, but is not empty")
+            raise RuntimeError(f"{name} has no memory, but is not empty")
     return vector.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -152,9 +152,9 @@ def rms_norm(
                 return record([y], x, weight, bias, eps, contract) if _wants_gradient(x, weight, bias) else y
         text = text_of(contract)
         if weight is not None and weight.dtype is not x.dtype:
-            weight = matched(weight, x)
+            weight = matched(weight, x, "weight")
         if bias is not None and bias.dtype is not x.dtype:
-            bias = matched(bias, x)
+            bias = matched(bias, x, "bias")
         if plain_call:
             grad = _wants_gradient(x, weight, bias)
             if compiling():
@@ -280,9 +280,9 @@ def qk_norm(
     """
     try:
         if q_weight is not None:
-            q_weight = matched(q_weight, q)
+            q_weight = matched(q_weight, q, "q_weight")
         if k_weight is not None:
-            k_weight = matched(k_weight, k)
+            k_weight = matched(k_weight, k, "k_weight")
         turned = _NO_ROPE if rope is None else rope._arguments(q.dim())
         return QK_NORM(q, k, q_weight, k_weight, eps, text_of(contract), *turned)  # type: ignore[no-any-return]
     except Exception as error:

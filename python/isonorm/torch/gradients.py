@@ -80,9 +80,9 @@ def rms_norm_backward(
         given = {name: (1 << i, value is not None) for i, (name, value) in enumerate(zip(names, inputs))}
         bits = _bits(needs, given, "rms_norm")
         if weight is not None:
-            weight = matched(weight, x)
+            weight = matched(weight, x, "weight")
         if bias is not None:
-            bias = matched(bias, x)
+            bias = matched(bias, x, "bias")
         frame = None
         rows: tuple[Any, ...] = (dy, x, residual, residual_out, dresidual, gate)
         if normalized_shape is not None:
@@ -166,17 +166,16 @@ def double_backward(
     the cotangents of dx and dweight; one of them may be None, which counts as zeros. Returns the gradients of ``sum(ddx * dx) + sum(ddweight * dweight)`` as a named tuple of dx, dweight, ddy: those
     there are, with respect to x, weight and dy. needs: a subset of these names. For the plain RMS norm only: no LayerNorm, no
     eps outside, no gate; ``torch.autograd.grad(..., create_graph=True)`` has second derivatives of every norm. The formulas
-    stand in isonorm.h and are derived in docs/numerics.md. Gradients of the results are
-    computed by operators of torch.
+    stand in isonorm.h and are derived in docs/numerics.md. Gradients of the results are computed by operators of torch.
     Raises as rms_norm_backward does.
     """
     try:
         given = {"dx": (1, True), "dweight": (2, weight is not None), "ddy": (NEEDS_DY, True)}
         bits = _bits(needs, given, "rms_norm_backward")
         if weight is not None:
-            weight = matched(weight, x)
+            weight = matched(weight, x, "weight")
         if ddweight is not None:
-            ddweight = matched(ddweight, x)
+            ddweight = matched(ddweight, x, "ddweight")
         gradients = DOUBLE_BACKWARD(dy, x, weight, rstd, ddx, ddweight, bits, eps, text_of(contract), groups)
         return result("SecondGradients", *gradients)
     except Exception as error:

@@ -150,8 +150,8 @@ class LayerNorm(Norm, torch.nn.LayerNorm):
         >>> isonorm.torch.LayerNorm(2)
         LayerNorm((2,), eps=1e-05, elementwise_affine=True, bias=True)
 
-    forward(input): [..., normalized_shape] → the same shape and type; weight and bias may
-    have others; where only one of them is float64, they are converted as in RMSNorm.
+    forward(input): [..., normalized_shape] → the same shape and type; weight and bias may have others; where only one of them
+    is float64, they are converted as in RMSNorm.
     contract: a contract whose statistic is "layer". torch.jit.script is refused with a RuntimeError.
     """
 

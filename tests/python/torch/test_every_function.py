@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
-from torch_support import randn, same
+from torch_support import randn, roundings, same
 
 import isonorm
 import isonorm.torch as it
@@ -170,7 +170,7 @@ def test_transforms_of_torch_func(name):
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if "gate" not in name.lower() and name != "the operator"])
 def test_jvp_is_the_transpose_of_vjp(name):
-    """<dy, J t> = <Jᵀ dy, t>, in f64: sums of some hundred terms, each with fewer than 100 roundings on its way."""
+    """<dy, J t> = <Jᵀ dy, t>, in f64; the functions of most derivatives are double_backward and a norm of 8 values behind it."""
     function, kinds = FUNCTIONS[name]
     plain = [tensor.detach() for tensor in leaves(kinds, dtype=torch.float64)]
     tangents = tuple(randn(*tensor.shape, dtype=torch.float64, seed=40 + i) for i, tensor in enumerate(plain))
@@ -181,7 +181,7 @@ def test_jvp_is_the_transpose_of_vjp(name):
     left = [(a * b) for a, b in zip(cotangents, flat(moved), strict=True)]
     right = [(a * b) for a, b in zip(pulled, tangents, strict=True)]
     size = sum(t.abs().sum() for t in (*left, *right))
-    assert abs(sum(t.sum() for t in left) - sum(t.sum() for t in right)) <= 1e2 * 2.0**-52 * size
+    assert abs(sum(t.sum() for t in left) - sum(t.sum() for t in right)) <= roundings(8, 3) * size
 
 
 def test_forward_mode_of_operators():

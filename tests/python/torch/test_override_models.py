@@ -1,5 +1,7 @@
 """Under enable(): compilers, export and models that know nothing of isonorm."""
 
+import contextlib
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -17,6 +19,23 @@ def _enabled():
     with isonorm.torch.enabled(layer_norm=True):
         yield
     torch.compiler.reset()
+
+
+@contextlib.contextmanager
+def by_functions(*names):
+    """Torch's kernels, but the functions of these names, which modules call, are isonorm's."""
+    own = {
+        "rms_norm": lambda x, shape, weight=None, eps=None: isonorm.torch.rms_norm(
+            x, weight, eps=torch.finfo(torch.float32).eps if eps is None else eps, normalized_shape=shape
+        ),
+        "layer_norm": lambda x, shape, weight=None, bias=None, eps=1e-5: isonorm.torch.layer_norm(
+            x, weight, bias, eps=eps, normalized_shape=shape
+        ),
+    }
+    with pytest.MonkeyPatch.context() as patch, torch_alone():
+        for name in names:
+            patch.setattr(F, name, own[name])
+        yield
 
 
 class Norms(torch.nn.Module):
@@ -63,9 +82,10 @@ def test_a_graph_compiled_before_goes_on():
     with torch_alone():
         before = run(graph, module, x)
     after = run(graph, module, x)
-    for got, own in zip(after, before, strict=True):
-        assert got.shape == own.shape and got.isfinite().all()
-        assert (got - own).abs().max() <= torch.finfo(torch.float32).eps ** 0.75 * own.abs().max()
+    with by_functions("layer_norm"):  # RMSNorm was taken apart when the graph was made
+        expected = run(module, module, x)
+    for got, own in zip(after, expected, strict=True):
+        assert_same(got, own)
     with torch_alone():
         for got, own in zip(run(graph, module, x), before, strict=True):
             assert_same(got, own)
@@ -134,16 +154,14 @@ def assert_model_works(make, norms, inputs):
     with torch.no_grad():
         ours = model(**inputs).logits
         with torch_alone():
-            torchs = model(**inputs).logits
-    assert not torch.equal(ours, torchs)
-    assert (ours - torchs).abs().max() <= torch.finfo(torch.float32).eps ** 0.75 * torchs.abs().max()
+            assert not torch.equal(ours, model(**inputs).logits)  # so that equality says something
+        with by_functions("rms_norm", "layer_norm"):
+            assert_same(ours, model(**inputs).logits)
     losses = train(model, 6, **inputs)
     assert losses[-1] < losses[0]
     model.load_state_dict(state)
-    with torch_alone():
-        expected = train(model, 6, **inputs)
-    for got, own in zip(losses, expected, strict=True):
-        assert (got - own).abs() <= torch.finfo(torch.float32).eps ** 0.75 * own.abs()
+    with by_functions("rms_norm", "layer_norm"):
+        assert losses == train(model, 6, **inputs)
 
 
 def test_bert():

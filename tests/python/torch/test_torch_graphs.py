@@ -8,7 +8,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch.library import opcheck
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch_support import randn, same
+from torch_support import randn, roundings, same
 
 import isonorm
 import isonorm.torch as it
@@ -148,8 +148,10 @@ def test_inductor():
             plain = block(x)
         assert count.names == ["_forward", "_rms_norm_rstd"]
         got = compiled(x)
-        torch.testing.assert_close(got, plain)
-        torch.testing.assert_close(torch.autograd.grad(got[0].sum(), (x, WG)), torch.autograd.grad(plain[0].sum(), (x, WG)))
+        # Inductor has a sine of its own, so that the rows differ; two norms follow it.
+        gradients = (torch.autograd.grad(y[0].square().sum(), (x, WG)) for y in (got, plain))
+        for own, other in [*zip(got, plain), *zip(*gradients)]:
+            assert (own - other).abs().max() <= roundings(8, 2, 2.0**-23) * other.abs().max()
     isonorm.rms(X.numpy())
     before = isonorm.last_kernel()
     compiled(x)

@@ -39,6 +39,14 @@ def same(tensor, expected):
     return tensor.dtype == expected.dtype and torch.equal(integers(tensor), integers(expected))
 
 
+def roundings(cols, derivatives, eps=2.0**-52):
+    """How far two ways of computing a derivative of the norm of a row may be apart, relative to the largest value there is.
+
+    y has a sum of `cols` squares and four operations more behind it. A derivative multiplies what was rounded by x * rstd, of
+    which no value is above sqrt(cols), twice, and so by cols at most, and adds as many operations again. Both ways err."""
+    return 2 * (derivatives + 1) * (cols + 4) * (cols + 1) ** derivatives * eps / 2
+
+
 def randn(*shape, dtype=torch.float32, seed=0, grad=False):
     generator = torch.Generator().manual_seed(seed + 1)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_(grad)
