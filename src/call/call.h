@@ -102,6 +102,7 @@ struct Call {
 
   // Found out by who runs the call.
   bool weight_finite = false;  // known to be; a short call does not look
+  bool by_group = false;       // its loops take rows without groups
   int64_t bytes_beside = 0;    // that calls which run at the same time read and write
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }

@@ -39,6 +39,15 @@ namespace {
   return ISONORM_OK;
 }
 
+// Within a group a weight has no gaps; groups may lie anywhere.
+bool WeightIsFinite(const Target& target, const Call& call) {
+  if (!call.by_group) return target.all_finite(call.weight, call.weight_type, call.cols);
+  for (int64_t group = 0; group < call.groups; ++group) {
+    if (!target.all_finite(EntryOf(call, kWeight, group), call.weight_type, call.group_cols)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int CpuBackend::Choose(Operation operation, const Call& call) const { return ChooseKernel(*target_, operation, call); }
@@ -52,8 +61,9 @@ inline isonorm_status CpuBackend::Prepare(Operation operation, Call& call, int* 
   if (*kernel == kKernels) {
     return Fail(ISONORM_ERROR_INTERNAL, "target %s has no kernel for this call.", target_->name);
   }
-  call.weight_finite = call.weight_type == Type::kNone ||
-                       (PaysToLookAtWeight(call) && target_->all_finite(call.weight, call.weight_type, call.cols));
+  const bool tuned = *kernel != FindGeneralRow(operation, call.wide);
+  call.by_group = tuned && call.groups != 1;
+  call.weight_finite = call.weight_type == Type::kNone || (tuned && PaysToLookAtWeight(call) && WeightIsFinite(*target_, call));
   return ISONORM_OK;
 }
 

@@ -6,9 +6,17 @@
 namespace isonorm {
 namespace {
 
+// Narrower groups take longer one by one than in the general path.
+constexpr int64_t kLeastGroup = 64;
+
+// Groups are rows of their own to the tuned loops (RunGroups), unless something is found out for a whole row.
+bool FitsGroups(const Call& call) {
+  return call.groups == 1 || (call.group_cols >= kLeastGroup && !call.quantizer.on && !call.rope.on && call.shard == nullptr);
+}
+
 // No tuned loop has any of these.
 bool HasMore(const Call& call) {
-  return call.norm.centres() || call.groups != 1 || call.window != call.cols || call.bias_type != Type::kNone ||
+  return call.norm.centres() || !FitsGroups(call) || call.window != call.group_cols || call.bias_type != Type::kNone ||
          call.has(kDresidual) || call.dbias != nullptr || (call.has(kRstd) && call.type[kRstd] != Type::kF32);
 }
 
@@ -31,10 +39,10 @@ bool FitsTunedRope(const Call& call) {
 int FindFused(Operation operation, const Call& call, Type out) {
   const Type x = call.type[kX];
   const bool residual = call.has(kResidual), quantizes = call.quantizer.on, gated = call.gate != Gate::kNone;
-  if (residual + quantizes + gated != 1 || call.cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
+  if (residual + quantizes + gated != 1 || call.group_cols * static_cast<int64_t>(SizeOf(x)) > kMostBuffered) return kKernels;
   if (residual && (call.type[kResidual] != x || (SizeOf(x) == 2 && call.sum_type != x))) return kKernels;
   const bool in_f32 = !residual || call.weight_type != x || call.weight_offset != 0;
-  if (in_f32 && call.cols > kMostColumns) return kKernels;
+  if (in_f32 && call.group_cols > kMostColumns) return kKernels;
   if (gated && call.type[kGate] != x) return kKernels;
   // Least scales have a finite reciprocal; a static one that has none makes NaN of 0, for which the loops do not look.
   const Quantizer& quantizer = call.quantizer;
@@ -73,7 +81,6 @@ int ChooseKernel(const Target& target, Operation operation, const Call& call) {
 // To look costs less than the loops' own search for 16-bit types, which are compute-bound; f32 loops wait for memory, and one
 // row hides it all.
 bool PaysToLookAtWeight(const Call& call) {
-  if (call.wide || call.repeated != 0) return false;  // no tuned loops
   // A finite weight plus a smaller offset rounds to a finite sum.
   if (std::fabs(call.weight_offset) > 0x1p100) return false;
   if (SizeOf(call.weight_type) == 2 || call.rows >= 16) return true;

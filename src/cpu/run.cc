@@ -72,7 +72,8 @@ void RunLines(const Call& call, Kernel kernel, int64_t begin, int64_t end, const
       if (data[t] == nullptr) continue;
       for (int d = 0; d <= inner; ++d) data[t] += index[d] * call.stride[d][t];
     }
-    kernel(call, {row, count, data, call.stride[inner]}, sums);
+    const Run run = {row, count, data, call.stride[inner]};
+    call.by_group ? RunGroups(call, kernel, run, sums) : kernel(call, run, sums);
   }
 #if defined(__SSE2__)  // the loops of rotated heads, whose runs are short, leave it to this
   if (inner > 0 && call.rope.on) __builtin_ia32_sfence();

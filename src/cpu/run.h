@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "call/call.h"
+#include "cpu/groups.h"
 #include "table/kernels.h"
 
 namespace isonorm {
@@ -15,7 +16,7 @@ void RunLines(const Call& call, Kernel kernel, int64_t begin, int64_t end, const
 // Rows [begin, end) of the call, run by run, on the calling thread. Nothing is copied where one run from the first row on does
 // it: a call for one short row would wait for that.
 inline void RunRows(const Call& call, Kernel kernel, int64_t begin, int64_t end, const ColumnSums& sums) {
-  if (begin == 0 && end > 0 && call.leading <= 1) {
+  if (begin == 0 && end > 0 && call.leading <= 1 && !call.by_group) {
     kernel(call, {0, end, call.data, call.stride[0]}, sums);
   } else {
     RunLines(call, kernel, begin, end, sums);

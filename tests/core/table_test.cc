@@ -51,6 +51,8 @@ Type TypeNamed(const std::string& name, uint64_t turn, bool may_be_none) {
 Problem CallOf(const Row& row, int64_t rows, int64_t cols, uint64_t turn) {
   Problem p = Simple(TypeNamed(row.types[0], turn, false), rows, cols);
   p.seed = turn + 1;
+  // Groups are rows of their own to loops that find out nothing for a whole row.
+  if (row.tuned() && row.sink != "quantize" && row.sink != "rope" && turn % 2 == 1) p.groups = cols / 64;
   p.type[kWeight] = TypeNamed(row.types[1], turn, true);
   p.type[kY] = p.type[kDy] = row.types[2] == "any" ? p.type[kX] : TypeNamed(row.types[2], turn, false);
   if (!row.tuned() && row.source == "any") p.type[kBias] = p.type[kX];
