@@ -22,8 +22,10 @@ inline double RowRoundings(int64_t rows) {
          std::ceil(std::log2(std::fmax(1, std::ceil(static_cast<double>(rows) / 32))));
 }
 
-constexpr double kSiluUnits = 6.8;  // 3.4 ulp are at most so many u; see docs/accuracy-gates.md; sigmoid is closer
-constexpr double kSlopeUnits = 4;   // absolute, as the slope is below 1.1; tested there too
+// The worst errors of docs/accuracy-gates.md in ulp, of which one is at most two u of the value; and that of either slope in u,
+// absolute, for a slope is below 1.1.
+constexpr double kSiluUlp = 2.45, kSigmoidUlp = 2.49, kSiluSlopeUlp = 3.11, kSigmoidSlopeUlp = 3.6;
+constexpr double kGateUnits = 2 * kSigmoidUlp, kSlopeUnits = 2.86;
 
 // k roundings are off by k units at worst, but they do not conspire: each is spread evenly over +-1 unit, so that their sum
 // has the deviation sqrt(k / 3), and 5.5 deviations are passed once in 26 million. The data is fixed: what passes, passes
@@ -39,7 +41,7 @@ inline Bounds BoundsOf(const Problem& problem) {
   const bool layer = contract.statistic == ISONORM_STATISTIC_LAYER, outside = contract.eps_place == ISONORM_EPS_OUTSIDE;
   const double sum = SumRoundings(problem.statistic_cols()), whole = SumRoundings(problem.group_cols());
   const double f64 = problem.x.type() == Type::kF64 ? 1 : 0;  // 1 / sqrt is two roundings there
-  const double gain = kSiluUnits + 1;                         // a multiplication by silu
+  const double gain = kGateUnits + 1;                         // a multiplication by silu or sigmoid
   const bool kept = problem.residual.present() && contract.sum_rounding == ISONORM_SUM_KEPT;
   const double source = contract.gate_place == ISONORM_GATE_BEFORE ? gain : kept ? 1 : 0;
   const double after = contract.gate_place == ISONORM_GATE_AFTER ? gain : 0;

@@ -75,7 +75,7 @@ Ball Norm::GateOf(int64_t index) const {
   const long double z = gate[static_cast<size_t>(index)];
   const long double f = golden.contract.gate_function == ISONORM_GATE_SILU ? SiluOf(z) : SigmoidOf(z);
   // f is 0 only where it is so exactly.
-  return Settled(f, f == 0 ? 0 : kSiluUnits * compute.unit() * std::fabs(f) + 2 * compute.least(), true);
+  return Settled(f, f == 0 ? 0 : kGateUnits * compute.unit() * std::fabs(f) + 2 * compute.least(), true);
 }
 
 Ball Norm::SlopeOf(int64_t index) const {

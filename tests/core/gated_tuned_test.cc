@@ -97,12 +97,19 @@ TEST_P(TunedGateTest, Rows) {
   }
 }
 
-// Gates on both sides of where the short way of f ends, alone and among near ones.
+// Gates on both sides of where the formula of f changes and where the short ways to compute it end, alone and among near ones.
 TEST_P(TunedGateTest, FarGates) {
   const float infinity = std::numeric_limits<float>::infinity();
-  const std::array<float, 14> far = {
-      69.0f,    std::nextafter(69.0f, infinity),         88.0f, 100.0f, 104.0f, 149.0f, 150.0f, 151.0f, 1e30f,
-      infinity, std::numeric_limits<float>::quiet_NaN(), 70.5f, 87.25f, 0.0f};
+  const auto beyond = [=](float edge) { return std::nextafter(edge, infinity); };
+  const std::array<float, 18> far = {20.0f,          beyond(20.0f),
+                                     87.0f,          beyond(87.0f),
+                                     88.0f,          beyond(88.0f),
+                                     100.0f,         104.0f,
+                                     149.0f,         150.0f,
+                                     beyond(150.0f), 1e30f,
+                                     infinity,       std::numeric_limits<float>::quiet_NaN(),
+                                     19.75f,         30.0f,
+                                     70.5f,          0.0f};
   uint64_t seed = 1;
   for (const Type type : kTypes) {
     for (size_t every = 1; every <= 40; every += 13) {

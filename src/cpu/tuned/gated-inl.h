@@ -17,28 +17,40 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// Both vectors of gates, by one look at how far they reach: f, and its slope if that is wanted.
+// f of two vectors of gates, and its slope where that is wanted, by one look at how far they reach.
 template <class D>
-HWY_INLINE bool AreNear(D d, const Duo<D>& z) {
-  const auto nearest = hn::Set(d, kNearest);
-  return HWY_LIKELY(hn::AllTrue(d, hn::And(hn::Le(hn::Abs(z.a), nearest), hn::Le(hn::Abs(z.b), nearest))));
+struct GateDuos {
+  HWY_INLINE GateDuos() {}
+  Duo<D> f, slope;
+};
+template <Reach kReach, class D>
+HWY_INLINE bool AreWithin(D d, const Duo<D>& z) {
+  return hn::AllTrue(d, hn::And(AreWithin<kReach>(d, z.a), AreWithin<kReach>(d, z.b)));
 }
-template <class Function, class D>
-HWY_INLINE Duo<D> GateOfDuo(D d, const Duo<D>& z) {
-  if (AreNear(d, z)) {
-    return {Function::template Of<Reach::kNear>(d, z.a), Function::template Of<Reach::kNear>(d, z.b)};
-  }
-  return {FarGate<Function>(d, z.a), FarGate<Function>(d, z.b)};
+template <class Function, bool kSlope, Reach kReach, class D>
+HWY_INLINE GateDuos<D> GatesWithin(D d, const Duo<D>& z) {
+  GateDuos<D> of;
+  of.f = {Function::template Of<kReach>(d, z.a), Function::template Of<kReach>(d, z.b)};
+  if constexpr (kSlope) of.slope = {Function::template Slope<kReach>(d, z.a), Function::template Slope<kReach>(d, z.b)};
+  return of;
 }
-template <class Function, class D>
-HWY_INLINE void GateAndSlopeOfDuo(D d, const Duo<D>& z, Duo<D>& f, Duo<D>& slope) {
-  if (AreNear(d, z)) {
-    f = {Function::template Of<Reach::kNear>(d, z.a), Function::template Of<Reach::kNear>(d, z.b)};
-    slope = {Function::template Slope<Reach::kNear>(d, z.a), Function::template Slope<Reach::kNear>(d, z.b)};
-  } else {
-    f = {FarGate<Function>(d, z.a), FarGate<Function>(d, z.b)};
-    slope = {FarGateSlope<Function>(d, z.a), FarGateSlope<Function>(d, z.b)};
+template <class Function, bool kSlope, class D>
+HWY_NOINLINE GateDuos<D> FarGatesOf(D d, const Duo<D>& z) {
+  if (AreWithin<Reach::kMiddle>(d, z)) return GatesWithin<Function, kSlope, Reach::kMiddle>(d, z);
+  return GatesWithin<Function, kSlope, Reach::kAny>(d, z);
+}
+template <class Function, bool kSlope, class D>
+HWY_INLINE GateDuos<D> GatesOf(D d, const Duo<D>& z) {
+  GateDuos<D> of;
+  if (HWY_LIKELY(AreWithin<Reach::kNear>(d, z))) {
+    of = GatesWithin<Function, kSlope, Reach::kNear>(d, z);
+  } else {  // by copies, so that near ones stay in registers
+    const Duo<D> copy = {z.a, z.b};
+    const auto far = FarGatesOf<Function, kSlope>(d, copy);
+    of.f.a = far.f.a, of.f.b = far.f.b;
+    if constexpr (kSlope) of.slope.a = far.slope.a, of.slope.b = far.slope.b;
   }
+  return of;
 }
 
 // loop.template Step<kPart>(i, count) for all columns, while other rows are fetched.
@@ -61,7 +73,7 @@ struct GateColumns {
   float* h;
   template <bool kPart>
   HWY_INLINE void Step(size_t i, size_t n) const {
-    const auto f = GateOfDuo<Function>(Tag<float>(), TakeDuo<kPart, Layout::kRuns>(gate + i, n));
+    const auto f = GatesOf<Function, false>(Tag<float>(), TakeDuo<kPart, Layout::kRuns>(gate + i, n)).f;
     PutDuo<kPart, Layout::kRuns, Nans::kNone>(Product(TakeDuo<kPart, Layout::kRuns>(x + i, n), f), h + i, n);
   }
 };
@@ -99,7 +111,7 @@ struct ScaledColumns {
     v = Product(v, TakeDuo<kPart, kLayout>(weight + i, n));
     if constexpr (!std::is_same_v<Function, None>) {
       v = RoundIf<T, Nans::kPossible>(roundings.gated, v);
-      v = Product(v, GateOfDuo<Function>(d, TakeDuo<kPart, kLayout>(gate + i, n)));
+      v = Product(v, GatesOf<Function, false>(d, TakeDuo<kPart, kLayout>(gate + i, n)).f);
     }
     PutDuo<kPart, kLayout, Nans::kPossible>(v, y + i, n);
   }

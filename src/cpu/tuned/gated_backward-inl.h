@@ -35,13 +35,12 @@ struct GateAfterUpstream {
     const Tag<float> d;
     const auto r_of = hn::Set(d, r);
     const auto from = TakeDuo<kPart, kRuns>(dy + i, n);
-    Duo<Tag<float>> f, slope;
-    GateAndSlopeOfDuo<Function>(d, TakeDuo<kPart, kRuns>(gate + i, n), f, slope);
-    PutDuo<kPart, kRuns, Nans::kNone>(Product(from, f), upstream + i, n);
+    const auto of = GatesOf<Function, true>(d, TakeDuo<kPart, kRuns>(gate + i, n));
+    PutDuo<kPart, kRuns, Nans::kNone>(Product(from, of.f), upstream + i, n);
     auto t = Map(TakeDuo<kPart, kRuns>(x + i, n), [&](V<Tag<float>> v) HWY_ATTR { return hn::Mul(v, r_of); });
     t = Product(RoundIf<T, Nans::kPossible>(roundings.scaled, t), TakeDuo<kPart, kRuns>(weight + i, n));
     t = RoundIf<T, Nans::kPossible>(roundings.gated, t);
-    PutDuo<kPart, kRuns, Nans::kPossible>(Product(Product(from, t), slope), dgate + i, n);
+    PutDuo<kPart, kRuns, Nans::kPossible>(Product(Product(from, t), of.slope), dgate + i, n);
   }
 };
 
@@ -75,13 +74,12 @@ struct GatedGradient {
     auto g = Product(v, TakeDuo<kPart, kRuns>(weight + i, n));
     g = Map(c, g, [&](V<Tag<float>> of, V<Tag<float>> up) HWY_ATTR { return hn::Mul(r_of, NegFma(of, factor, up)); });
     if constexpr (kGated) {
-      Duo<Tag<float>> by, slope;
-      GateAndSlopeOfDuo<Function>(d, TakeDuo<kPart, kRuns>(gate + i, n), by, slope);
+      const auto of = GatesOf<Function, true>(d, TakeDuo<kPart, kRuns>(gate + i, n));
       if (dgate != nullptr) {
         const auto t = Product(g, TakeDuo<kPart, kRuns>(source + i, n));
-        PutDuo<kPart, kRuns, Nans::kPossible>(Product(t, slope), dgate + i, n);
+        PutDuo<kPart, kRuns, Nans::kPossible>(Product(t, of.slope), dgate + i, n);
       }
-      g = Product(g, by);
+      g = Product(g, of.f);
     }
     if (dx != nullptr) PutDuo<kPart, kRuns, Nans::kPossible>(g, dx + i, n);
   }

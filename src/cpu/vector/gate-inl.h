@@ -8,155 +8,149 @@
 #endif
 
 #include "cpu/vector/vector-inl.h"
+#include "numbers/gate.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// Most gates are kNear, where nothing is cut, no value is NaN, and one factor holds the power of two; the same bits by half the
-// operations.
-enum class Reach { kNear, kAny };
-constexpr float kNearest = 69.0f;  // exp(-69) > 2^-100
+// Most gates are kNear, from -20 to 87, where one formula gives the bits. kMiddle is within +-87: values below -20 have a formula of
+// their own, but nothing is cut, and no power of two is subnormal.
+enum class Reach { kNear, kMiddle, kAny };
+constexpr float kMiddleGate = 87.0f, kFarthest = 150.0f;
 
-// exp(a) is about p * 2^n, for -150 <= a <= 0; the power of two comes in two factors, of which the second is 1 from n = -100
-// on. Results by reference, for vectors of unknown length cannot be members.
 template <Reach kReach, class D>
-HWY_INLINE void ExpSplit(D d, V<D> a, V<D>& p, V<D>& power, V<D>& rest) {
-  const hn::RebindToSigned<D> di;
-  // Adding and taking away 1.5 * 2^23 rounds to an integer, half to even, on every target.
-  const auto magic = hn::Set(d, 0x1.8p23f);
-  const auto shifted = hn::Add(hn::Mul(a, hn::Set(d, 0x1.715476p+0f)), magic);
-  const auto n = hn::Sub(shifted, magic);
-  auto r = NegFma(n, hn::Set(d, 0x1.62e43p-1f), a);
-  r = NegFma(n, hn::Set(d, -0x1.05c61p-29f), r);
-  auto q = Fma(hn::Set(d, 0x1.6a50aep-10f), r, hn::Set(d, 0x1.123978p-7f));
-  q = Fma(q, r, hn::Set(d, 0x1.5558acp-5f));
-  q = Fma(q, r, hn::Set(d, 0x1.555492p-3f));
-  q = Fma(q, r, hn::Set(d, 0x1.fffffcp-2f));
-  p = hn::Add(hn::Set(d, 1.0f), Fma(q, hn::Mul(r, r), r));
-  const auto bias = hn::Set(di, 127);
-  if constexpr (kReach == Reach::kNear) {  // the lowest bits of `shifted` are those of n
-    power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, shifted), bias)));
-  } else {
-    const auto exponent = hn::ConvertTo(di, n);
-    const auto cut = hn::Max(exponent, hn::Set(di, -100));
-    power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(cut, bias)));
-    rest = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(exponent, cut), bias)));
-  }
+HWY_INLINE hn::Mask<D> AreWithin(D d, V<D> z) {
+  const auto middle = hn::Set(d, kMiddleGate);
+  if constexpr (kReach == Reach::kMiddle) return hn::Le(hn::Abs(z), middle);
+  return hn::And(hn::Ge(z, hn::Set(d, -kNearGate)), hn::Le(z, middle));
 }
 
-// v * 2^n with one rounding: for |v| from 2^-26 on the first product is exact.
-template <Reach kReach, class W>
-HWY_INLINE W TimesPower(W v, W power, W rest) {
-  if constexpr (kReach == Reach::kNear) return hn::Mul(v, power);
-  return hn::Mul(hn::Mul(v, power), rest);
-}
-
-// NaN in, NaN out: such lanes compute on 0 and are put back at the end, for no conversion to an integer is defined on them. No
-// lambda: the compiler would call it for every vector.
+// b, of which exp(-b) is taken: z, but -z below -20; and not above 150. A NaN stays one, here and in all that follows.
 template <Reach kReach, class D>
-HWY_INLINE V<D> NumbersOrZero([[maybe_unused]] D d, V<D> z) {
+HWY_INLINE V<D> Argument([[maybe_unused]] D d, V<D> z) {
   if constexpr (kReach == Reach::kNear) return z;
-  return hn::IfThenElseZero(hn::Eq(z, z), z);
-}
-template <Reach kReach, class D>
-HWY_INLINE V<D> OrNaN([[maybe_unused]] D d, V<D> z, V<D> result) {
-  if constexpr (kReach == Reach::kNear) return result;
-  return hn::IfThenElse(hn::Eq(z, z), result, z);
-}
-
-template <Reach kReach, class D>
-HWY_INLINE V<D> CutBelow(D d, V<D> v, float low) {
-  if constexpr (kReach == Reach::kNear) return v;
-  return hn::IfThenElse(hn::Lt(v, hn::Set(d, low)), hn::Set(d, low), v);
+  const auto sign = hn::And(hn::VecFromMask(d, hn::Lt(z, hn::Set(d, -kNearGate))), hn::Set(d, -0.0f));
+  const auto b = hn::Xor(z, sign);
+  if constexpr (kReach == Reach::kMiddle) return b;
+  const auto farthest = hn::Set(d, kFarthest);
+  return hn::IfThenElse(hn::Gt(b, farthest), farthest, b);
 }
 
-// p, power and rest of exp(-|z|), and 1 + exp(-|z|).
-template <Reach kReach, class D>
-HWY_INLINE V<D> Denominator(D d, V<D> z, V<D>& p, V<D>& power, V<D>& rest) {
-  const auto sign = hn::Set(d, -0.0f);
-  ExpSplit<kReach>(d, CutBelow<kReach>(d, hn::Or(z, sign), -150.0f), p, power, rest);
-  return hn::Add(hn::Set(d, 1.0f), TimesPower<kReach>(p, power, rest));
+// exp(-b) is about p * 2^n, and n is in the lowest bits of `shifted`: the sign is folded into the constants. Results by
+// reference, for vectors of unknown length cannot be members.
+template <class D>
+HWY_INLINE void ExpSplit(D d, V<D> b, V<D>& p, V<D>& shifted) {
+  const auto magic = hn::Set(d, 0x1.8p23f);
+  shifted = Fma(b, hn::Set(d, -0x1.715476p+0f), magic);
+  const auto n = hn::Sub(shifted, magic);
+  auto r = Fma(n, hn::Set(d, 0x1.62e43p-1f), b);
+  r = Fma(n, hn::Set(d, -0x1.05c61p-29f), r);
+  auto q = Fma(hn::Set(d, 0x1.6a50aep-10f), r, hn::Set(d, -0x1.123978p-7f));
+  q = Fma(q, r, hn::Set(d, 0x1.5558acp-5f));
+  q = Fma(q, r, hn::Set(d, -0x1.555492p-3f));
+  q = Fma(q, r, hn::Set(d, 0x1.fffffcp-2f));
+  p = hn::Sub(hn::Set(d, 1.0f), NegFma(q, hn::Mul(r, r), r));
 }
 
-// v, times the power where z is negative.
+// v * 2^n with one rounding, for -216 <= n <= 29 and any |v| that is 0 or from 2^-36 on: the first product is exact.
+template <class D>
+HWY_INLINE V<D> TimesPower(D d, V<D> v, V<D> shifted) {
+  const hn::RebindToSigned<D> di;
+  const auto power = hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, shifted), hn::Set(di, 127 + 90)));
+  return hn::Mul(hn::Mul(v, hn::Set(d, 0x1p-90f)), hn::BitCast(d, power));
+}
+
+// e = exp(-b), with p and n.
 template <Reach kReach, class D>
-HWY_INLINE V<D> BySign([[maybe_unused]] D d, hn::Mask<D> positive, V<D> v, V<D> power, V<D> rest) {
-  return hn::IfThenElse(positive, v, TimesPower<kReach>(v, power, rest));
+HWY_INLINE V<D> Exponential(D d, V<D> b, V<D>& p, V<D>& shifted) {
+  const hn::RebindToSigned<D> di;
+  ExpSplit(d, b, p, shifted);
+  if constexpr (kReach == Reach::kAny) return TimesPower(d, p, shifted);
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
+// v * exp(-b) where z is below -20, else `near`.
+template <Reach kReach, class D>
+HWY_INLINE V<D> FarBelow(D d, V<D> z, V<D> v, V<D> e, V<D> p, V<D> shifted, V<D> near) {
+  if constexpr (kReach == Reach::kNear) return near;
+  const auto far = kReach == Reach::kMiddle ? hn::Mul(v, e) : TimesPower(d, hn::Mul(v, p), shifted);
+  return hn::IfThenElse(hn::Lt(z, hn::Set(d, -kNearGate)), far, near);
+}
+
+// m - m^2: sigmoid'(z), where m is the smaller of sigmoid(z) and sigmoid(-z).
+template <class W>
+HWY_INLINE W LessSquare(W m) {
+  return NegFma(m, m, m);
 }
 
 struct SiluFunction {
   template <Reach kReach, class D>
-  static HWY_INLINE V<D> Of(D d, V<D> gate) {
-    const auto z = CutBelow<kReach>(d, NumbersOrZero<kReach>(d, gate), -150.0f);
-    V<D> p, power, rest;
-    const auto denominator = Denominator<kReach>(d, z, p, power, rest);
-    // One division for both signs: it takes longer than all the rest.
-    const auto positive = hn::Ge(z, hn::Zero(d));
-    const auto quotient = hn::Div(hn::IfThenElse(positive, z, hn::Mul(z, p)), denominator);
-    return OrNaN<kReach>(d, gate, BySign<kReach>(d, positive, quotient, power, rest));
+  static HWY_INLINE V<D> Of(D d, V<D> z) {
+    V<D> p, shifted;
+    const auto b = Argument<kReach>(d, z);
+    const auto e = Exponential<kReach>(d, b, p, shifted);
+    const auto near = hn::Div(z, hn::Add(hn::Set(d, 1.0f), e));
+    return FarBelow<kReach>(d, z, kReach == Reach::kMiddle ? z : hn::Neg(b), e, p, shifted, near);
   }
 
   template <Reach kReach, class D>
-  static HWY_INLINE V<D> Slope(D d, V<D> gate) {
-    const auto one = hn::Set(d, 1.0f), top = hn::Set(d, 150.0f);
-    const auto low = CutBelow<kReach>(d, NumbersOrZero<kReach>(d, gate), -150.0f);
-    const auto z = kReach == Reach::kNear ? low : hn::IfThenElse(hn::Gt(low, top), top, low);
-    V<D> p, power, rest;
-    const auto denominator = Denominator<kReach>(d, z, p, power, rest);
-    const auto x = TimesPower<kReach>(p, power, rest);
-    const auto positive = hn::Ge(z, hn::Zero(d));
-    const auto share = hn::Div(hn::IfThenElse(positive, one, p), denominator);
-    const auto other = hn::Div(hn::IfThenElse(positive, x, z), denominator);
-    const auto negative = TimesPower<kReach>(hn::Mul(share, hn::Add(one, other)), power, rest);
-    return OrNaN<kReach>(d, gate, hn::IfThenElse(positive, hn::Mul(share, Fma(z, other, one)), negative));
+  static HWY_INLINE V<D> Slope(D d, V<D> z) {
+    const auto one = hn::Set(d, 1.0f);
+    V<D> p, shifted;
+    const auto b = Argument<kReach>(d, z);
+    const auto e = Exponential<kReach>(d, b, p, shifted);
+    const auto denominator = hn::Add(one, e), s = hn::Div(one, denominator);
+    const auto c = hn::Sub(hn::Sub(denominator, e), one);  // what rounding added to the denominator
+    const auto u = Fma(hn::Mul(s, c), s, s);
+    const auto near = Fma(b, LessSquare(hn::Min(u, hn::Mul(e, s))), u);
+    return FarBelow<kReach>(d, z, kReach == Reach::kMiddle ? hn::Add(one, z) : hn::Sub(one, b), e, p, shifted, near);
   }
 };
 
 struct SigmoidFunction {
   template <Reach kReach, class D>
-  static HWY_INLINE V<D> Of(D d, V<D> gate) {
-    const auto z = NumbersOrZero<kReach>(d, gate);
-    V<D> p, power, rest;
-    const auto denominator = Denominator<kReach>(d, z, p, power, rest);
-    const auto positive = hn::Ge(z, hn::Zero(d));
-    const auto quotient = hn::Div(hn::IfThenElse(positive, hn::Set(d, 1.0f), p), denominator);
-    return OrNaN<kReach>(d, gate, BySign<kReach>(d, positive, quotient, power, rest));
+  static HWY_INLINE V<D> Of(D d, V<D> z) {
+    const auto one = hn::Set(d, 1.0f);
+    V<D> p, shifted;
+    const auto e = Exponential<kReach>(d, Argument<kReach>(d, z), p, shifted);
+    const auto near = hn::Div(one, hn::Add(one, e));
+    return kReach == Reach::kNear ? near : hn::IfThenElse(hn::Lt(z, hn::Set(d, -kNearGate)), e, near);
   }
 
   template <Reach kReach, class D>
-  static HWY_INLINE V<D> Slope(D d, V<D> gate) {
-    const auto z = NumbersOrZero<kReach>(d, gate);
-    V<D> p, power, rest;
-    const auto denominator = Denominator<kReach>(d, z, p, power, rest);
-    const auto product = hn::Mul(hn::Div(p, denominator), hn::Div(hn::Set(d, 1.0f), denominator));
-    return OrNaN<kReach>(d, gate, TimesPower<kReach>(product, power, rest));
+  static HWY_INLINE V<D> Slope(D d, V<D> z) {
+    const auto one = hn::Set(d, 1.0f);
+    V<D> p, shifted;
+    const auto e = Exponential<kReach>(d, Argument<kReach>(d, z), p, shifted);
+    const auto s = hn::Div(one, hn::Add(one, e));
+    const auto near = LessSquare(hn::Min(s, hn::Mul(e, s)));
+    return kReach == Reach::kNear ? near : hn::IfThenElse(hn::Lt(z, hn::Set(d, -kNearGate)), e, near);
   }
 };
 
 // Vectors that reach far are rare, and their code is long.
 template <class Function, class D>
 HWY_NOINLINE V<D> FarGate(D d, V<D> z) {
+  if (hn::AllTrue(d, AreWithin<Reach::kMiddle>(d, z))) return Function::template Of<Reach::kMiddle>(d, z);
   return Function::template Of<Reach::kAny>(d, z);
 }
 template <class Function, class D>
 HWY_NOINLINE V<D> FarGateSlope(D d, V<D> z) {
+  if (hn::AllTrue(d, AreWithin<Reach::kMiddle>(d, z))) return Function::template Slope<Reach::kMiddle>(d, z);
   return Function::template Slope<Reach::kAny>(d, z);
-}
-
-template <class D>
-HWY_INLINE bool IsNear(D d, V<D> z) {
-  return hn::AllTrue(d, hn::Le(hn::Abs(z), hn::Set(d, kNearest)));
 }
 
 // f(z) and f'(z), where f is SiluFunction or SigmoidFunction.
 template <class Function, class D>
 HWY_INLINE V<D> GateOf(D d, V<D> z) {
-  return HWY_LIKELY(IsNear(d, z)) ? Function::template Of<Reach::kNear>(d, z) : FarGate<Function>(d, z);
+  return HWY_LIKELY(hn::AllTrue(d, AreWithin<Reach::kNear>(d, z))) ? Function::template Of<Reach::kNear>(d, z)
+                                                                   : FarGate<Function>(d, z);
 }
 template <class Function, class D>
 HWY_INLINE V<D> GateSlopeOf(D d, V<D> z) {
-  return HWY_LIKELY(IsNear(d, z)) ? Function::template Slope<Reach::kNear>(d, z) : FarGateSlope<Function>(d, z);
+  return HWY_LIKELY(hn::AllTrue(d, AreWithin<Reach::kNear>(d, z))) ? Function::template Slope<Reach::kNear>(d, z)
+                                                                   : FarGateSlope<Function>(d, z);
 }
 
 }  // namespace HWY_NAMESPACE
