@@ -1,4 +1,4 @@
-// The benchmark's rows of two threads: with both threads on one CPU they would show that a second one gains nothing.
+// What the benchmark's rows rest on: CPUs, turns, pages.
 #include <gtest/gtest.h>
 
 #if defined(__linux__)
@@ -7,6 +7,8 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <fstream>
+#include <map>
 #include <thread>
 
 #include "bench/timing.h"
@@ -39,6 +41,7 @@ struct Masks {
   }
 };
 
+// With both threads on one CPU the rows of two threads would show that a second one gains nothing.
 TEST(Bench, TwoThreadsHaveACpuEach) {
   if (isonorm::thread_pool::available_cpus() < 2) GTEST_SKIP() << "this process has one CPU";
   const cpu_set_t before = Mask();
@@ -67,6 +70,71 @@ TEST(Bench, OtherPoolsStayAsTheyAre) {
   const isonorm_cli::bench::PinPair pinned(pool);
   const cpu_set_t mask = Mask();
   EXPECT_EQ(CPU_COUNT(&mask), 1);
+}
+
+TEST(Bench, EveryCandidateFollowsEveryOtherEquallyOften) {
+  for (size_t n = 1; n <= 13; ++n) {
+    std::map<std::pair<size_t, size_t>, int> follows;
+    for (size_t round = 0; round < 2 * n; ++round) {
+      const std::vector<size_t> turns = isonorm_cli::bench::TurnsOf(n, round);
+      ASSERT_EQ(turns.size(), n);
+      std::vector<int> seen(n);
+      for (const size_t turn : turns) ++seen.at(turn);
+      EXPECT_EQ(seen, std::vector<int>(n, 1)) << n << ", round " << round;
+      for (size_t i = 1; i < n; ++i) ++follows[{turns[i - 1], turns[i]}];
+    }
+    EXPECT_EQ(follows.size(), n * (n - 1)) << n;
+    for (const auto& [pair, count] : follows) EXPECT_EQ(count, 2) << n << ": " << pair.second << " behind " << pair.first;
+  }
+}
+
+TEST(Bench, ARaceTakesTheTurns) {
+  std::string order, expected;
+  std::vector<isonorm_cli::bench::Candidate> candidates;
+  for (const char name : {'a', 'b', 'c', 'd'}) candidates.push_back({{name}, [&order, name] { order += name; }, {}});
+  constexpr int kRounds = 8;
+  const auto times = isonorm_cli::bench::Race(candidates, {kRounds, 0});
+  for (const auto& of_one : times) EXPECT_EQ(of_one.size(), size_t{kRounds});
+  for (size_t round = 0; round < kRounds; ++round) {
+    for (const size_t turn : isonorm_cli::bench::TurnsOf(4, round)) expected += candidates[turn].name;
+  }
+  EXPECT_EQ(order, "abcd" + expected);  // each once beforehand
+}
+
+// The flags of the mapping that the address lies in, as the system reports them; "" without such a report.
+std::string FlagsOf(const void* address) {
+  std::ifstream maps("/proc/self/smaps");
+  bool within = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long first = 0, last = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &first, &last) == 2) {
+      const auto at = reinterpret_cast<unsigned long>(address);
+      within = first <= at && at < last;
+    }
+    if (within && line.starts_with("VmFlags:")) return line + " ";
+  }
+  return "";
+}
+
+TEST(Bench, SmallPagesAreSmall) {
+  using isonorm_cli::bench::Buffer;
+  const Buffer small(size_t{8} << 20, isonorm_cli::bench::Pages::kSmall),
+      huge(size_t{8} << 20, isonorm_cli::bench::Pages::kHuge);
+  const std::string of_small = FlagsOf(small.data()), of_huge = FlagsOf(huge.data());
+  if (of_huge.find(" hg ") == std::string::npos) GTEST_SKIP() << "this system knows no huge pages";
+  EXPECT_NE(of_small.find(" nh "), std::string::npos) << of_small;
+  EXPECT_EQ(of_small.find(" hg "), std::string::npos) << of_small;
+}
+
+TEST(Bench, AllowedCpusAreThoseOfTheMask) {
+  const cpu_set_t before = Mask();
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    EXPECT_EQ(isonorm_cli::bench::MayUseCpu(cpu), CPU_ISSET(static_cast<size_t>(cpu), &before) != 0) << cpu;
+  }
+  EXPECT_FALSE(isonorm_cli::bench::MayUseCpu(CPU_SETSIZE));
+  const int one = sched_getcpu();
+  const isonorm_cli::bench::Pin pinned(one);
+  EXPECT_EQ(isonorm_cli::bench::AllowedCpus(), std::to_string(one));
 }
 
 }  // namespace

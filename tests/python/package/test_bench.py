@@ -161,8 +161,9 @@ def test_both_scripts_take_results_from_a_file(tmp_path):
     for path in ("docs/speed-python.md", "docs/python.md"):
         assert mark in (tmp_path / path).read_text(encoding="utf-8")
     row = {"row": "a_row", "seconds": 1e-3, "gigabytes_per_second": None, "unit": "times the reference's time", "value": 1.5,
-           "reference": {"name": "itself", "seconds": 1}, "goal": 2, "met": True, "note": None, "beside": {"a copy": 2e-3}}  # fmt: skip
+           "reference": {"name": "itself", "seconds": 1}, "goal": 2, "met": False, "note": None, "beside": {"a copy": 2e-3},
+           "plain": {"name": "unfused", "seconds": 9e-4, "times_the_time": 0.9, "met": False}}  # fmt: skip
     results.write_text(json.dumps({"cpu": "C", "compiler": "gcc", "target": "AVX2", "rows": [row]}), encoding="utf-8")
     subprocess.run([sys.executable, tmp_path / "scripts/speed", results], check=True)
     text = (tmp_path / "docs/speed.md").read_text(encoding="utf-8")
-    assert "| a_row | 1 ms |  | 1.50 × the time of itself | ≤ 2 | a copy 2 ms |" in text.split(mark)[1]
+    assert "| a_row | 1 ms |  | 1.50 × the time of itself | ≤ 2 | 0.90 × (missed) | a copy 2 ms |" in text.split(mark)[1]

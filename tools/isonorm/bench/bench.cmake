@@ -7,6 +7,7 @@ add_library(isonorm_bench STATIC
   "${CMAKE_CURRENT_LIST_DIR}/call.cc"
   "${CMAKE_CURRENT_LIST_DIR}/chart.cc"
   "${CMAKE_CURRENT_LIST_DIR}/choices.cc"
+  "${CMAKE_CURRENT_LIST_DIR}/free_loops.cc"
   "${CMAKE_CURRENT_LIST_DIR}/fused.cc"
   "${CMAKE_CURRENT_LIST_DIR}/loops.cc"
   "${CMAKE_CURRENT_LIST_DIR}/machine.cc"

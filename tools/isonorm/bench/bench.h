@@ -9,16 +9,21 @@
 #include <string>
 #include <vector>
 
+#include "bench/call.h"
+
 namespace isonorm_cli::bench {
 
 enum class Kind {
   kStream,           // forward, far larger than the cache, against a copy of the same bytes
   kInPlace,          // y over x, against a loop that changes memory in place
   kBackward,         // dx and dweight with rstd saved, against two reads and one write
+  kBackwardCached,   // the same on rows that stay in a cache, against the textbook loop
+  kCold,             // rows that fit the last cache and are not in it, against a copy of the same bytes
   kCached,           // forward again and again on the same data, against the best loop free to choose the order of its sum
   kRope,             // q and k heads rotated too, against a copy of the same bytes
   kRopeCached,       // the same in cache, against the norm without rotation
-  kCallOverhead,     // a call on one short row, less the best loop on it
+  kCallOverhead,     // a call on one short row that waits for the row before, less the best loop on it
+  kCall,             // the same on the same row again and again: its time
   kWidths,           // the worst width beside the multiple of 64 next to it
   kMisaligned,       // the worst misalignment beside aligned tensors
   kTarget,           // AVX2 forced, against the best target
@@ -27,29 +32,46 @@ enum class Kind {
   kResidual,  // fused calls far larger than the cache, against loops that move the same bytes: x + residual, both written
   kGateBefore,
   kGateAfter,
-  kGateBackward,  // a gate after the norm: dx and dgate
+  kGateBackward,        // a gate after the norm: dx and dgate
+  kGateBeforeBackward,  // before it
   kQuantized,
   kCachedResidual,  // x + residual in cache, against the norm alone
   kTable            // a row of the table of kernels, in cache, against a copy of the same bytes
 };
 
 // How `value` of a result is to be read, and on which side of the goal it must lie.
-enum class Unit { kPercentOfLimit, kTimesReference, kTimesFaster, kNanoseconds };
+enum class Unit { kPercentOfLimit, kTimesReference, kTimesFaster, kNanoseconds, kTime };
 
 struct Row {
   std::string name;  // also what --filter matches
   Kind kind;
   isonorm::dtype type;
   int64_t rows, cols;
-  double goal;
-  bool leading = false;                      // [32, rows / 32, cols], with LayerNorm on the same data beside it
+  std::optional<double> goal;                 // nothing where only the plain way is one
+  std::optional<isonorm::dtype> weight = {};  // if it is not of x's type
+  isonorm::contract contract = isonorm::contracts::torch;
+  bool leading = false;  // [32, rows / 32, cols]
+  Pages pages = Pages::kHuge;
   isonorm::dtype out = isonorm::dtype::f32;  // of a quantised row
   isonorm::scale_kind scale_kind = {};
+
+  // With a bias, as models have it.
+  bool LayerNorm() const { return contract.statistic == isonorm::statistic::layer; }
 };
 
 struct Measure {
   std::string name;
   double seconds;
+};
+
+// What a user would otherwise run: the textbook loop, or for a fused row the norm and the other steps one by one. No row may be
+// slower, up to half of the last digit that is printed; a call of one short row may take 30 ns more.
+struct Plain {
+  Measure measure;
+  double value;  // how many times as long as isonorm it takes; of a short call how many ns more isonorm takes
+  bool short_call = false;
+
+  bool Met() const { return short_call ? value <= 30 : value >= 0.995; }
 };
 
 struct Result {
@@ -60,13 +82,15 @@ struct Result {
   double bytes = 0;        // that it reads and writes; 0 where GB/s say nothing
   Measure reference = {};  // what it is held against
   double value = 0;
-  std::optional<double> goal;   // nothing where this machine gives no verdict; `note` then says why
+  std::optional<double> goal;  // nothing where there is none, or this machine gives no verdict; `note` then says why
+  std::optional<Plain> plain;
   std::vector<Measure> beside;  // other loops in the same race
   std::string note;
   std::string kernel;  // isonorm_last_kernel()
 
   bool AtLeast() const { return unit == Unit::kPercentOfLimit || unit == Unit::kTimesFaster; }
-  bool Met() const { return !goal || (AtLeast() ? value >= *goal : value <= *goal); }
+  bool GoalMet() const { return !goal || (AtLeast() ? value >= *goal : value <= *goal); }
+  bool Met() const { return GoalMet() && (!plain || plain->Met()); }
 };
 
 struct Settings {
@@ -74,8 +98,6 @@ struct Settings {
   bool quick = false;  // small shapes and few rounds: shows that everything runs, not how fast
   int cpu = -1;        // where to pin single-threaded rows; -1: nowhere
 };
-
-class Arena;
 
 // Everything that has a number.
 const std::vector<Row>& Rows();
@@ -86,6 +108,7 @@ Result RunRow(const Row& row, const Settings& settings, Arena& arena);
 
 // By kind, in files of their own.
 Result RunStream(const Row& row, const Settings& settings, Arena& arena);
+Result RunCold(const Row& row, const Settings& settings, Arena& arena);
 Result RunBackward(const Row& row, const Settings& settings, Arena& arena);
 Result RunCached(const Row& row, const Settings& settings, Arena& arena);
 Result RunRope(const Row& row, const Settings& settings, Arena& arena);

@@ -117,7 +117,7 @@ Result RunTwoThreads(const Row& row, const Settings& settings, Arena& arena) {
   result.beside = {{"copy, two threads", Median(times[2])}, {"copy, one thread", Median(times[3])}};
   const double copy_gain = MedianRatio(times[3], times[2]);
   result.note = fmt::format("two threads copy {:.2f}x as fast as one", copy_gain);
-  if (copy_gain >= row.goal) {
+  if (copy_gain >= *row.goal) {
     result.goal = row.goal;
   } else {
     result.note += ", so this machine gives no verdict now";

@@ -50,7 +50,8 @@ class Maker {
   Fused Make() {
     switch (row_.kind) {
       case Kind::kResidual: return Residual();
-      case Kind::kGateBackward: return GateBackward();
+      case Kind::kGateBackward:
+      case Kind::kGateBeforeBackward: return GateBackward();
       case Kind::kQuantized: return Quantized();
       default: return Gate();
     }
@@ -91,7 +92,8 @@ class Maker {
   }
 
   Fused GateBackward() {
-    const isonorm::contract contract = WithGate(isonorm::gate_place::after);
+    const bool before = row_.kind == Kind::kGateBeforeBackward;
+    const isonorm::contract contract = WithGate(before ? isonorm::gate_place::before : isonorm::gate_place::after);
     const tensor rstd = {arena_.rstd(), {rows_}};
     isonorm::forward(contract, kEps, {.x = Of(arena_.x()), .gate = Of(arena_.z()), .rstd = rstd});
     const isonorm::backward_args args = {.dy = Of(arena_.v()),
@@ -103,11 +105,19 @@ class Maker {
                                          .dgate = Of(arena_.u())};
     return {[contract, args] { isonorm::backward(contract, kEps, args); },
             {{arena_.x(), arena_.z(), arena_.v()}, {arena_.y(), arena_.u()}, 3, 2, bytes_, bytes_},
-            // With what left the norm at hand, which forward would have to keep.
-            [this, norm = isonorm::backward_args{
-                       .dy = Of(arena_.y()), .x = Of(arena_.x()), .weight = weight_, .rstd = rstd, .dx = Of(arena_.y())}] {
-              StepsOf().silu_backward(arena_.v(), arena_.x(), arena_.z(), arena_.y(), arena_.u(), count());
+            // With what left the norm, or went into it, at hand, which forward would have to keep.
+            [this, before,
+             norm = isonorm::backward_args{.dy = Of(before ? arena_.v() : arena_.y()),
+                                           .x = Of(arena_.x()),
+                                           .weight = weight_,
+                                           .rstd = rstd,
+                                           .dx = Of(arena_.y())}] {
+              const auto gate = [&](const void* dy) {
+                StepsOf().silu_backward(dy, arena_.x(), arena_.z(), arena_.y(), arena_.u(), count());
+              };
+              if (!before) gate(arena_.v());
               isonorm::backward(isonorm::contracts::torch, kEps, norm);
+              if (before) gate(arena_.y());
             }};
   }
 
@@ -167,6 +177,7 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
   result.value = 100 * MedianRatio(times[best], times[2]);
   result.goal = row.goal;
   for (size_t i = 3; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
+  if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[2])};
   fused.run();
   result.kernel = isonorm::last_kernel();
   return result;
@@ -178,7 +189,8 @@ Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena)
   Maker maker(as_residual, row.rows, arena);
   const Fused fused = maker.Make();
   const ForwardCall alone(row.type, {row.rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, ContractOf(row.kind));
-  const std::vector<Candidate> candidates = {{"the norm alone", [&] { alone.Run(); }, {}}, {"isonorm", fused.run, {}}};
+  std::vector<Candidate> candidates = {{"the norm alone", [&] { alone.Run(); }, {}}, {"isonorm", fused.run, {}}};
+  if (TextbookLoopsRun()) candidates.push_back({"unfused", fused.unfused, {}});
   const Times times = Race(candidates, {settings.quick ? 4 : 4 * settings.rounds, settings.quick ? 1e-5 : 1e-3});
   Result result;
   result.name = row.name;
@@ -188,6 +200,10 @@ Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena)
   result.bytes = static_cast<double>(4 * fused.streams.in_bytes);
   result.reference = {candidates[0].name, Median(times[0])};
   result.value = MedianRatio(times[1], times[0]);
+  if (TextbookLoopsRun()) {
+    result.beside.push_back({"unfused", Median(times[2])});
+    result.plain = Plain{result.beside.back(), MedianRatio(times[2], times[1])};
+  }
   result.goal = row.goal;
   fused.run();
   result.kernel = isonorm::last_kernel();

@@ -21,9 +21,10 @@ namespace HWY_NAMESPACE {
 
 inline const Loops& Table() {
 #if HWY_TARGET == HWY_SCALAR
-  static const Loops kLoops = {hwy::TargetName(HWY_TARGET), kLimits, {}, {}};  // x86 before AVX2: no peer worth beating
+  static const Loops kLoops = {hwy::TargetName(HWY_TARGET), kLimits, {}, {}, {}, {}};  // x86 before AVX2: no peer worth beating
 #else
-  static const Loops kLoops = {hwy::TargetName(HWY_TARGET), kLimits, kPeers<F32>, kPeers<Bf16>};
+  static const Loops kLoops = {hwy::TargetName(HWY_TARGET), kLimits,           kPeers<F32>, kPeers<Bf16>,
+                               kPeers<Bf16WeightF32>,       kPeers<Bf16Offset>};
 #endif
   return kLoops;
 }

@@ -39,7 +39,9 @@ struct Loops {
   const char* target;
   LimitLoops limits;
   std::span<const Peer> peers_f32;
-  std::span<const Peer> peers_bf16;  // bf16 x, weight and y
+  std::span<const Peer> peers_bf16;         // bf16 x, weight and y
+  std::span<const Peer> peers_bf16_f32;     // a weight of f32
+  std::span<const Peer> peers_bf16_offset;  // 1 is added to the weight
 };
 
 // The best of the instruction sets that this CPU has.

@@ -26,9 +26,12 @@ struct Two {
   Vf a, b;
 };
 
+// How x and y (T) and the weight (W) are stored.
 struct F32 {
   using T = float;
+  using W = float;
   static HWY_INLINE Two Load(const T* p) { return {hn::LoadU(Df(), p), hn::LoadU(Df(), p + kLanes)}; }
+  static HWY_INLINE Two Weight(const W* p) { return Load(p); }
   static HWY_INLINE void Store(Two v, T* p) {
     hn::StoreU(v.a, Df(), p);
     hn::StoreU(v.b, Df(), p + kLanes);
@@ -38,11 +41,13 @@ struct F32 {
 // Even elements in a, odd ones in b: one shift and one mask instead of widening shuffles.
 struct Bf16 {
   using T = uint16_t;
+  using W = uint16_t;
   static HWY_INLINE Two Load(const T* p) {
     const Du d;
     const auto u = hn::BitCast(d, hn::LoadU(hn::ScalableTag<uint16_t>(), p));
     return {hn::BitCast(Df(), hn::ShiftLeft<16>(u)), hn::BitCast(Df(), hn::And(u, hn::Set(d, 0xFFFF0000u)))};
   }
+  static HWY_INLINE Two Weight(const W* p) { return Load(p); }
   static HWY_INLINE void Store(Two v, T* p) {
     const Du d;
     const auto packed = hn::OrAnd(hn::ShiftRight<16>(Round(v.a)), Round(v.b), hn::Set(d, 0xFFFF0000u));
@@ -55,6 +60,23 @@ struct Bf16 {
     const auto u = hn::BitCast(d, v);
     const auto odd = hn::TestBit(u, hn::Set(d, 0x10000));
     return hn::IfThenElse(odd, hn::Add(u, hn::Set(d, 0x8000)), hn::Add(u, hn::Set(d, 0x7FFF)));
+  }
+};
+
+// As Gemma has it: 1 is added to the weight.
+struct Bf16Offset : Bf16 {
+  static HWY_INLINE Two Weight(const W* p) {
+    const Two w = Load(p);
+    const Vf one = hn::Set(Df(), 1);
+    return {hn::Add(w.a, one), hn::Add(w.b, one)};
+  }
+};
+
+struct Bf16WeightF32 : Bf16 {
+  using W = float;
+  static HWY_INLINE Two Weight(const W* p) {
+    const Two w = F32::Load(p);
+    return {hn::ConcatEven(Df(), w.b, w.a), hn::ConcatOdd(Df(), w.b, w.a)};
   }
 };
 
@@ -104,14 +126,14 @@ HWY_INLINE Vf SumSquares(const typename Io::T* x, size_t cols) {
 }
 
 template <class Io, int kUnroll, bool kBackwards, bool kPrefetchNext = false>
-HWY_INLINE void WriteRow(const typename Io::T* x, const typename Io::T* weight, typename Io::T* y, size_t cols, Vf rstd) {
+HWY_INLINE void WriteRow(const typename Io::T* x, const typename Io::W* weight, typename Io::T* y, size_t cols, Vf rstd) {
   constexpr size_t kStep = kUnroll * kTwo;
   for (size_t n = 0; n < cols; n += kStep) {
     const size_t i = kBackwards ? cols - kStep - n : n;
     for (int k = 0; k < kUnroll; ++k) {
       const size_t j = i + k * kTwo;
       if (kPrefetchNext) PrefetchTwo(x + cols + j);
-      Io::Store(Scale(Io::Load(x + j), rstd, Io::Load(weight + j)), y + j);
+      Io::Store(Scale(Io::Load(x + j), rstd, Io::Weight(weight + j)), y + j);
     }
   }
 }
@@ -129,7 +151,7 @@ template <class Io, int kAcc, int kUnroll, Walk kWalk>
 void ByRow(const void* x_in, const void* w_in, void* y_out, size_t rows, size_t cols, float eps) {
   using T = typename Io::T;
   const T* x = static_cast<const T*>(x_in);
-  const T* w = static_cast<const T*>(w_in);
+  const auto* w = static_cast<const typename Io::W*>(w_in);
   T* y = static_cast<T*>(y_out);
   for (size_t r = 0; r < rows; ++r, x += cols, y += cols) {
     if (kWalk == kSnake && r % 2 == 1) {
@@ -147,7 +169,7 @@ template <class Io, int kAcc, int kRows>
 void Shared(const void* x_in, const void* w_in, void* y_out, size_t rows, size_t cols, float eps) {
   using T = typename Io::T;
   const T* x = static_cast<const T*>(x_in);
-  const T* w = static_cast<const T*>(w_in);
+  const auto* w = static_cast<const typename Io::W*>(w_in);
   T* y = static_cast<T*>(y_out);
   size_t r = 0;
   for (; r + kRows <= rows; r += kRows, x += kRows * cols, y += kRows * cols) {
@@ -155,7 +177,7 @@ void Shared(const void* x_in, const void* w_in, void* y_out, size_t rows, size_t
     for (int k = 0; k < kRows; ++k) rstd[k] = SumSquares<Io, kAcc>(x + k * cols, cols);
     for (int k = 0; k < kRows; ++k) rstd[k] = RstdOfOne(hn::SumOfLanes(Df(), rstd[k]), cols, eps);
     for (size_t i = 0; i < cols; i += kTwo) {
-      const Two weight = Io::Load(w + i);
+      const Two weight = Io::Weight(w + i);
       for (int k = 0; k < kRows; ++k) Io::Store(Scale(Io::Load(x + k * cols + i), rstd[k], weight), y + k * cols + i);
     }
   }
@@ -167,7 +189,7 @@ template <class Io, int kAcc>
 void Fused(const void* x_in, const void* w_in, void* y_out, size_t rows, size_t cols, float eps) {
   using T = typename Io::T;
   const T* x = static_cast<const T*>(x_in);
-  const T* w = static_cast<const T*>(w_in);
+  const auto* w = static_cast<const typename Io::W*>(w_in);
   T* y = static_cast<T*>(y_out);
   Vf sum = SumSquares<Io, kAcc>(x, cols);
   for (size_t r = 0; r < rows; ++r, x += cols, y += cols) {
@@ -183,7 +205,7 @@ void Fused(const void* x_in, const void* w_in, void* y_out, size_t rows, size_t 
         const size_t j = i + k * kTwo;
         const Two next = Io::Load(x + cols + j);
         acc[k] = {hn::MulAdd(next.a, next.a, acc[k].a), hn::MulAdd(next.b, next.b, acc[k].b)};
-        Io::Store(Scale(Io::Load(x + j), rstd, Io::Load(w + j)), y + j);
+        Io::Store(Scale(Io::Load(x + j), rstd, Io::Weight(w + j)), y + j);
       }
     }
     for (int k = 1; k < kAcc; ++k) acc[0] = {hn::Add(acc[0].a, acc[k].a), hn::Add(acc[0].b, acc[k].b)};
@@ -199,7 +221,7 @@ void Held(const void* x_in, const void* w_in, void* y_out, size_t rows, size_t, 
   const T* x = static_cast<const T*>(x_in);
   T* y = static_cast<T*>(y_out);
   Two w[kUnits];
-  for (int k = 0; k < kUnits; ++k) w[k] = Io::Load(static_cast<const T*>(w_in) + k * kTwo);
+  for (int k = 0; k < kUnits; ++k) w[k] = Io::Weight(static_cast<const typename Io::W*>(w_in) + k * kTwo);
   for (size_t r = 0; r < rows; ++r, x += kCols, y += kCols) {
     Two v[kUnits];
     for (int k = 0; k < kUnits; ++k) v[k] = Io::Load(x + k * kTwo);
@@ -246,7 +268,7 @@ void Batch(const void* x_in, const void* w_in, void* y_out, size_t rows, size_t,
   const T* x = static_cast<const T*>(x_in);
   T* y = static_cast<T*>(y_out);
   Two w[kUnits];
-  for (int k = 0; k < kUnits; ++k) w[k] = Io::Load(static_cast<const T*>(w_in) + k * kTwo);
+  for (int k = 0; k < kUnits; ++k) w[k] = Io::Weight(static_cast<const typename Io::W*>(w_in) + k * kTwo);
   size_t r = 0;
   for (; r + kLanes <= rows; r += kLanes, x += kLanes * kCols, y += kLanes * kCols) {
     Vf sums[kLanes];

@@ -20,6 +20,7 @@ std::string ValueText(Unit unit, double value) {
     case Unit::kTimesReference: return fmt::format("{:.2f}x", value);
     case Unit::kTimesFaster: return fmt::format("{:.2f}x faster", value);
     case Unit::kNanoseconds: return fmt::format("{:+.1f} ns", value);
+    case Unit::kTime: return fmt::format("{:.1f} ns", value);
   }
   return "";
 }
@@ -29,14 +30,22 @@ std::string GoalText(const Result& result) {
   const char* sign = result.AtLeast() ? ">=" : "<=";
   switch (result.unit) {
     case Unit::kPercentOfLimit: return fmt::format("{} {:g} %", sign, *result.goal);
-    case Unit::kNanoseconds: return fmt::format("{} {:g} ns", sign, *result.goal);
+    case Unit::kNanoseconds:
+    case Unit::kTime: return fmt::format("{} {:g} ns", sign, *result.goal);
     default: return fmt::format("{} {:g}x", sign, *result.goal);
   }
 }
 
+// "1.27x": the plain way takes so many times as long. "+28 ns": a short call takes so much more than the plain loop.
+std::string PlainText(const Result& result) {
+  if (!result.plain) return "-";
+  return fmt::format(fmt::runtime(result.plain->short_call ? "{:+.0f} ns" : "{:.2f}x"), result.plain->value);
+}
+
 const char* Verdict(const Result& result) {
-  if (!result.goal) return "-";
-  return result.Met() ? "ok" : "MISSED";
+  if (!result.goal && !result.plain) return "-";
+  if (result.Met()) return "ok";
+  return result.GoalMet() ? "SLOWER" : "MISSED";
 }
 
 const char* UnitName(Unit unit) {
@@ -45,11 +54,12 @@ const char* UnitName(Unit unit) {
     case Unit::kTimesReference: return "times the reference's time";
     case Unit::kTimesFaster: return "times as fast as the reference";
     case Unit::kNanoseconds: return "nanoseconds more than the reference";
+    case Unit::kTime: return "nanoseconds";
   }
   return "";
 }
 
-constexpr const char* kLine = "{:<44}{:>10}{:>8}  {:<13}{:<10}{:<8}{}";
+constexpr const char* kLine = "{:<44}{:>10}{:>8}  {:<13}{:<10}{:<8}{:<8}{}";
 
 }  // namespace
 
@@ -60,7 +70,9 @@ std::string TimeText(double seconds) {
   return fmt::format("{:.0f} ns", seconds * 1e9);
 }
 
-std::string TableHead() { return fmt::format(kLine, "row", "time", "GB/s", "result", "goal", "", "against; beside it"); }
+std::string TableHead() {
+  return fmt::format(kLine, "row", "time", "GB/s", "result", "goal", "plain", "", "against; beside it");
+}
 
 std::string TableLine(const Result& result) {
   const std::string speed = result.bytes > 0 ? fmt::format("{:.1f}", result.bytes / result.seconds * 1e-9) : "";
@@ -72,7 +84,7 @@ std::string TableLine(const Result& result) {
   }
   if (!result.note.empty()) against += "; " + result.note;
   return fmt::format(kLine, result.name, TimeText(result.seconds), speed, ValueText(result.unit, result.value),
-                     GoalText(result), Verdict(result), against);
+                     GoalText(result), PlainText(result), Verdict(result), against);
 }
 
 Json ToJson(const std::vector<Result>& results) {
@@ -80,13 +92,21 @@ Json ToJson(const std::vector<Result>& results) {
   for (const Result& r : results) {
     Json beside = Json::object();
     for (const Measure& m : r.beside) beside[m.name] = m.seconds;
+    Json plain = nullptr;
+    if (r.plain) {
+      plain = {{"name", r.plain->measure.name},
+               {"seconds", r.plain->measure.seconds},
+               {r.plain->short_call ? "nanoseconds_more" : "times_the_time", r.plain->value},
+               {"met", r.plain->Met()}};
+    }
     rows.push_back({{"row", r.name},
                     {"seconds", r.seconds},
                     {"gigabytes_per_second", r.bytes > 0 ? Json(r.bytes / r.seconds * 1e-9) : Json(nullptr)},
                     {"value", r.value},
                     {"unit", UnitName(r.unit)},
                     {"goal", r.goal ? Json(*r.goal) : Json(nullptr)},
-                    {"met", r.goal ? Json(r.Met()) : Json(nullptr)},
+                    {"plain", plain},
+                    {"met", r.goal || r.plain ? Json(r.Met()) : Json(nullptr)},
                     {"reference", {{"name", r.reference.name}, {"seconds", r.reference.seconds}}},
                     {"beside", beside},
                     {"note", r.note},

@@ -120,6 +120,7 @@ Result RunRope(const Row& row, const Settings& settings, Arena& arena) {
   result.value = stream ? 100 * MedianRatio(times[best], times[limits]) : MedianRatio(times[limits], times[best]);
   result.goal = row.goal;
   for (size_t i = limits + 1; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
+  if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[limits])};
   call.Run();
   result.kernel = isonorm::last_kernel();
   return result;

@@ -1,6 +1,7 @@
 // Rows whose tensors are far larger than any cache: held against what the memory itself allows, measured in the same race.
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "bench/bench.h"
 #include "bench/call.h"
@@ -35,14 +36,10 @@ Result Judge(const Row& row, const std::vector<Candidate>& candidates, const Tim
   return result;
 }
 
-TextbookForward TextbookForwardOf(isonorm::dtype type) {
-  switch (type) {
-    case isonorm::dtype::f32: return kTextbookLoops.forward_f32;
-    case isonorm::dtype::bf16: return kTextbookLoops.forward_bf16;
-    case isonorm::dtype::f16: return kTextbookLoops.forward_f16;
-    default: break;
-  }
-  return nullptr;
+// The textbook loop is the last candidate, if it ran.
+void JudgePlain(const std::vector<Candidate>& candidates, const Times& times, size_t isonorm, Result& result) {
+  if (candidates.back().name != kTextbookName) return;
+  result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[isonorm])};
 }
 
 }  // namespace
@@ -68,56 +65,106 @@ Result RunStream(const Row& row, const Settings& settings, Arena& arena) {
 
   std::vector<int64_t> shape = {rows, row.cols};
   if (row.leading) shape = {32, rows / 32, row.cols};
-  const Place place = {x, y, arena.weight()};
-  const ForwardCall call(row.type, shape, place);
+  if (row.weight) arena.FillWeight(*row.weight);
+  const Place place = {x, y, arena.weight(), nullptr, row.LayerNorm() ? arena.bias() : nullptr};
+  const ForwardCall call(row.type, shape, place, row.contract, row.weight);
   candidates.push_back({"isonorm", [&] { call.Run(); }, {}});
 
-  const ForwardCall layer_norm(row.type, shape, place, isonorm::contracts::layer_norm);
-  if (row.leading) candidates.push_back({"LayerNorm", [&] { layer_norm.Run(); }, {}});
   if (!in_place) candidates.push_back({"read", [=] { limit.read(x, bytes); }, {}});
   // The compiler's loop must not be judged where x and y are the same memory: it then falls back to scalar code.
-  const TextbookForward textbook = TextbookForwardOf(row.type);
-  if (!in_place && textbook != nullptr && TextbookLoopsRun()) {
-    void* const weight = arena.weight();
+  const TextbookForward textbook = TextbookForwardOf(row);
+  if (!in_place && textbook != nullptr) {
     const long cols = row.cols;
-    candidates.push_back({kTextbookName, [=] { textbook(x, weight, y, rows, cols, static_cast<float>(kEps)); }, {}});
+    candidates.push_back(
+        {kTextbookName, [=] { textbook(x, place.weight, place.bias, y, rows, cols, static_cast<float>(kEps)); }, {}});
   }
 
   const Times times = Race(candidates, Options(settings));
   Result result = Judge(row, candidates, times, limits, 2.0 * static_cast<double>(bytes));
+  JudgePlain(candidates, times, limits, result);
   call.Run();
   result.kernel = isonorm::last_kernel();
   return result;
 }
 
 Result RunBackward(const Row& row, const Settings& settings, Arena& arena) {
+  const bool cached = row.kind == Kind::kBackwardCached;
   const int64_t rows = RowsOf(row, settings);
   const size_t bytes = static_cast<size_t>(rows * row.cols * isonorm::size_of(row.type));
   arena.Prepare(row.type, bytes, rows, row.cols);
-  ForwardCall forward(row.type, {rows, row.cols}, {arena.x(), arena.y(), arena.weight()});
-  forward.WriteRstd(arena.rstd());
+  ForwardCall forward(row.type, {rows, row.cols}, {arena.x(), arena.y(), arena.weight()}, row.contract);
+  forward.WriteRstd(arena.rstd(), row.LayerNorm() ? arena.mean() : nullptr);
   forward.Run();
 
-  const void* const x = arena.x();
-  const void* const dy = arena.z();
-  void* const dx = arena.y();
+  const TextbookGradients t = {arena.z(),    arena.x(), arena.weight(),  arena.mean(),
+                               arena.rstd(), arena.y(), arena.dweight(), arena.dbias()};
   const LimitLoops& limit = BestLoops().limits;
   std::vector<Candidate> candidates = {
-      {"two reads, one write", [=] { limit.combine(x, dy, dx, bytes); }, {}},
-      {"two reads, one streaming write", [=] { limit.combine_stream(x, dy, dx, bytes); }, {}},
+      {"two reads, one write", [=] { limit.combine(t.x, t.dy, t.dx, bytes); }, {}},
+      {"two reads, one streaming write", [=] { limit.combine_stream(t.x, t.dy, t.dx, bytes); }, {}},
   };
-  const BackwardCall call(row.type, rows, row.cols, arena);
+  const BackwardCall call(row.type, rows, row.cols, arena, row.contract);
   candidates.push_back({"isonorm", [&] { call.Run(); }, {}});
-  if (TextbookLoopsRun()) {
-    const TextbookBackward textbook =
-        row.type == isonorm::dtype::f32 ? kTextbookLoops.backward_f32 : kTextbookLoops.backward_bf16;
-    candidates.push_back({kTextbookName,
-                          [&, textbook] { textbook(dy, x, arena.weight(), arena.rstd(), dx, arena.dweight(), rows, row.cols); },
-                          {}});
+  if (const TextbookBackward textbook = TextbookBackwardOf(row)) {
+    candidates.push_back({kTextbookName, [=, cols = row.cols] { textbook(t, rows, cols); }, {}});
   }
-  const Times times = Race(candidates, Options(settings));
+  const double sample = settings.quick ? 2e-5 : 1e-3;
+  const Times times = Race(candidates, cached ? RaceOptions{Options(settings).rounds, sample} : Options(settings));
   Result result = Judge(row, candidates, times, 2, 3.0 * static_cast<double>(bytes));
+  JudgePlain(candidates, times, 2, result);
   call.Run();
+  result.kernel = isonorm::last_kernel();
+  return result;
+}
+
+// Each call takes the next of many places, so that it finds its row in memory and not in a cache. A sample is many calls: what
+// stores leave in the cache is then written back at the expense of the loop that left it there.
+Result RunCold(const Row& row, const Settings& settings, Arena& arena) {
+  const int64_t rows = RowsOf(row, settings);
+  const size_t bytes = static_cast<size_t>(rows * row.cols * isonorm::size_of(row.type));
+  const size_t places = settings.quick ? 2 : (size_t{256} << 20) / bytes;  // 512 MB for x and y
+  arena.Prepare(row.type, bytes * places, rows, row.cols);
+  size_t at = 0;
+  std::vector<std::unique_ptr<ForwardCall>> calls;
+  std::vector<Place> of;
+  for (size_t i = 0; i < places; ++i) {
+    of.push_back({static_cast<char*>(arena.x()) + i * bytes, static_cast<char*>(arena.y()) + i * bytes, arena.weight()});
+    calls.push_back(std::make_unique<ForwardCall>(row.type, std::vector<int64_t>{rows, row.cols}, of.back()));
+  }
+  const auto next = [&] {
+    at = (at + 1) % places;
+    return at;
+  };
+  const auto copy = [&](const char* name, void (*run)(const void*, void*, size_t)) {
+    return Candidate{name,
+                     [&, run] {
+                       const Place& p = of[next()];
+                       run(p.x, p.y, bytes);
+                     },
+                     {}};
+  };
+  const LimitLoops& limit = BestLoops().limits;
+  std::vector<Candidate> candidates = {copy("memcpy", [](const void* from, void* to, size_t n) { std::memcpy(to, from, n); }),
+                                       copy("copy", limit.copy),
+                                       copy("streaming copy", limit.copy_stream),
+                                       {"isonorm", [&] { calls[next()]->Run(); }, {}}};
+  if (const TextbookForward textbook = TextbookForwardOf(row)) {
+    const auto run = [&, textbook] {
+      const Place& p = of[next()];
+      textbook(p.x, p.weight, nullptr, p.y, rows, row.cols, static_cast<float>(kEps));
+    };
+    candidates.push_back({kTextbookName, run, {}});
+  }
+  const Times times = Race(candidates, {Options(settings).rounds, settings.quick ? 2e-5 : 1e-2});
+  Result result = Judge(row, candidates, times, 3, 2.0 * static_cast<double>(bytes));
+  // All three, so that one sees what ordinary stores and streaming stores cost here.
+  for (size_t i = 0; i < 3; ++i) {
+    if (candidates[i].name != result.reference.name) {
+      result.beside.insert(result.beside.begin(), {candidates[i].name, Median(times[i])});
+    }
+  }
+  JudgePlain(candidates, times, 3, result);
+  calls[0]->Run();
   result.kernel = isonorm::last_kernel();
   return result;
 }

@@ -221,7 +221,7 @@ std::vector<Row> TableRows() {
   std::vector<Row> rows;
   for (const std::string& kernel : isonorm::list_kernels()) {
     const bool heads = PartsOf(kernel).sink == "rope";
-    rows.push_back({kPrefix + kernel, Kind::kTable, TypeNamed(PartsOf(kernel).x), heads ? 512 : 16, heads ? 128 : 4096, 0});
+    rows.push_back({kPrefix + kernel, Kind::kTable, TypeNamed(PartsOf(kernel).x), heads ? 512 : 16, heads ? 128 : 4096, {}});
   }
   return rows;
 }

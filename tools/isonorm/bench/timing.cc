@@ -94,13 +94,33 @@ int AnotherCore(int cpu, const cpu_set_t& mask) {
 }  // namespace
 
 #if defined(__linux__)
-Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+Buffer::Buffer(size_t bytes, Pages pages) : bytes_(bytes), pages_(pages) {
   data_ = mmap(nullptr, bytes_ + kSpare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data_ == MAP_FAILED) throw std::bad_alloc();
-  madvise(data_, bytes_ + kSpare, MADV_HUGEPAGE);
+  madvise(data_, bytes_ + kSpare, pages == Pages::kHuge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   std::memset(data_, 0, bytes_ + kSpare);
 }
 Buffer::~Buffer() { munmap(data_, bytes_ + kSpare); }
+
+std::string AllowedCpus() {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return "";
+  const auto has = [&](int cpu) { return cpu < CPU_SETSIZE && CPU_ISSET(static_cast<size_t>(cpu), &mask); };
+  std::string text;
+  for (int first = 0, last; first < CPU_SETSIZE; first = last + 1) {
+    last = first;
+    if (!has(first)) continue;
+    while (has(last + 1)) ++last;
+    if (!text.empty()) text += ',';
+    text += std::to_string(first);
+    if (last > first) (text += '-') += std::to_string(last);
+  }
+  return text;
+}
+bool MayUseCpu(int cpu) {
+  cpu_set_t mask;
+  return sched_getaffinity(0, sizeof mask, &mask) != 0 || (cpu < CPU_SETSIZE && CPU_ISSET(static_cast<size_t>(cpu), &mask));
+}
 
 Pin::Pin(int cpu) {
   if (cpu < 0) return;
@@ -134,11 +154,13 @@ PinPair::PinPair(isonorm::thread_pool& pool) {
   pool.parallel_for(2, task, &meeting);
 }
 #else
-Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+Buffer::Buffer(size_t bytes, Pages pages) : bytes_(bytes), pages_(pages) {
   data_ = ::operator new(bytes_ + kSpare, std::align_val_t(4096));
   std::memset(data_, 0, bytes_ + kSpare);
 }
 Buffer::~Buffer() { ::operator delete(data_, std::align_val_t(4096)); }
+std::string AllowedCpus() { return ""; }
+bool MayUseCpu(int) { return true; }
 Pin::Pin(int) {}
 Pin::~Pin() = default;
 PinPair::PinPair(isonorm::thread_pool&) {}
@@ -162,6 +184,15 @@ void Buffer::FillSigns(isonorm::dtype type) {
   }
 }
 
+std::vector<size_t> TurnsOf(size_t n, size_t round) {
+  // 0, 1, n - 1, 2, n - 2, ...: the differences between neighbours are all different, so that its n shifts have each pair of
+  // neighbours once if n is even, and together with the same backwards each pair twice for every n.
+  std::vector<size_t> turns;
+  for (size_t i = 0; i < n; ++i) turns.push_back(((i % 2 == 1 ? i / 2 + 1 : n - i / 2) + round / 2) % n);
+  if (round % 2 == 1) std::reverse(turns.begin(), turns.end());
+  return turns;
+}
+
 Times Race(const std::vector<Candidate>& candidates, const RaceOptions& options) {
   const auto prepare = [](const Candidate& c) {
     if (c.prepare) c.prepare();
@@ -179,7 +210,7 @@ Times Race(const std::vector<Candidate>& candidates, const RaceOptions& options)
   }
   Times times(candidates.size());
   for (int round = 0; round < options.rounds; ++round) {
-    for (size_t i = 0; i < candidates.size(); ++i) {
+    for (const size_t i : TurnsOf(candidates.size(), static_cast<size_t>(round))) {
       prepare(candidates[i]);
       if (options.sample_seconds > 0) candidates[i].run();  // warm
       times[i].push_back(Time(candidates[i].run, calls[i]));

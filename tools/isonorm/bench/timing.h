@@ -13,22 +13,27 @@
 
 namespace isonorm_cli::bench {
 
-// Memory on huge pages where the system grants them, touched before first use; starts on a page, with a page to spare behind.
+// Huge ones where the system grants them: the limits of the memory itself. Small ones: what malloc gives.
+enum class Pages { kHuge, kSmall };
+
+// Memory that is touched before first use; starts on a page, with a page to spare behind.
 class Buffer {
  public:
-  explicit Buffer(size_t bytes);
+  Buffer(size_t bytes, Pages pages);
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
+  Pages pages() const { return pages_; }
   void FillRandom(isonorm::dtype type, size_t bytes);  // random values with a mean square of 1; f32, bf16, f16 or f64
   void FillSigns(isonorm::dtype type);                 // 1 and -1 at random: a weight that can be applied again and again
 
  private:
   void* data_;
   size_t bytes_;
+  Pages pages_;
 };
 
 struct Candidate {
@@ -47,6 +52,10 @@ using Times = std::vector<std::vector<double>>;
 
 Times Race(const std::vector<Candidate>& candidates, const RaceOptions& options);
 
+// The order in which n candidates take their turns in a round. What runs before a candidate leaves it a cache, so that over 2 n
+// rounds every candidate follows every other equally often within a round.
+std::vector<size_t> TurnsOf(size_t n, size_t round);
+
 double Median(std::vector<double> values);
 
 // Median over the rounds of a's time divided by b's time in the same round.
@@ -57,6 +66,10 @@ double MedianDifference(const std::vector<double>& a, const std::vector<double>&
 
 // The candidate with the smallest median among [first, last).
 size_t Fastest(const Times& times, size_t first, size_t last);
+
+// The CPUs that this process may use, such as "0-3,8"; "" where the system does not say.
+std::string AllowedCpus();
+bool MayUseCpu(int cpu);  // true where the system does not say
 
 // Pins the calling thread to one CPU for its lifetime; cpu < 0 changes nothing.
 class Pin {

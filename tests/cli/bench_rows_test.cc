@@ -1,0 +1,86 @@
+// `isonorm bench`: what its table and its JSON say about goals and the plain way, and which CPUs it takes.
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include "process.h"
+
+namespace isonorm_test {
+namespace {
+
+using nlohmann::json;
+
+// Every kind of row that has a plain way beside it. The reference is slower than any loop, so that the rows must say so.
+TEST(BenchRows, ARowThatIsSlowerThanThePlainWaySaysSo) {
+  const std::vector<std::string> filters = {
+      "cached.8x4096.bf16",    "call.*",           "cold.512x4096.f32", "gemma.8x4096.bf16",
+      "layer_norm_*x4096.f32", "small_pages*bf16", "misaligned.1x*",    "gate_before_b*bf16"};
+  for (const std::string& filter : filters) {
+    const std::vector<std::string> args = {"bench", "--quick", "--rounds", "3", "--filter", filter};
+    std::vector<std::string> as_json = args, check = args;
+    as_json.push_back("--json");
+    check.push_back("--check");
+    const RunOptions reference = {.environment = {"ISONORM_TARGET=reference"}};
+    const Outcome slow = RunCli(as_json, reference);
+    ASSERT_EQ(slow.exit_code, 0) << filter << slow.err;
+    bool only_plain = false;
+    const json rows = json::parse(slow.out).at("rows");
+    ASSERT_FALSE(rows.empty()) << filter;
+    for (const json& row : rows) {
+      const json& plain = row.at("plain");
+      if (plain.is_null()) GTEST_SKIP() << "the compiler meant another CPU";
+      EXPECT_GT(plain.at("seconds"), 0) << row;
+      const bool call = filter == "call.*";
+      EXPECT_FALSE(call ? plain.at("nanoseconds_more") <= 30 : plain.at("times_the_time") >= 0.995) << row;
+      EXPECT_FALSE(plain.at("met")) << row;
+      EXPECT_FALSE(row.at("met")) << row;
+      only_plain = only_plain || row.at("goal").is_null();
+    }
+    const Outcome table = RunCli(check, reference);
+    EXPECT_EQ(table.exit_code, 1) << filter;
+    EXPECT_NE(table.out.find(only_plain ? "SLOWER" : "MISSED"), std::string::npos) << table.out;
+  }
+}
+
+TEST(BenchRows, GoalAndPlainWayCountEach) {
+  const Outcome out =
+      RunCli({"bench", "--quick", "--rounds", "3", "--filter", "cached.1x4096.*16", "--filter", "widths.f32", "--json"});
+  ASSERT_EQ(out.exit_code, 0) << out.err;
+  const json rows = json::parse(out.out).at("rows");
+  ASSERT_EQ(rows.size(), 2U);
+  if (rows[0].at("plain").is_null() || rows[0].at("goal").is_null()) GTEST_SKIP() << "no loops for this CPU";
+  EXPECT_EQ(rows[0].at("goal"), 1.25);
+  EXPECT_EQ(rows[0].at("met"), rows[0].at("value") <= 1.25 && rows[0].at("plain").at("met").get<bool>());
+  EXPECT_TRUE(rows[1].at("plain").is_null());
+  const Outcome table =
+      RunCli({"bench", "--quick", "--rounds", "3", "--filter", "cached.1x4096.*16", "--filter", "widths.f32"});
+  EXPECT_NE(table.out.find(" of 3 goals met"), std::string::npos) << table.out;
+}
+
+#if defined(__linux__)
+TEST(BenchRows, ACpuThatIsNotThere) {
+  const Outcome absent = RunCli({"bench", "--list", "--cpu", "1023"});
+  EXPECT_EQ(absent.exit_code, 2);
+  EXPECT_NE(absent.err.find("--cpu 1023: this process may use CPU"), std::string::npos) << absent.err;
+
+  // There, but not for this process.
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  const int here = sched_getcpu();
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<size_t>(here), &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  const Outcome allowed = RunCli({"bench", "--list", "--cpu", std::to_string(here)});
+  const Outcome refused = RunCli({"bench", "--list", "--cpu", std::to_string(here == 0 ? 1 : 0)});
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+  EXPECT_EQ(allowed.exit_code, 0) << allowed.err;
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_NE(refused.err.find("may use CPU " + std::to_string(here) + "\n"), std::string::npos) << refused.err;
+}
+#endif
+
+}  // namespace
+}  // namespace isonorm_test
