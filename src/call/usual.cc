@@ -74,11 +74,15 @@ bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonor
   const int last = x.ndim - 1;
   if (x_type == Type::kNone || y_type == Type::kNone || last < 0 || last > kMaxLeading || y.ndim != x.ndim) return false;
   const int64_t cols = x.shape[last];
-  int64_t elements = 1;
-  for (int i = last; i >= 0; --i) {
+  if (cols <= 0 || cols > kMostElements || cols != y.shape[last] || !IsCompactAt(x, last, 1) || !IsCompactAt(y, last, 1)) {
+    return false;
+  }
+  int64_t rows = 1, elements = cols;
+  for (int i = last - 1; i >= 0; --i) {
     const int64_t size = x.shape[i];
     if (size <= 0 || size != y.shape[i] || !IsCompactAt(x, i, elements) || !IsCompactAt(y, i, elements)) return false;
     if (__builtin_mul_overflow(elements, size, &elements) || elements > kMostElements) return false;
+    rows *= size;
   }
   const intptr_t x_at = AddressOf(x), x_bytes = elements << Log2SizeOf(x_type);
   const intptr_t y_at = AddressOf(y), y_bytes = elements << Log2SizeOf(y_type);
@@ -103,10 +107,8 @@ bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonor
   call->norm.count = cols;
   call->weight_offset = offset;
   call->cols = call->group_cols = call->window = cols;
-  call->rows = 1;
-  for (int i = 0; i < last; ++i) call->rows *= x.shape[i];
-  call->leading = call->rows > 1;
-  call->shape[0] = call->rows;
+  call->rows = call->shape[0] = rows;
+  call->leading = rows > 1;
   std::fill_n(call->stride[0], kRowTensors, 0);
   if (call->leading != 0) {
     call->stride[0][kX] = cols << Log2SizeOf(x_type);

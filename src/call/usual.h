@@ -8,6 +8,6 @@ namespace isonorm {
 
 // True: `call` is what MakeForward makes of these arguments, and nothing is wrong with them. False: something is wrong, or
 // unusual, or merely not known here; `call` is as it was.
-bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+[[gnu::hot]] bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
 
 }  // namespace isonorm

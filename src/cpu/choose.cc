@@ -20,9 +20,8 @@ bool HasMore(const Call& call) {
          call.has(kDresidual) || call.dbias != nullptr || (call.has(kRstd) && call.type[kRstd] != Type::kF32);
 }
 
-// And at most one rounding of x * rstd.
-bool FitsTuned(const Call& call) {
-  if (!call.usual && HasMore(call)) return false;
+// Whether x * rstd is rounded as tuned loops do.
+bool RoundsAsTuned(const Call& call) {
   // The loops round to the type that has 16 bits among x's and the weight's; to x's if both have.
   if (call.scaled_type == Type::kNone || call.scaled_type == call.type[kX]) return true;
   return call.scaled_type == call.weight_type && SizeOf(call.type[kX]) == 4;
@@ -56,6 +55,11 @@ int FindFused(Operation operation, const Call& call, Type out) {
 
 // The tuned row; kKernels where the table has none.
 int FindTuned(Operation operation, const Call& call) {
+  if (call.usual) {
+    return RoundsAsTuned(call)
+               ? FindRow(operation, Source::k_plain, Sink::k_cast, call.type[kX], call.weight_type, call.type[kY])
+               : kKernels;
+  }
   const bool forward = operation == Operation::k_forward;
   if (forward ? !call.has(kY) : operation != Operation::k_backward) return kKernels;
   const Type x = call.type[kX], out = call.type[forward ? kY : kDy];
@@ -64,8 +68,8 @@ int FindTuned(Operation operation, const Call& call) {
     return forward && FitsTunedRope(call) ? FindRow(operation, Source::k_plain, Sink::k_rope, x, call.weight_type, out)
                                           : kKernels;
   }
-  if (!FitsTuned(call)) return kKernels;
-  const bool fused = !call.usual && (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone);
+  if (HasMore(call) || !RoundsAsTuned(call)) return kKernels;
+  const bool fused = call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone;
   return fused ? FindFused(operation, call, out) : FindRow(operation, Source::k_plain, Sink::k_cast, x, call.weight_type, out);
 }
 
@@ -78,13 +82,13 @@ int ChooseKernel(const Target& target, Operation operation, const Call& call) {
   return target.kernels[general] != nullptr ? general : kKernels;
 }
 
-// To look costs less than the loops' own search for 16-bit types, which are compute-bound; f32 loops wait for memory, and one
-// row hides it all.
-bool PaysToLookAtWeight(const Call& call) {
+// A call of few rows finds out while it writes the first one, which costs next to nothing; it would cost several short rows, which
+// are written together, more than a look.
+bool PaysToLookAtWeight(Operation operation, const Call& call) {
+  if (call.rows < (call.group_cols <= 1024 ? 2 : 16)) return false;
+  if (operation != Operation::k_forward) return false;  // no loop that wants to know
   // A finite weight plus a smaller offset rounds to a finite sum.
-  if (std::fabs(call.weight_offset) > 0x1p100) return false;
-  if (SizeOf(call.weight_type) == 2 || call.rows >= 16) return true;
-  return call.rows >= 2 && call.cols <= 1024;
+  return std::fabs(call.weight_offset) <= 0x1p100;
 }
 
 }  // namespace isonorm

@@ -17,6 +17,6 @@ int ChooseKernel(const Target& target, Operation operation, const Call& call);
 
 // Whether to look for a weight that is NaN or infinite before a call that takes tuned loops, so that they need not look for NaN
 // in what they write.
-bool PaysToLookAtWeight(const Call& call);
+bool PaysToLookAtWeight(Operation operation, const Call& call);
 
 }  // namespace isonorm

@@ -1,6 +1,10 @@
 // What the tuned loops keep beside the rows: a weight of f16 in another form, and the sums of dweight in another order.
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstring>
+#include <utility>
+
 #include "run.h"
 
 namespace core_test {
@@ -34,6 +38,50 @@ TEST_P(TunedTest, WeightOfF16) {
           const Expected expected = Reference(problem);
           const Problem forward = ForwardOf(problem);
           Check(forward, expected.forward, expected.inputs);
+        }
+      }
+    }
+  }
+}
+
+// One weight is a NaN, an infinity or so large that sums of weights overflow, in every place of a row, and some of x is zero; a row
+// that was written already lies over its x.
+TEST_P(TunedTest, WeightsThatAreNotFinite) {
+  const ScopedTarget target(GetParam());
+  constexpr std::array<uint32_t, 8> kF32 = {0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFFC12345,
+                                            0x7F800000, 0xFF800000, 0x7F7FFFFF, 0};
+  constexpr std::array<uint16_t, 8> kBf16 = {0x7FFF, 0xFFFF, 0x7F81, 0xFFC1, 0x7F80, 0xFF80, 0x7F7F, 0};
+  constexpr std::array<uint16_t, 8> kF16 = {0x7FFF, 0xFFFF, 0x7C01, 0xFE01, 0x7C00, 0xFC00, 0x7BFF, 0};
+  uint64_t seed = 1;
+  for (const auto& [x, w] :
+       {std::pair{Type::kF32, Type::kF32}, std::pair{Type::kBf16, Type::kBf16}, std::pair{Type::kBf16, Type::kF32},
+        std::pair{Type::kF16, Type::kF16}, std::pair{Type::kF16, Type::kF32}}) {
+    for (const int64_t cols : {1, 7, 16, 33, 64, 131, 1025}) {
+      for (const int64_t rows : {1, 2, 15, 16}) {
+        for (size_t turn = 0; turn < 48; ++turn, ++seed) {
+          Problem problem = Simple(x, rows, cols);
+          problem.type[kWeight] = w;
+          problem.seed = seed;
+          problem.contract.weight_offset = std::array{0.0, 1.0, -0x1p126}[turn / 8 % 3];
+          problem.contract.scaled_rounding = turn < 24 ? ISONORM_ROUND_NONE : ISONORM_ROUND_TO_X;
+          Values inputs = MakeInputs(problem);
+          const size_t size = SizeOf(x);
+          for (size_t i = seed % 3; i < inputs[kX].size() / size; i += 3) std::memset(&inputs[kX][i * size], 0, size);
+          for (size_t n = 0; n <= seed % 2; ++n) {
+            const size_t at = Mix(seed * 2 + n) % static_cast<uint64_t>(cols), kind = (turn + n) % 8;
+            const uint32_t bits = w == Type::kF32 ? kF32[kind] : w == Type::kBf16 ? kBf16[kind] : kF16[kind];
+            std::memcpy(&inputs[kWeight][at * SizeOf(w)], &bits, SizeOf(w));
+          }
+          const Expected expected = Reference(problem, inputs);
+          Problem forward = ForwardOf(problem);
+          How how;
+          how.layout.place[kX].offset = static_cast<int>(seed % 5);
+          if (seed % 2 == 0) how.layout.place[kY].over = kX;
+          Check(forward, expected.forward, expected.inputs, how);
+          forward.type[kRstd] = Type::kNone;  // a usual call
+          Values y = expected.forward;
+          y[kRstd].clear();
+          Check(forward, y, expected.inputs, how);
         }
       }
     }

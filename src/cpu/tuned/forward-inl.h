@@ -61,7 +61,7 @@ class FetchingRows {
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
   using Writer = RowWriter<Tx, Tw, Ty, kOffset>;
-  const Writer writer(call, run);
+  Writer writer(call, run);
 #if ISONORM_LEAF_NETWORK
   if (writer.FetchesAhead()) {
     const FetchingRows<Tx, Writer> rows(call, run, writer);

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "cpu/tuned/duo-inl.h"
+#include "cpu/tuned/row_alone-inl.h"
 #include "cpu/tuned/row_loop-inl.h"
 #include "table/kernels.h"
 #include "cpu/run.h"
@@ -81,6 +82,7 @@ HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
 template <class Tx, class Tw, class Ty, bool kOffset, bool kTwo = false>
 class RowWriter : public TakesAll {
   using D = Tag<float>;
+  using Steps = RowWriter<Tx, Tw, Ty, kOffset>;  // without what does not matter to a row alone
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
   // c is rounded to the 16-bit type among x's and the weight's, if the contract rounds it at all.
   using Tc = std::conditional_t<sizeof(Tx) == 2, Tx, Tw>;
@@ -100,7 +102,7 @@ class RowWriter : public TakesAll {
   HWY_INLINE void ReadFrom(const Tx* buffer) { x_ = reinterpret_cast<const char*>(buffer); }
 
   // Writes `rows` rows from `first` on with the reciprocals r.
-  HWY_INLINE void Write(int64_t first, int64_t rows, const float* r) const {
+  HWY_INLINE void Write(int64_t first, int64_t rows, const float* r) {
     if constexpr (kCanRound) {
       if (round_) return WriteRounded<true>(first, rows, r);
     }
@@ -109,18 +111,17 @@ class RowWriter : public TakesAll {
 
   // The only row of a small call.
   static HWY_INLINE void WriteOne(const Call& call, const Run& run, float r) {
-    const auto write = [&](auto kRound, auto kNans) HWY_ATTR {
-      Cached<kRound(), kNans()>(reinterpret_cast<const Tx*>(run.data[kX]), static_cast<const Tw*>(call.weight),
-                                reinterpret_cast<Ty*>(run.data[kY]), static_cast<size_t>(call.cols), r,
-                                static_cast<float>(call.weight_offset), true);
+    const auto write = [&](auto kRound, auto kLooks) HWY_ATTR {
+      WriteAlone<Steps, kRound(), kLooks()>(reinterpret_cast<const Tx*>(run.data[kX]), static_cast<const Tw*>(call.weight),
+                                            reinterpret_cast<Ty*>(run.data[kY]), static_cast<size_t>(call.cols), r,
+                                            static_cast<float>(call.weight_offset), true);
     };
-    const std::integral_constant<Nans, Nans::kPossible> possible;
-    const std::integral_constant<Nans, Nans::kNone> none;
+    const std::true_type yes;
+    const std::false_type no;
     if constexpr (kCanRound) {
-      if (call.scaled_type != Type::kNone)
-        return call.weight_finite ? write(std::true_type(), none) : write(std::true_type(), possible);
+      if (call.scaled_type != Type::kNone) return call.weight_finite ? write(yes, no) : write(yes, yes);
     }
-    call.weight_finite ? write(std::false_type(), none) : write(std::false_type(), possible);
+    call.weight_finite ? write(no, no) : write(no, yes);
   }
 
   // Whether rows come from memory and are long enough to be fetched ahead; shorter ones the hardware fetches better alone.
@@ -164,12 +165,11 @@ class RowWriter : public TakesAll {
   }
 
   template <bool kRound>
-  HWY_INLINE void WriteRounded(int64_t first, int64_t rows, const float* r) const {
-    if (!clean_) {
-      for (int64_t i = 0; i < rows; ++i) {
-        Cached<kRound, Nans::kPossible>(X(first + i), weight_, Y(first + i), cols_, r[i], offset_, false);
-      }
-    } else if (from_memory()) {
+  HWY_INLINE void WriteRounded(int64_t first, int64_t rows, const float* r) {
+    for (; HWY_UNLIKELY(!clean_) && rows > 0; ++first, --rows, ++r) {
+      clean_ = WriteAlone<Steps, kRound, true>(X(first), weight_, Y(first), cols_, *r, offset_, false);
+    }
+    if (from_memory()) {
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t row = first + i;
         const AheadRows ahead = AheadRows{Ahead(row), OtherAhead(row)}.From<kTwo>(static_cast<size_t>(plan_.from));
@@ -186,8 +186,8 @@ class RowWriter : public TakesAll {
       if (cols_ == 4 * kStep) return ByRows<kRound, 4>(first, rows, r);
       if (cols_ == 2 * kStep) return ByRows<kRound, 2>(first, rows, r);
       ByColumns<kRound>(X(first), x_stride_, weight_, Y(first), y_stride_, cols_, rows, r, offset_);
-    } else {
-      Cached<kRound, Nans::kNone>(X(first), weight_, Y(first), cols_, r[0], offset_, false);
+    } else if (rows == 1) {
+      WriteAlone<Steps, kRound, false>(X(first), weight_, Y(first), cols_, r[0], offset_, false);
     }
   }
 
@@ -206,41 +206,24 @@ class RowWriter : public TakesAll {
 
   HWY_INLINE const Tw* WeightAt(size_t i) const { return std::is_same_v<Tw, None> ? weight_ : weight_ + i; }
 
-  // x, w and y at the same column.
+ public:
+  // x, w and y at the same column. Steps return the weight.
+  static constexpr bool kAdds = kOffset;
   template <bool kRound, Nans kNans, Store kStore = Store::kCached>
-  static HWY_INLINE void Step(D d, const Tx* x, const Tw* w, Ty* y, V<D> r, V<D> offset) {
+  static HWY_INLINE Duo<D> Step(D d, const Tx* x, const Tw* w, Ty* y, V<D> r, V<D> offset) {
     const auto w_of = LoadDuo<kLayout>(d, w);
     StoreDuo<kLayout, kNans, kStore>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
+    return w_of;
   }
 
   template <bool kRound, Nans kNans>
-  static HWY_INLINE void PartStep(D d, const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset) {
+  static HWY_INLINE Duo<D> PartStep(D d, const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset) {
     const auto w_of = LoadDuoPart<kLayout>(d, w, count);
     StoreDuoPart<kLayout, kNans>(Scale<kRound, kNans>(d, LoadDuoPart<kLayout>(d, x, count), w_of, r, offset), d, y, count);
+    return w_of;
   }
 
-  // One row by itself; `back` from its end, which the sum has just left in the first-level cache.
-  template <bool kRound, Nans kNans>
-  static HWY_NOINLINE void Cached(const Tx* x, const Tw* w, Ty* y, size_t cols, float r_of_row, float offset_of_call,
-                                  bool back) {
-    const D d;
-    const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_of_call);
-    const size_t step = 2 * hn::Lanes(d), to_line = ElementsToLine(y);
-    // A store that crosses a line costs more than a load that does, but not more than two that would not have to.
-    const size_t head = ElementsToLine(x) != 0 && to_line < step && to_line < cols ? to_line : 0;
-    const size_t rest = (cols - head) % step, end = cols - rest;
-    const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
-    if (rest != 0) PartStep<kRound, kNans>(d, x + end, weight_at(end), y + end, rest, r, offset);
-    if (back) {
-      for (size_t i = end; i != head; i -= step) {
-        Step<kRound, kNans>(d, x + i - step, weight_at(i - step), y + i - step, r, offset);
-      }
-    } else {
-      for (size_t i = head; i != end; i += step) Step<kRound, kNans>(d, x + i, weight_at(i), y + i, r, offset);
-    }
-    if (head != 0) PartStep<kRound, kNans>(d, x, w, y, head, r, offset);
-  }
-
+ private:
   // Several rows of so few columns that their weight stays in registers.
   template <bool kRound, size_t kDuos>
   HWY_INLINE void ByRows(int64_t first, int64_t rows, const float* r_of_rows) const {
@@ -378,7 +361,7 @@ class RowWriter : public TakesAll {
   const Tw* const weight_;
   const float offset_;
   const bool round_;
-  const bool clean_;
+  bool clean_;  // whether the weight is known to be finite
   const Flow flow_;
   FetchPlan plan_;
   const char* const fetched_;
