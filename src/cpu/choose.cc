@@ -53,6 +53,14 @@ int FindFused(Operation operation, const Call& call, Type out) {
   return FindRow(operation, source, sink, x, Type::kNone, out);
 }
 
+// The row of LayerNorm; kKernels where no loop has the call. Saved statistics may be of any type.
+int FindCentredBackward(const Call& call, Type out) {
+  if (!FitsGroups(call) || call.shard != nullptr || call.has(kResidual) || call.has(kDresidual)) return kKernels;
+  if (call.gate != Gate::kNone || (!WeightIsInPlace(call) && call.group_cols > kMostColumns)) return kKernels;
+  if (call.scaled_type != Type::kNone && call.scaled_type != call.type[kX]) return kKernels;
+  return FindRow(Operation::k_backward, Source::k_centred, Sink::k_cast, call.type[kX], Type::kNone, out);
+}
+
 // The tuned row; kKernels where the table has none.
 int FindTuned(Operation operation, const Call& call) {
   if (call.usual) {
@@ -68,6 +76,7 @@ int FindTuned(Operation operation, const Call& call) {
     return forward && FitsTunedRope(call) ? FindRow(operation, Source::k_plain, Sink::k_rope, x, call.weight_type, out)
                                           : kKernels;
   }
+  if (!forward && call.norm.centres()) return FindCentredBackward(call, out);
   if (HasMore(call) || !RoundsAsTuned(call)) return kKernels;
   const bool fused = call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone;
   return fused ? FindFused(operation, call, out) : FindRow(operation, Source::k_plain, Sink::k_cast, x, call.weight_type, out);
@@ -81,6 +90,8 @@ int ChooseKernel(const Target& target, Operation operation, const Call& call) {
   const int general = FindGeneralRow(operation, call.wide);
   return target.kernels[general] != nullptr ? general : kKernels;
 }
+
+bool WeightIsInPlace(const Call& call) { return call.weight_type == Type::kF32 && call.weight_offset == 0; }
 
 // A call of few rows finds out while it writes the first one, which costs next to nothing; it would cost several short rows, which
 // are written together, more than a look.

@@ -18,7 +18,8 @@ constexpr size_t kTargetTableSize = HWY_MAX_DYNAMIC_TARGETS + 1;
 // Every file of general loops, and of tuned ones: each row of the table belongs to one of these.
 #define ISONORM_GENERAL_FILES(FILE) FILE(GeneralF32) FILE(GeneralF64) FILE(DoubleBackward)
 #define ISONORM_TUNED_FILES(FILE) \
-  FILE(ForwardF32) FILE(ForwardBf16) FILE(ForwardF16) FILE(Fused) FILE(BackwardF32) FILE(BackwardBf16) FILE(BackwardF16)
+  FILE(ForwardF32)                \
+  FILE(ForwardBf16) FILE(ForwardF16) FILE(Fused) FILE(BackwardF32) FILE(BackwardBf16) FILE(BackwardF16) FILE(BackwardCentred)
 
 #define ISONORM_FILE(name) extern const AddKernels Add##name##Table[kTargetTableSize];
 ISONORM_GENERAL_FILES(ISONORM_FILE)

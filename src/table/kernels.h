@@ -31,7 +31,7 @@ enum KernelId : int {
 const char* KernelName(int id);
 
 // How the values of a row arise, and how they leave: as in kernels.inc.
-enum class Source : uint8_t { k_plain, k_residual, k_gate, k_any };
+enum class Source : uint8_t { k_plain, k_residual, k_gate, k_centred, k_any };
 enum class Sink : uint8_t { k_cast, k_gate, k_quantize, k_rope, k_sum, k_rms, k_any };
 
 // The row of loops for exactly these parts and types, the weight's kNone where there is none or it may be any; kKernels if the

@@ -37,7 +37,13 @@ TEST_P(GuardTest, EveryWidthAndType) {
 TEST_P(GuardTest, PlainCallsOfEveryType) {
   for (const Guard guard : {Guard::kPageBehind, Guard::kPageInFront}) {
     for (const Type type : {Type::kF32, Type::kBf16, Type::kF16, Type::kF64}) {
-      for (int64_t cols = 1; cols <= 140; ++cols) Check(Simple(type, 33, cols), guard);
+      for (int64_t cols = 1; cols <= 140; ++cols) {
+        Problem problem = Simple(type, 33, cols);
+        Check(problem, guard);
+        problem.contract.statistic = ISONORM_STATISTIC_LAYER;
+        problem.type[kBias] = type;
+        Check(problem, guard);
+      }
     }
   }
 }

@@ -239,10 +239,10 @@ TEST_P(LayoutTest, UnalignedElements) {
   }
 }
 
-// Of plain, fused and rotated rows, which have loops of their own.
+// Of plain, fused, rotated and centred rows, which have loops of their own.
 TEST_P(LayoutTest, UnalignedElementsInTunedLoops) {
   for (const Type type : {Type::kF32, Type::kBf16, Type::kF16}) {
-    for (uint64_t part = 0; part < 6; ++part) {
+    for (uint64_t part = 0; part < 7; ++part) {
       Problem problem = Simple(type, 35, 192);
       problem.seed = part;
       if (part == 1) problem.type[kResidual] = type;
@@ -254,6 +254,10 @@ TEST_P(LayoutTest, UnalignedElementsInTunedLoops) {
       if (part == 5) {
         Rotate(1, &problem);
         problem.rotation.half = problem.cols / 2;
+      }
+      if (part == 6) {
+        problem.contract.statistic = ISONORM_STATISTIC_LAYER;
+        problem.type[kBias] = type;
       }
       const Expected expected = Reference(problem);
       for (int bytes = 1; bytes < 8; ++bytes) {

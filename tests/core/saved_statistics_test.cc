@@ -77,21 +77,24 @@ TEST_P(SavedStatisticsTest, SpareBackwardTheEps) {
 TEST_P(SavedStatisticsTest, EachRowByItself) {
   for (const Type type : {Type::kF32, Type::kBf16, Type::kF16}) {
     for (const int64_t cols : {64, 1000}) {
-      const Problem problem = Simple(type, 7, cols);
-      Values inputs = Reference(problem).inputs;
-      for (size_t row = 0; row < 7; ++row) {
-        float rstd;
-        uint8_t* const at = &inputs[kRstd][row * sizeof(rstd)];
-        std::memcpy(&rstd, at, sizeof(rstd));
-        rstd = row % 3 == 1 ? -1.0f : rstd * 1.002f;
-        std::memcpy(at, &rstd, sizeof(rstd));
+      for (const int32_t statistic : {ISONORM_STATISTIC_RMS, ISONORM_STATISTIC_LAYER}) {
+        Problem problem = Simple(type, 7, cols);
+        problem.contract.statistic = statistic;
+        Values inputs = Reference(problem).inputs;
+        for (size_t row = 0; row < 7; ++row) {
+          float rstd;
+          uint8_t* const at = &inputs[kRstd][row * sizeof(rstd)];
+          std::memcpy(&rstd, at, sizeof(rstd));
+          rstd = row % 3 == 1 ? -1.0f : rstd * 1.002f;
+          std::memcpy(at, &rstd, sizeof(rstd));
+        }
+        const Problem backward = BackwardOf(problem, Rstd::kSaved);
+        const auto gradients = [&](const std::string& target) {
+          const ScopedTarget scope(target.c_str());
+          return Compute(backward, inputs);
+        };
+        Same(backward, gradients("reference"), gradients(GetParam()), "rstd of every other row");
       }
-      const Problem backward = BackwardOf(problem, Rstd::kSaved);
-      const auto gradients = [&](const std::string& target) {
-        const ScopedTarget scope(target.c_str());
-        return Compute(backward, inputs);
-      };
-      Same(backward, gradients("reference"), gradients(GetParam()), "rstd of every other row");
     }
   }
 }

@@ -1,0 +1,388 @@
+// The tuned backward of LayerNorm, with any weight: x and dy in, dx and the sums of dweight and dbias out. Of each row first the
+// sums: what the rounding of the mean left over, or all statistics where none are saved, then the dot product and the sum of dy *
+// weight; then two rows at a time column by column, so that weight and sums are read once for both.
+#if defined(ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_
+#undef ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_
+#else
+#define ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cpu/choose.h"
+#include "cpu/general/general-inl.h"
+#include "cpu/tuned/gradient_loop-inl.h"
+#include "cpu/tuned/pieces-inl.h"
+#include "cpu/tuned/rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isonorm {
+namespace HWY_NAMESPACE {
+
+#if ISONORM_TUNED_LOOPS
+
+// Terms of sums over a row. In parts of a vector every one is made 0: behind the row x - mean is not.
+
+// x - mean.
+template <class T>
+struct Distances {
+  const T* x;
+  float mean;
+
+  HWY_INLINE Distances From(int64_t at) const { return {x + at, mean}; }
+  template <class D>
+  HWY_INLINE V<D> Of(D d, V<D> x_of) const {
+    return hn::Sub(x_of, hn::Set(d, mean));
+  }
+  template <class D>
+  HWY_INLINE V<D> OfPart(D d, size_t at, size_t n) const {
+    return hn::IfThenElseZero(hn::FirstN(d, n), Of(d, LoadAsPart(d, x + at, n)));
+  }
+  template <class D>
+  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
+    return hn::Add(a, Of(d, LoadAs(d, x + at)));
+  }
+  template <class D>
+  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
+    return hn::Add(a, OfPart(d, at, n));
+  }
+};
+
+// Its square.
+template <class T>
+struct DistanceSquares : Distances<T> {
+  HWY_INLINE DistanceSquares From(int64_t at) const { return {Distances<T>::From(at)}; }
+  template <class D>
+  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
+    const auto v = this->Of(d, LoadAs(d, this->x + at));
+    return Fma(v, v, a);
+  }
+  template <class D>
+  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
+    const auto v = this->OfPart(d, at, n);
+    return Fma(v, v, a);
+  }
+};
+
+// g = dy * weight.
+template <class T>
+struct Upstream {
+  const T* dy;
+  const float* w;
+
+  HWY_INLINE Upstream From(int64_t at) const { return {dy + at, w + at}; }
+  template <class D>
+  HWY_INLINE V<D> Of(D d, size_t at) const {
+    return hn::Mul(LoadAs(d, dy + at), hn::LoadU(d, w + at));
+  }
+  template <class D>
+  HWY_INLINE V<D> OfPart(D d, size_t at, size_t n) const {
+    return hn::Mul(LoadAsPart(d, dy + at, n), LoadPart(d, w + at, n));
+  }
+  template <class D>
+  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
+    return hn::Add(a, Of(d, at));
+  }
+  template <class D>
+  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
+    return hn::Add(a, OfPart(d, at, n));
+  }
+};
+
+// What a row is made of: c = ((x - mean) - shift) * r.
+struct Centred {
+  float mean, shift, r;
+  template <class D>
+  HWY_INLINE V<D> C(D d, V<D> x) const {
+    return hn::Mul(hn::Sub(hn::Sub(x, hn::Set(d, mean)), hn::Set(d, shift)), hn::Set(d, r));
+  }
+};
+
+// g * c.
+template <class T>
+struct CentredProducts {
+  const T* x;
+  Upstream<T> g;
+  Centred row;
+
+  HWY_INLINE CentredProducts From(int64_t at) const { return {x + at, g.From(at), row}; }
+  template <class D>
+  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
+    return Fma(g.Of(d, at), row.C(d, LoadAs(d, x + at)), a);
+  }
+  template <class D>
+  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
+    const auto c = hn::IfThenElseZero(hn::FirstN(d, n), row.C(d, LoadAsPart(d, x + at, n)));
+    return Fma(g.OfPart(d, at, n), c, a);
+  }
+};
+
+// The sum of `term` over a row, while beside(begin, n) is called for each of its leaves.
+template <class Term, class Beside>
+HWY_INLINE float TotalOf(const RowLeaves& row, const Term& term, const Beside& beside) {
+#if ISONORM_LEAF_NETWORK
+  return RowTotal<float>(row,
+                         [&](auto d, int64_t begin, size_t n) HWY_ATTR {
+                           beside(begin, n);
+                           return LeafInRegisters(d, term.From(begin), n);
+                         }) +
+         0.0f;
+#else
+  LeafTree<float> tree;
+  for (int64_t i = 0; i < row.count; ++i) {
+    const int64_t begin = row.begin(i);
+    const auto n = static_cast<size_t>(row.begin(i + 1) - begin);
+    beside(begin, n);
+    tree.Push(LeafValue(Tag<float>(), term.From(begin), n));
+  }
+  return tree.Total() + 0.0f;
+#endif
+}
+
+// Two sums leaf by leaf, so that what one has read is in the cache for the other. Both at once would not fit the registers.
+template <class Term, class Other>
+HWY_INLINE float TotalsOf(const RowLeaves& row, const Term& term, const Other& other, float* total_of_other) {
+  LeafTree<float> tree;
+  const float total =
+      TotalOf(row, term, [&](int64_t begin, size_t n) HWY_ATTR { tree.Push(LeafValue(Tag<float>(), other.From(begin), n)); });
+  *total_of_other = tree.Total() + 0.0f;
+  return total;
+}
+
+// Not inlined, for they have several loops.
+template <class T>
+HWY_NOINLINE float SumOfDistances(const RowLeaves& row, const T* x, float mean) {
+  return TotalOf(row, Distances<T>{x, mean}, [](int64_t, size_t) {});
+}
+template <class T>
+HWY_NOINLINE float SumOfDistanceSquares(const RowLeaves& row, const T* x, float mean, float* shift) {
+  const Distances<T> distances = {x, mean};
+  return TotalsOf(row, DistanceSquares<T>{distances}, distances, shift);
+}
+template <class T>
+HWY_NOINLINE float CentredDot(const RowLeaves& row, const CentredProducts<T>& products, float* sum_of_g) {
+  return TotalsOf(row, products, products.g, sum_of_g);
+}
+
+// Columns of rows on their way to dx = r * ((dy * weight - mean_g) - c * f), dweight += dy * round(c) and dbias += dy. dx,
+// dweight and dbias may be null.
+template <class T, int kRows>
+struct CentredColumns {
+  const T *x[kRows], *dy[kRows];
+  T* dx[kRows];
+  Centred row[kRows];
+  float f[kRows], mean_g[kRows];
+  const float* weight;
+  float *dweight, *dbias;
+  bool rounds;  // c to T
+
+  template <bool kPart>
+  HWY_INLINE void Step(size_t i, size_t n) const {
+    constexpr Layout kRuns = Layout::kRuns;
+    const Tag<float> d;
+    auto w = Duo<Tag<float>>{hn::Zero(d), hn::Zero(d)}, to_weight = w, to_bias = w;
+    if (dx[0] != nullptr) w = TakeDuo<kPart, kRuns>(weight + i, n);
+    if (dweight != nullptr) to_weight = TakeDuo<kPart, kRuns>(dweight + i, n);
+    if (dbias != nullptr) to_bias = TakeDuo<kPart, kRuns>(dbias + i, n);
+    HWY_UNROLL(2)
+    for (int k = 0; k < kRows; ++k) {
+      const auto v = TakeDuo<kPart, kRuns>(dy[k] + i, n);
+      const auto c = Map(TakeDuo<kPart, kRuns>(x[k] + i, n), [&](V<Tag<float>> of) HWY_ATTR { return row[k].C(d, of); });
+      if (dbias != nullptr) {
+        to_bias = Map(v, to_bias, [](V<Tag<float>> of, V<Tag<float>> a) HWY_ATTR { return hn::Add(a, of); });
+      }
+      if (dweight != nullptr) {
+        auto by = c;
+        if constexpr (sizeof(T) == 2) {
+          if (rounds) by = Map(c, [&](V<Tag<float>> of) HWY_ATTR { return RoundThrough<T, Nans::kNone>(d, of); });
+        }
+        to_weight = Map(v, by, to_weight,
+                        [](V<Tag<float>> of, V<Tag<float>> times, V<Tag<float>> a) HWY_ATTR { return Fma(of, times, a); });
+      }
+      if (dx[0] != nullptr) {
+        const auto r = hn::Set(d, row[k].r), factor = hn::Set(d, f[k]), mean = hn::Set(d, mean_g[k]);
+        const auto t = Map(v, w, c, [&](V<Tag<float>> of, V<Tag<float>> times, V<Tag<float>> c_of) HWY_ATTR {
+          return hn::Mul(r, NegFma(c_of, factor, hn::Sub(hn::Mul(of, times), mean)));
+        });
+        PutDuo<kPart, kRuns, Nans::kNone>(t, dx[k] + i, n);
+      }
+    }
+    // NaNs become canonical where the sums are stored.
+    if (dweight != nullptr) PutDuo<kPart, kRuns, Nans::kNone>(to_weight, dweight + i, n);
+    if (dbias != nullptr) PutDuo<kPart, kRuns, Nans::kNone>(to_bias, dbias + i, n);
+  }
+};
+
+// All of them, while rows that come next are fetched.
+template <class T, int kRows>
+HWY_NOINLINE void WriteCentred(CentredColumns<T, kRows> columns, size_t cols, NextRows<T, 2 * kRows> next) {
+  constexpr size_t kWidth = 2 * hn::MaxLanes(Tag<float>());
+  size_t i = 0;
+  for (; i + kWidth <= cols; i += kWidth) {
+    columns.template Step<false>(i, kWidth);
+    next.template Fetch<kWidth>(i);
+  }
+  if (i < cols) columns.template Step<true>(i, cols - i);
+}
+
+template <class T>
+class CentredGradientRows {
+  static constexpr int kRows = 2;
+
+ public:
+  CentredGradientRows(const Call& call, const isonorm::Run& run, const ColumnSums& sums)
+      : call_(call),
+        run_(run),
+        sums_(sums),
+        norm_(call.norm),
+        leaves_(call.cols),
+        cols_(static_cast<size_t>(call.cols)),
+        flow_(FlowOf(call, run.data[kDx] == run.data[kX] ? run.data[kX] : run.data[kDy], run.data[kDx])),
+        saved_(run.data[kRstd] != nullptr && run.data[kMean] != nullptr && !norm_.eps_outside),
+        weight_(WeightIsInPlace(call) ? static_cast<const float*>(call.weight) : room_) {
+    if (weight_ == room_) WidenWeight(call, room_);
+  }
+
+  void Run() {
+    GradientLoop<kRows>(run_.count, *this);
+    if (flow_ == Flow::kStreamed) hwy::FlushStream();
+  }
+
+  // The parts of the loop.
+  HWY_NOINLINE void Find(int64_t first, int count, bool* tame) {
+    for (int i = 0; i < count; ++i) {
+      Found& row = found_[i];
+      tame[i] = FindSaved(first + i, row) || FindStatistic(first + i, row);
+      if (run_.data[kDx] == nullptr || !tame[i]) continue;
+      // Finite sums have finite terms, so every dy and weight is finite, and no dx will be NaN.
+      const CentredProducts<T> products = {X(first + i), {Dy(first + i), weight_}, row.centred};
+      float sum_of_g;
+      const float dot = CentredDot(leaves_, products, &sum_of_g);
+      row.f = norm_.Factor(dot, row.q, row.centred.r);
+      row.mean_g = Mean(sum_of_g, norm_.count);
+      tame[i] = IsFinite(dot) && IsFinite(sum_of_g) && IsFinite(row.f);
+    }
+  }
+  template <int kTogether>
+  HWY_INLINE void Write(int64_t row, int first) const {
+    if (kTogether > 1 && flow_ == Flow::kStreamed) {
+      for (int i = 0; i < kTogether; ++i) Write<1>(row + i, first + i);
+      return;
+    }
+    CentredColumns<T, kTogether> columns;
+    columns.weight = weight_;
+    columns.dweight = static_cast<float*>(sums_.dweight);
+    columns.dbias = static_cast<float*>(sums_.dbias);
+    columns.rounds = call_.scaled_type != Type::kNone;
+    for (int i = 0; i < kTogether; ++i) {
+      const Found& of = found_[first + i];
+      columns.x[i] = X(row + i);
+      columns.dy[i] = Dy(row + i);
+      columns.dx[i] = run_.data[kDx] == nullptr ? nullptr : At<T>(run_, kDx, row + i);
+      columns.row[i] = of.centred;
+      columns.f[i] = of.f;
+      columns.mean_g[i] = of.mean_g;
+    }
+    const auto next = Next<kTogether>(row);
+    if constexpr (kTogether == 1) {
+      if (columns.dx[0] != nullptr) return WriteInRowPieces(columns, next);
+    }
+    WriteCentred(columns, cols_, next);
+  }
+  HWY_NOINLINE void General(int64_t row) const {
+    char* data[kRowTensors];
+    GeneralBackward(call_, OneRow(run_, row, data), sums_);
+  }
+
+ private:
+  struct Found {
+    Centred centred;
+    float q, f, mean_g;
+  };
+
+  static bool IsFinite(float v) { return std::fabs(v) <= std::numeric_limits<float>::max(); }
+
+  HWY_INLINE const T* X(int64_t row) const { return At<const T>(run_, kX, row); }
+  HWY_INLINE const T* Dy(int64_t row) const { return At<const T>(run_, kDy, row); }
+
+  // What was saved, of any type, as Norm::Restore takes it; false: it says too little.
+  HWY_INLINE bool FindSaved(int64_t row, Found& found) const {
+    if (!saved_) return false;
+    const auto r = LoadScalar<float>(At<const char>(run_, kRstd, row), call_.type[kRstd], 0);
+    const auto mean = LoadScalar<float>(At<const char>(run_, kMean, row), call_.type[kMean], 0);
+    if (!Norm::Takes(r) || !(std::fabs(mean) < 0x1p96f)) return false;
+    const float sum = SumOfDistances(leaves_, X(row), mean);
+    found = {{mean, Mean(sum, norm_.count), r}, 0, 0, 0};
+    return IsFinite(sum);
+  }
+  HWY_NOINLINE bool FindStatistic(int64_t row, Found& found) const {
+    RowStatistic<float> sums = {};
+    sums.sum = SumOfDistances(leaves_, X(row), 0);
+    sums.squares = SumOfDistanceSquares(leaves_, X(row), norm_.MeanOf(sums), &sums.shift);
+    if (norm_.AskForScaling(sums)) return false;
+    const RowNorm<float> of = norm_.Finish(sums);
+    found = {{of.mean, of.shift, of.r}, of.q, 0, 0};
+    return IsFinite(of.r);  // it is not where nothing is left of a row and eps is 0
+  }
+
+  // The rows that come after those from `row` on: x and dy of each.
+  template <int kTogether>
+  HWY_INLINE NextRows<T, 2 * kTogether> Next(int64_t row) const {
+    const int64_t ahead = row + kRows;
+    if constexpr (kTogether == 1) {
+      return NextRows<T, 2>::Of(run_, {kX, kDy}, ahead, call_.cols, flow_);
+    } else {
+      auto next = NextRows<T, 4>::Of(run_, {kX, kDy, kX, kDy}, ahead, call_.cols, flow_);
+      next.row[2] += run_.stride[kX];
+      next.row[3] += run_.stride[kDy];
+      return next;
+    }
+  }
+
+  HWY_INLINE void WriteInRowPieces(const CentredColumns<T, 1>& row, const NextRows<T, 2>& next) const {
+    WriteInPieces(row.dx[0], cols_, flow_, [&](size_t i, size_t n, T* to) HWY_ATTR {
+      CentredColumns<T, 1> piece = row;
+      piece.x[0] += i;
+      piece.dy[0] += i;
+      piece.dx[0] = to;
+      piece.weight += i;
+      if (piece.dweight != nullptr) piece.dweight += i;
+      if (piece.dbias != nullptr) piece.dbias += i;
+      WriteCentred(piece, n, next.From(i));
+    });
+  }
+
+  const Call& call_;
+  const isonorm::Run& run_;
+  const ColumnSums& sums_;
+  const Norm norm_;  // a copy, because the compiler would read that of the call again after each store
+  const RowLeaves leaves_;
+  const size_t cols_;
+  const Flow flow_;
+  const bool saved_;
+  const float* const weight_;
+  Found found_[kRows];
+  HWY_ALIGN float room_[kMostColumns];
+};
+
+template <class T>
+void CentredBackward(const Call& call, const Run& run, const ColumnSums& sums) {
+  CentredGradientRows<T>(call, run, sums).Run();
+}
+
+// The loops find the weight in f32, and take dy's and dx's type for x's.
+template <class T>
+struct RowOf<Operation::k_backward, Source::k_centred, Sink::k_cast, T, AnyWeight, T> {
+  static constexpr Kernel kRun = CentredBackward<T>;
+};
+
+#endif  // ISONORM_TUNED_LOOPS
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isonorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_
