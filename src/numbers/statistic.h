@@ -118,12 +118,16 @@ struct Norm {
   ISONORM_HD static bool Takes(F rstd) {
     return rstd >= F(0x1p-48) && rstd <= F(0x1p47);
   }
+  template <class F>
+  ISONORM_HD static bool TakesMean(F mean) {
+    return std::fabs(mean) < F(0x1p96);
+  }
 
   // What backward needs from what was saved; false: it says too little, and the statistic has to be computed again. The mean is
   // 0 for RMS. For LayerNorm its rounding, to whatever type, is found again in the values.
   template <class F, class Row>
   ISONORM_HD bool Restore(F rstd, F mean, const Row& row, RowNorm<F>* known) const {
-    if (eps_outside || !Takes(rstd) || !(std::fabs(mean) < F(0x1p96))) return false;
+    if (eps_outside || !Takes(rstd) || !TakesMean(mean)) return false;
     known->r = rstd;
     known->mean = mean;
     if (centres()) known->shift = Mean(row.SumOfValues(0, mean) + F(0), count);
