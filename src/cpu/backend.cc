@@ -63,8 +63,8 @@ inline isonorm_status CpuBackend::Prepare(Operation operation, Call& call, int* 
   }
   const bool tuned = *kernel != FindGeneralRow(operation, call.wide);
   call.by_group = tuned && call.groups != 1;
-  call.weight_finite = call.weight_type == Type::kNone ||
-                       (tuned && PaysToLookAtWeight(operation, call) && WeightIsFinite(*target_, call));
+  call.weight_finite =
+      call.weight_type == Type::kNone || (tuned && PaysToLookAtWeight(operation, call) && WeightIsFinite(*target_, call));
   return ISONORM_OK;
 }
 

@@ -50,8 +50,8 @@ dtype TypeNamed(const std::string& name) {
   return dtype::f32;  // "any" too
 }
 
-// A call that the kernel is for. Such a call of a general kernel has a bias, or asks for its gradient, which no tuned loop
-// does.
+// A call that the kernel is for. Such a call of a general kernel has a bias, or asks for its gradient, which only LayerNorm's
+// tuned loops do.
 class KernelCall {
  public:
   KernelCall(const std::string& kernel, int64_t rows, int64_t cols, Arena& arena)
@@ -65,6 +65,7 @@ class KernelCall {
       std::fill_n(arena.rstd(), rows, 1.0f);
     }
     if (parts_.source == "gate") contract_.gate_place = ISONORM_GATE_BEFORE;
+    if (parts_.source == "centred") contract_.statistic = ISONORM_STATISTIC_LAYER;
     if (parts_.sink == "gate") contract_.gate_place = ISONORM_GATE_AFTER;
     const std::string& operation = parts_.operation;
     if (operation == "forward" || operation == "forward_partial") Forward();
@@ -163,7 +164,8 @@ class KernelCall {
       return;
     }
     backward_.rstd = PerRow();
-    if (parts_.source == "any") backward_.dbias = Vector(arena_.u(), type_);
+    if (parts_.source == "centred") backward_.mean = PerRow();
+    if (parts_.source == "any" || parts_.source == "centred") backward_.dbias = Vector(arena_.u(), type_);
     isonorm::detail::check(isonorm_backward_workspace(&contract_, kEps, &backward_, &backward_.workspace_size));
     backward_.workspace = Workspace(backward_.workspace_size);
     run_ = [this] { return isonorm_backward(&contract_, kEps, &backward_); };
