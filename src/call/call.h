@@ -101,7 +101,7 @@ struct Call {
   const Shard* shard = nullptr;                     // where statistics come from, if not from the rows alone
 
   // Found out by who runs the call.
-  bool weight_finite = false;  // known to be; a short call does not look
+  bool weight_finite = false;  // known to be, and the bias too; a short call does not look
   bool by_group = false;       // its loops take rows without groups
   int64_t bytes_beside = 0;    // that calls which run at the same time read and write
 

@@ -39,11 +39,12 @@ namespace {
   return ISONORM_OK;
 }
 
-// Within a group a weight has no gaps; groups may lie anywhere.
-bool WeightIsFinite(const Target& target, const Call& call) {
-  if (!call.by_group) return target.all_finite(call.weight, call.weight_type, call.cols);
-  for (int64_t group = 0; group < call.groups; ++group) {
-    if (!target.all_finite(EntryOf(call, kWeight, group), call.weight_type, call.group_cols)) return false;
+// Whether a vector is finite, or absent. Within a group it has no gaps; groups may lie anywhere.
+bool IsFinite(const Target& target, const Call& call, InputVector vector, Type type) {
+  if (type == Type::kNone) return true;
+  const int64_t groups = call.by_group ? call.groups : 1, cols = call.cols / groups;
+  for (int64_t group = 0; group < groups; ++group) {
+    if (!target.all_finite(EntryOf(call, vector, group), type, cols)) return false;
   }
   return true;
 }
@@ -63,8 +64,9 @@ inline isonorm_status CpuBackend::Prepare(Operation operation, Call& call, int* 
   }
   const bool tuned = *kernel != FindGeneralRow(operation, call.wide);
   call.by_group = tuned && call.groups != 1;
-  call.weight_finite =
-      call.weight_type == Type::kNone || (tuned && PaysToLookAtWeight(operation, call) && WeightIsFinite(*target_, call));
+  call.weight_finite = (call.weight_type == Type::kNone && call.bias_type == Type::kNone) ||
+                       (tuned && PaysToLookAtWeight(operation, call) && IsFinite(*target_, call, kWeight, call.weight_type) &&
+                        IsFinite(*target_, call, kBias, call.bias_type));
   return ISONORM_OK;
 }
 

@@ -14,10 +14,12 @@ bool FitsGroups(const Call& call) {
   return call.groups == 1 || (call.group_cols >= kLeastGroup && !call.quantizer.on && !call.rope.on && call.shard == nullptr);
 }
 
-// No tuned loop has any of these.
+// No tuned loop has any of these; but those of LayerNorm have a mean and a bias.
 bool HasMore(const Call& call) {
-  return call.norm.centres() || !FitsGroups(call) || call.window != call.group_cols || call.bias_type != Type::kNone ||
-         call.has(kDresidual) || call.dbias != nullptr || (call.has(kRstd) && call.type[kRstd] != Type::kF32);
+  if (!FitsGroups(call) || call.window != call.group_cols || call.has(kDresidual) || call.dbias != nullptr) return true;
+  if (call.has(kRstd) && call.type[kRstd] != Type::kF32) return true;
+  if (call.norm.centres()) return call.has(kMean) && call.type[kMean] != Type::kF32;
+  return call.bias_type != Type::kNone;
 }
 
 // Whether x * rstd is rounded as tuned loops do.
@@ -29,7 +31,8 @@ bool RoundsAsTuned(const Call& call) {
 
 // All of a head of a multiple of 64 columns is rotated, and x * rstd is rounded only where what leaves the norm is.
 bool FitsTunedRope(const Call& call) {
-  if (HasMore(call) || call.quantizer.on || call.has(kResidual) || call.gate != Gate::kNone) return false;
+  if (HasMore(call) || call.norm.centres() || call.quantizer.on || call.has(kResidual) || call.gate != Gate::kNone)
+    return false;
   if (call.cols % 64 != 0 || 2 * call.rope.half != call.cols) return false;
   return call.scaled_type == Type::kNone || call.scaled_type == call.rope.rounded_to;
 }
@@ -53,7 +56,15 @@ int FindFused(Operation operation, const Call& call, Type out) {
   return FindRow(operation, source, sink, x, Type::kNone, out);
 }
 
-// The row of LayerNorm; kKernels where no loop has the call. Saved statistics may be of any type.
+// The rows of LayerNorm; kKernels where no loop has the call.
+int FindCentred(const Call& call, Type out) {
+  if (call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone) return kKernels;
+  const Type x = call.type[kX];
+  if (call.scaled_type != Type::kNone && call.scaled_type != x) return kKernels;
+  if (call.group_cols > kMostColumns && !ReadsAffineInPlace(call)) return kKernels;
+  return FindRow(Operation::k_forward, Source::k_centred, Sink::k_cast, x, Type::kNone, out);
+}
+// Saved statistics may be of any type.
 int FindCentredBackward(const Call& call, Type out) {
   if (!FitsGroups(call) || call.shard != nullptr || call.has(kResidual) || call.has(kDresidual)) return kKernels;
   if (call.gate != Gate::kNone || (!WeightIsInPlace(call) && call.group_cols > kMostColumns)) return kKernels;
@@ -76,8 +87,10 @@ int FindTuned(Operation operation, const Call& call) {
     return forward && FitsTunedRope(call) ? FindRow(operation, Source::k_plain, Sink::k_rope, x, call.weight_type, out)
                                           : kKernels;
   }
-  if (!forward && call.norm.centres()) return FindCentredBackward(call, out);
+  const bool centres = call.norm.centres();
+  if (centres && !forward) return FindCentredBackward(call, out);
   if (HasMore(call) || !RoundsAsTuned(call)) return kKernels;
+  if (centres) return FindCentred(call, out);
   const bool fused = call.has(kResidual) || call.quantizer.on || call.gate != Gate::kNone;
   return fused ? FindFused(operation, call, out) : FindRow(operation, Source::k_plain, Sink::k_cast, x, call.weight_type, out);
 }
@@ -92,6 +105,12 @@ int ChooseKernel(const Target& target, Operation operation, const Call& call) {
 }
 
 bool WeightIsInPlace(const Call& call) { return call.weight_type == Type::kF32 && call.weight_offset == 0; }
+
+bool ReadsAffineInPlace(const Call& call) {
+  const Type x = call.type[kX];
+  const auto fits = [x](Type type) { return type == Type::kNone || (type == x && x != Type::kF16); };
+  return fits(call.weight_type) && fits(call.bias_type) && (call.weight_offset == 0 || call.weight_type == Type::kNone);
+}
 
 // A call of few rows finds out while it writes the first one, which costs next to nothing; it would cost several short rows, which
 // are written together, more than a look.

@@ -15,8 +15,10 @@ constexpr int64_t kMostBuffered = 64 << 10, kMostColumns = 8 << 10;
 // The first row of kernels.inc that fits the call and that the target has; kKernels if none does.
 int ChooseKernel(const Target& target, Operation operation, const Call& call);
 
-// Whether loops that take any weight, in f32, read it where it lies: then rows may have any width.
+// Whether LayerNorm's loops read vectors as they lie, so that rows may have any width: backward a weight in f32, forward weight and
+// bias of x's type, which is not f16, or none; without an offset.
 bool WeightIsInPlace(const Call& call);
+bool ReadsAffineInPlace(const Call& call);
 
 // Whether to look for a weight that is NaN or infinite before a call that takes tuned loops, so that they need not look for NaN
 // in what they write.

@@ -19,7 +19,8 @@ constexpr size_t kTargetTableSize = HWY_MAX_DYNAMIC_TARGETS + 1;
 #define ISONORM_GENERAL_FILES(FILE) FILE(GeneralF32) FILE(GeneralF64) FILE(DoubleBackward)
 #define ISONORM_TUNED_FILES(FILE) \
   FILE(ForwardF32)                \
-  FILE(ForwardBf16) FILE(ForwardF16) FILE(Fused) FILE(BackwardF32) FILE(BackwardBf16) FILE(BackwardF16) FILE(BackwardCentred)
+  FILE(ForwardBf16)               \
+  FILE(ForwardF16) FILE(ForwardCentred) FILE(Fused) FILE(BackwardF32) FILE(BackwardBf16) FILE(BackwardF16) FILE(BackwardCentred)
 
 #define ISONORM_FILE(name) extern const AddKernels Add##name##Table[kTargetTableSize];
 ISONORM_GENERAL_FILES(ISONORM_FILE)

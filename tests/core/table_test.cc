@@ -58,7 +58,7 @@ Problem CallOf(const Row& row, int64_t rows, int64_t cols, uint64_t turn) {
   if (!row.tuned() && row.source == "any") p.type[kBias] = p.type[kX];
   if (row.source == "centred") {
     p.contract.statistic = ISONORM_STATISTIC_LAYER;
-    p.type[kBias] = TypeNamed("any", turn / 2, true);
+    p.type[kBias] = TypeNamed("any", turn + turn / 4, true);
   }
   if (row.source == "residual") p.type[kResidual] = p.type[kX];
   if (row.source == "gate" || row.sink == "gate") {

@@ -20,17 +20,34 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
+// A vector of any type in f32, plus an offset; -0 changes no bit.
+HWY_INLINE void WidenVector(const void* data, Type type, float offset, size_t cols, float* HWY_RESTRICT w) {
+  const Tag<float> d;
+  const auto by = hn::Set(d, offset);
+  ForStored<float>(data, type, 0, cols, false,
+                   [&](V<Tag<float>> v, size_t i) HWY_ATTR { hn::StoreU(hn::Add(v, by), d, w + i); });
+}
+
 // The weight with its offset, or ones, in f32: loops are then compiled for the type of x alone.
 HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
-  const Tag<float> d;
   const auto cols = static_cast<size_t>(call.cols);
   if (call.weight_type == Type::kNone) {
     std::fill(w, w + cols, 1.0f);
     return;
   }
-  const auto offset = hn::Set(d, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset));
-  ForStored<float>(call.weight, call.weight_type, 0, cols, false,
-                   [&](V<Tag<float>> v, size_t i) HWY_ATTR { hn::StoreU(hn::Add(v, offset), d, w + i); });
+  WidenVector(call.weight, call.weight_type, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset), cols, w);
+}
+
+// From the order of columns to that in which the loops read duos, but for a part of one at the end.
+template <Layout kLayout>
+HWY_INLINE void ArrangeDuos(size_t cols, float* HWY_RESTRICT w) {
+  if constexpr (kLayout == Layout::kEvenOdd) {
+    const Tag<float> d;
+    const size_t width = 2 * hn::Lanes(d);
+    for (size_t i = 0; i + width <= cols; i += width) {
+      StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(LoadDuo<kLayout>(d, w + i), d, w + i);
+    }
+  }
 }
 
 // A duo of storage T, or a part of one.
@@ -91,6 +108,12 @@ HWY_INLINE void CopyOut(const T* row, size_t cols, T* out, Flow flow) {
   for (size_t i = 0; i < whole * sizeof(T); i += hn::Lanes(d)) StoreBits<Store::kStreamed>(hn::LoadU(d, from + i), d, to + i);
   std::memcpy(out + head + whole, row + head + whole, (cols - head - whole) * sizeof(T));
 }
+
+// No rows that are fetched.
+struct NoRows {
+  template <size_t kElements>
+  HWY_INLINE void Fetch(size_t) const {}
+};
 
 // Rows of kRows tensors of T that come next, fetched with the columns of this one; not `on`: not at all. Nothing is read there,
 // so they may lie past the last row.

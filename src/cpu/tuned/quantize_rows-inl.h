@@ -23,16 +23,11 @@ namespace HWY_NAMESPACE {
 // The weight with its offset, or ones, in f32 and in the order of the duos of a row; whether all of it is finite.
 template <Layout kLayout>
 HWY_INLINE bool ArrangeWeight(const Call& call, float* HWY_RESTRICT w) {
-  const Tag<float> d;
   WidenWeight(call, w);
-  const auto cols = static_cast<size_t>(call.cols), width = 2 * hn::Lanes(d);
+  const auto cols = static_cast<size_t>(call.cols);
   bool finite = true;
   for (size_t i = 0; i < cols; ++i) finite &= std::fabs(w[i]) <= std::numeric_limits<float>::max();
-  if constexpr (kLayout == Layout::kEvenOdd) {
-    for (size_t i = 0; i + width <= cols; i += width) {
-      StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(LoadDuo<kLayout>(d, w + i), d, w + i);
-    }
-  }
+  ArrangeDuos<kLayout>(cols, w);
   return finite;
 }
 

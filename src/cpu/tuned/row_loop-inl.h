@@ -6,6 +6,7 @@
 // A sink writes them:     int64_t Takes(int64_t row, int64_t rows): how many of `rows` tame rows from `row` on it
 //                         writes at once, or 0 if it leaves this one to the general path;
 //                         void Write(int64_t row, int64_t rows, const float* r), with their reciprocals; void Finish().
+// The statistic is that of RMS unless RowLoop is given another: RmsStatistics has what it must be able to do.
 #if defined(ISONORM_CPU_TUNED_ROW_LOOP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_ROW_LOOP_INL_H_
 #undef ISONORM_CPU_TUNED_ROW_LOOP_INL_H_
@@ -85,28 +86,21 @@ HWY_NOINLINE void RunGeneralRows(const Call& call, const Run& run, int64_t first
 // `block`: One, or how many rows have their sums taken before the first of them is written.
 using One = std::integral_constant<int64_t, 1>;
 
-template <class Block, class Source, class Sink>
+template <template <int64_t> class Statistics = RmsStatistics, class Block, class Source, class Sink>
 HWY_INLINE void RowLoop(const Call& call, const Run& run, Block block, Source& source, Sink& sink) {
   constexpr bool kSingle = std::is_same_v<Block, One>;
-  const TameRange range(call.norm);
-  HWY_ALIGN float sums[kSingle ? 1 : kBlockRows] = {};
-  HWY_ALIGN float r[kSingle ? 1 : kBlockRows];
+  Statistics<kSingle ? 1 : kBlockRows> statistics(call.norm);
   for (int64_t first = 0; first < run.count; first += block) {
     const int64_t count = kSingle ? 1 : std::min<int64_t>(block, run.count - first);
     source.Make(first);
-    if constexpr (kSingle) {
-      sums[0] = SumOf(call, run, first, source);
-    } else {
-      SumsOf(call, run, first, count, source, sums);
-    }
-    RstdOfSums(sums, count, call.norm, r);
-    if (HWY_UNLIKELY(kSingle ? !range.Holds(sums[0]) : !range.HoldsAll(sums, count))) {
+    statistics.Take(call, run, first, count, source);
+    if (HWY_UNLIKELY(!statistics.Tame(count))) {
       RunGeneralRows(call, run, first, count, sink);
       continue;
     }
     if constexpr (std::is_base_of_v<TakesAll, Sink>) {
-      sink.Write(first, count, r);
-      StoreRstd(run, first, count, r);
+      sink.Write(first, count, statistics.From(0));
+      statistics.Store(run, first, count, statistics.From(0));
     } else {
       for (int64_t i = 0, n = 0; i < count; i += n) {
         n = sink.Takes(first + i, count - i);
@@ -115,8 +109,8 @@ HWY_INLINE void RowLoop(const Call& call, const Run& run, Block block, Source& s
           n = 1;
           continue;
         }
-        sink.Write(first + i, n, r + i);
-        StoreRstd(run, first + i, n, r + i);
+        sink.Write(first + i, n, statistics.From(i));
+        statistics.Store(run, first + i, n, statistics.From(i));
       }
     }
   }

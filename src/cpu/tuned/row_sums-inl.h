@@ -189,62 +189,94 @@ HWY_INLINE float FoldLevels(D d, V<D> v) {
   return hn::GetLane(v);
 }
 
-// The sum of one row. leaf(d, begin, length) gives a leaf's vector in the layout that T has.
-template <class T, class Leaf>
-HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
+// Sums of one row. leaf(begin, length, into) stores a leaf's vectors in the layout that T has, one for each of kSums, eight
+// vectors apart.
+template <class T, int kSums, class Leaf>
+HWY_INLINE void RowTotals(const RowLeaves& row, const Leaf& leaf, float* HWY_RESTRICT totals) {
   const Tag<float> d;
   constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
   using L = Levels<Tag<float>, T>;
-  HWY_ALIGN float vectors[8 * kWidth];
-  LeafTree<float> tree;
+  HWY_ALIGN float vectors[kSums * 8 * kWidth];
+  LeafTree<float> tree[kSums];
   int64_t begin = 0;
   for (int64_t first = 0; first < row.count; first += 8) {
     const int64_t count = std::min<int64_t>(row.count - first, 8);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t end = row.begin(first + i + 1);
-      hn::Store(leaf(d, begin, static_cast<size_t>(end - begin)), d, vectors + static_cast<size_t>(i) * kWidth);
+      leaf(begin, static_cast<size_t>(end - begin), vectors + static_cast<size_t>(i) * kWidth);
       begin = end;
     }
-    for (auto i = static_cast<size_t>(count); i < 8; ++i) hn::Store(hn::Zero(d), d, vectors + i * kWidth);
-    auto values = LeafNetwork<T>(d, vectors);
-    if (row.count >= 2) values = FoldSelf<L::k0>(d, values);
-    if (row.count >= 4) values = FoldSelf<L::k1>(d, values);
-    if (row.count >= 8) values = FoldSelf<L::k2>(d, values);
-    if (row.count <= 8) return hn::GetLane(values);
-    tree.Push(hn::GetLane(values));
+    HWY_UNROLL(2)
+    for (int sum = 0; sum < kSums; ++sum) {
+      float* const of_sum = vectors + static_cast<size_t>(sum) * 8 * kWidth;
+      for (auto i = static_cast<size_t>(count); i < 8; ++i) hn::Store(hn::Zero(d), d, of_sum + i * kWidth);
+      auto values = LeafNetwork<T>(d, of_sum);
+      if (row.count >= 2) values = FoldSelf<L::k0>(d, values);
+      if (row.count >= 4) values = FoldSelf<L::k1>(d, values);
+      if (row.count >= 8) values = FoldSelf<L::k2>(d, values);
+      if (row.count <= 8) {
+        totals[sum] = hn::GetLane(values);
+      } else {
+        tree[sum].Push(hn::GetLane(values));
+      }
+    }
   }
-  return tree.Total();
+  if (row.count <= 8) return;
+  HWY_UNROLL(2)
+  for (int sum = 0; sum < kSums; ++sum) totals[sum] = tree[sum].Total();
 }
 
-// Rows of kLeaves leaves, 1, 2 or 4, share a network. Sums of rows up to the next full network are written too, without
-// meaning.
-template <int kLeaves, int kTurns, class T>
-HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+// Its only sum. leaf(d, begin, length) gives a leaf's vector.
+template <class T, class Leaf>
+HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
+  const Tag<float> d;
+  float total = 0;
+  RowTotals<T, 1>(
+      row, [&](int64_t begin, size_t n, float* into) HWY_ATTR { hn::Store(leaf(d, begin, n), d, into); }, &total);
+  return total;
+}
+
+// Rows of kLeaves leaves, 1, 2 or 4, share a network. leaf(row, begin, length, into) stores as for RowTotals. Sums of rows up to
+// the next full network are written too, without meaning.
+template <int kLeaves, class T, int kSums, class Leaf>
+HWY_INLINE void NarrowRowTotals(int64_t rows, const RowLeaves& row, const Leaf& leaf, float* const (&sums)[kSums]) {
   const Tag<float> d;
   constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
   constexpr int64_t kRows = 8 / kLeaves;
   using L = Levels<Tag<float>, T>;
-  HWY_ALIGN float leaf[8 * kWidth] = {};
+  HWY_ALIGN float vectors[kSums * 8 * kWidth] = {};
   HWY_ALIGN float values_of[kWidth];
   for (int64_t first = 0; first < rows; first += kRows) {
     const int64_t count = std::min(kRows, rows - first);
-    float* into = leaf;
+    float* into = vectors;
     for (int64_t r = 0; r < count; ++r) {
-      const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + (first + r) * stride);
       int64_t begin = 0;
       for (int64_t i = 0; i < kLeaves; ++i, into += kWidth) {
         const int64_t end = row.begin(i + 1);
-        hn::Store(LeafVector<kTurns>(d, p + begin, static_cast<size_t>(end - begin)), d, into);
+        leaf(first + r, begin, static_cast<size_t>(end - begin), into);
         begin = end;
       }
     }
-    auto values = LeafNetwork<T>(d, leaf);
-    if (kLeaves >= 2) values = FoldSelf<L::k0>(d, values);
-    if (kLeaves >= 4) values = FoldSelf<L::k1>(d, values);
-    hn::Store(values, d, values_of);
-    HWY_UNROLL(8)
-    for (size_t r = 0; r < kRows; ++r) sums[first + static_cast<int64_t>(r)] = values_of[L::LaneOf(r * kLeaves)];
+    HWY_UNROLL(2)
+    for (int sum = 0; sum < kSums; ++sum) {
+      auto values = LeafNetwork<T>(d, vectors + static_cast<size_t>(sum) * 8 * kWidth);
+      if (kLeaves >= 2) values = FoldSelf<L::k0>(d, values);
+      if (kLeaves >= 4) values = FoldSelf<L::k1>(d, values);
+      hn::Store(values, d, values_of);
+      HWY_UNROLL(8)
+      for (size_t r = 0; r < kRows; ++r) sums[sum][first + static_cast<int64_t>(r)] = values_of[L::LaneOf(r * kLeaves)];
+    }
   }
+}
+
+template <int kLeaves, int kTurns, class T>
+HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  const Tag<float> d;
+  const auto leaf = [&](int64_t r, int64_t begin, size_t n, float* into) HWY_ATTR {
+    const T* p = reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride);
+    hn::Store(LeafVector<kTurns>(d, p + begin, n), d, into);
+  };
+  NarrowRowTotals<kLeaves, T, 1>(rows, row, leaf, {sums});
 }
 
 #else

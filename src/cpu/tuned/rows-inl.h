@@ -34,7 +34,9 @@ struct RowOf;
 
 template <class Tx>
 constexpr TunedFile FileOf(Operation operation, Source source, Sink sink) {
-  if (source == Source::k_centred && operation == Operation::k_backward) return TunedFile::kBackwardCentred;
+  if (source == Source::k_centred) {
+    return operation == Operation::k_forward ? TunedFile::kForwardCentred : TunedFile::kBackwardCentred;
+  }
   if (source != Source::k_plain || (sink != Sink::k_cast && sink != Sink::k_rope)) return TunedFile::kFused;
   const bool forward = operation == Operation::k_forward;
   if (std::is_same_v<Tx, float>) return forward ? TunedFile::kForwardF32 : TunedFile::kBackwardF32;

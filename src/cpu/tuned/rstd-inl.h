@@ -22,35 +22,46 @@ constexpr int64_t kBlockRows = 16;
 // Below, the width is exact in f32, and one division in f32 gives what a division in f64 and a rounding would.
 constexpr int64_t kExactCols = int64_t{1} << 24;
 
-// r[i] of sums[i] for the first `rows` entries; whole vectors are read and written.
-// 1 / sqrt in f64 and one rounding is the correctly rounded f32 result for every input.
-HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, const Norm& norm, float* HWY_RESTRICT r) {
-  const int64_t cols = norm.count;
+// Sums over rows to means, and mean squares to reciprocals: one, or a vector of them. A division of one number takes less time
+// than one of eight, and a multiplication even less.
+HWY_INLINE float MeanOfSum(float sum, int64_t cols) {
+  return cols >= kExactCols         ? Mean(sum, cols)
+         : (cols & (cols - 1)) != 0 ? sum / static_cast<float>(cols)
+                                    : sum * (1.0f / static_cast<float>(cols));  // a power of two: the same
+}
+HWY_INLINE float RstdOfMean(float mean, const Norm& norm) {
   const auto eps = static_cast<float>(norm.eps);
-  const bool exact = cols < kExactCols;
-  if (rows == 1) {  // a division of one number takes less time than one of eight, and a multiplication even less
-    const float mean = !exact                     ? Mean(sums[0], cols)
-                       : (cols & (cols - 1)) != 0 ? sums[0] / static_cast<float>(cols)
-                                                  : sums[0] * (1.0f / static_cast<float>(cols));  // a power of two: the same
-    const float v = mean + eps;
-    r[0] = norm.eps_outside                                  ? 1.0f / (std::sqrt(mean) + eps)
-           : v > 0 && v <= std::numeric_limits<float>::max() ? SoonerInvSqrt(v)
-                                                             : InvSqrt(v);
+  if (norm.eps_outside) return 1.0f / (std::sqrt(mean) + eps);
+  const float v = mean + eps;
+  return v > 0 && v <= std::numeric_limits<float>::max() ? SoonerInvSqrt(v) : InvSqrt(v);
+}
+
+using EightRows = hn::CappedTag<double, 8>;
+using EightSums = hn::Rebind<float, EightRows>;
+HWY_INLINE V<EightSums> MeanOfSum(V<EightSums> sum, int64_t cols) {
+  const EightSums df;
+  const EightRows dd;
+  if (cols < kExactCols) return hn::Div(sum, hn::Set(df, static_cast<float>(cols)));
+  return hn::DemoteTo(df, hn::Div(hn::PromoteTo(dd, sum), hn::Set(dd, static_cast<double>(cols))));
+}
+// 1 / sqrt in f64 and one rounding is the correctly rounded f32 result for every input.
+HWY_INLINE V<EightSums> RstdOfMean(V<EightSums> mean, const Norm& norm) {
+  const EightSums df;
+  const EightRows dd;
+  const auto add = hn::Set(df, static_cast<float>(norm.eps));
+  if (norm.eps_outside) return hn::Div(hn::Set(df, 1.0f), hn::Add(hn::Sqrt(mean), add));
+  return hn::DemoteTo(df, hn::Div(hn::Set(dd, 1.0), hn::Sqrt(hn::PromoteTo(dd, hn::Add(mean, add)))));
+}
+
+// r[i] of sums[i] for the first `rows` entries; whole vectors are read and written.
+HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, const Norm& norm, float* HWY_RESTRICT r) {
+  if (rows == 1) {
+    r[0] = RstdOfMean(MeanOfSum(sums[0], norm.count), norm);
     return;
   }
-  const hn::CappedTag<double, 8> dd;
-  const hn::Rebind<float, decltype(dd)> df;
-  const auto n = hn::Set(dd, static_cast<double>(cols)), one = hn::Set(dd, 1.0);
-  const auto n_exact = hn::Set(df, static_cast<float>(cols)), add = hn::Set(df, eps);
-  for (size_t i = 0; i < static_cast<size_t>(rows); i += hn::Lanes(dd)) {
-    const auto sum = hn::LoadU(df, sums + i);
-    const auto mean = exact ? hn::Div(sum, n_exact) : hn::DemoteTo(df, hn::Div(hn::PromoteTo(dd, sum), n));
-    if (norm.eps_outside) {
-      hn::StoreU(hn::Div(hn::Set(df, 1.0f), hn::Add(hn::Sqrt(mean), add)), df, r + i);
-    } else {
-      const auto v = hn::PromoteTo(dd, hn::Add(mean, add));
-      hn::StoreU(hn::DemoteTo(df, hn::Div(one, hn::Sqrt(v))), df, r + i);
-    }
+  const EightSums df;
+  for (size_t i = 0; i < static_cast<size_t>(rows); i += hn::Lanes(df)) {
+    hn::StoreU(RstdOfMean(MeanOfSum(hn::LoadU(df, sums + i), norm.count), norm), df, r + i);
   }
 }
 
@@ -89,10 +100,39 @@ struct TameRange {
   float low;
 };
 
-HWY_INLINE void StoreRstd(const Run& run, int64_t first, int64_t rows, const float* r) {
-  if (run.data[kRstd] == nullptr) return;
-  for (int64_t i = 0; i < rows; ++i) StoreAt(r[i], run.data[kRstd] + (first + i) * run.stride[kRstd], 0);
+HWY_INLINE void StorePerRow(const Run& run, RowTensor tensor, int64_t first, int64_t rows, const float* values) {
+  if (run.data[tensor] == nullptr) return;
+  for (int64_t i = 0; i < rows; ++i) StoreAt(values[i], run.data[tensor] + (first + i) * run.stride[tensor], 0);
 }
+HWY_INLINE void StoreRstd(const Run& run, int64_t first, int64_t rows, const float* r) {
+  StorePerRow(run, kRstd, first, rows, r);
+}
+
+// The statistics of up to kRows rows, as the row loop wants them.
+template <int64_t kRows>
+class RmsStatistics {
+ public:
+  using OfRows = const float*;  // what sinks are given: the reciprocals
+  explicit RmsStatistics(const Norm& norm) : range_(norm) {}
+
+  template <class Source>
+  HWY_INLINE void Take(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source) {
+    if constexpr (kRows == 1) {
+      sums_[0] = SumOf(call, run, first, source);
+    } else {
+      SumsOf(call, run, first, rows, source, sums_);
+    }
+    RstdOfSums(sums_, rows, call.norm, r_);
+  }
+  HWY_INLINE bool Tame(int64_t rows) const { return kRows == 1 ? range_.Holds(sums_[0]) : range_.HoldsAll(sums_, rows); }
+  HWY_INLINE OfRows From(int64_t row) const { return r_ + row; }
+  HWY_INLINE void Store(const Run& run, int64_t first, int64_t rows, OfRows r) const { StoreRstd(run, first, rows, r); }
+
+ private:
+  const TameRange range_;
+  HWY_ALIGN float sums_[kRows] = {};
+  HWY_ALIGN float r_[kRows];
+};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

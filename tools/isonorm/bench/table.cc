@@ -98,7 +98,9 @@ class KernelCall {
     return parts_.weight == "none" ? nullptr
                                    : Vector(arena_.weight(), parts_.weight == "any" ? type_ : TypeNamed(parts_.weight));
   }
-  const isonorm_tensor* Bias() { return parts_.source == "any" ? Vector(arena_.v(), type_) : nullptr; }
+  const isonorm_tensor* Bias() {
+    return parts_.source == "any" || parts_.source == "centred" ? Vector(arena_.v(), type_) : nullptr;
+  }
   void* Workspace(size_t bytes) {
     workspace_.resize(bytes);
     return workspace_.data();
