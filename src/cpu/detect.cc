@@ -81,6 +81,19 @@ int64_t Detect() { return HWY_STATIC_TARGET; }
 
 }  // namespace
 
+Processor DetectProcessor() {
+  Processor processor = {};
+#if HWY_ARCH_X86
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0) return processor;
+  processor.amd = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0) return processor;
+  processor.family = ((a >> 8) & 0xF) + ((a >> 20) & 0xFF);
+  processor.model = ((a >> 4) & 0xF) + ((a >> 12) & 0xF0);
+#endif
+  return processor;
+}
+
 int64_t DetectTargets() { return (Detect() | HWY_STATIC_TARGET) & HWY_TARGETS; }
 
 }  // namespace isonorm

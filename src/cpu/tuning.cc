@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdlib>
 
+#include "cpu/detect.h"
+
 namespace isonorm {
 namespace {
 
@@ -17,23 +19,30 @@ int64_t FromEnvironment(const char* name, int64_t otherwise) {
 }
 
 // Once x and y no longer lie in the last cache together, reading y's lines only to overwrite them costs a third of the traffic.
-// What a system reports may be the sum over many cores' caches, of which one core has 32 MB at most.
+// What a system reports may be the sum over many cores' caches.
 int64_t LastCache() {
-  constexpr int64_t kOneCore = int64_t{32} << 20;
+  const int64_t most = CurrentPlan().last_cache;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
   const int64_t l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (l3 > 0 && l3 < kOneCore) return l3;
+  if (l3 > 0 && l3 < most) return l3;
 #endif
-  return kOneCore;
+  return most;
 }
 
-int64_t HalfMegabyte() { return int64_t{512} << 10; }  // some 10 µs of work, a few times what waking a thread costs
+// Half a megabyte is some 10 µs of work, a few times what waking a thread costs.
+int64_t FindTaskBytes() { return FromEnvironment("ISONORM_TASK_BYTES", int64_t{512} << 10); }
+int64_t FindStreamBytes() { return FromEnvironment("ISONORM_STREAM_BYTES", LastCache()); }
+int64_t FindPlan() {
+  const char* name = std::getenv("ISONORM_PLAN");
+  const Plan* forced = name == nullptr ? nullptr : PlanNamed(name);
+  return reinterpret_cast<intptr_t>(forced == nullptr ? &PlanOf(DetectProcessor()) : forced);
+}
 
 // Found by the first call. Threads that come at the same time look too and agree on what one found: nobody waits, so that a fork
 // in the middle of it leaves a child that can look by itself.
 class Setting {
  public:
-  constexpr Setting(const char* name, int64_t (*otherwise)()) : name_(name), otherwise_(otherwise) {}
+  constexpr explicit Setting(int64_t (*find)()) : find_(find) {}
   int64_t Get() {
     int64_t known = value_.load(std::memory_order_relaxed);
     if (__builtin_expect(known >= 0, 1)) return known;
@@ -42,20 +51,20 @@ class Setting {
 
  private:
   [[gnu::cold, gnu::noinline]] int64_t Find(int64_t known) {
-    const int64_t found = FromEnvironment(name_, otherwise_());
+    const int64_t found = find_();
     return value_.compare_exchange_strong(known, found, std::memory_order_relaxed) ? found : known;
   }
 
-  const char* name_;
-  int64_t (*otherwise_)();
+  int64_t (*find_)();
   std::atomic<int64_t> value_{-1};
 };
 
-constinit Setting task_bytes{"ISONORM_TASK_BYTES", HalfMegabyte}, stream_bytes{"ISONORM_STREAM_BYTES", LastCache};
+constinit Setting task_bytes{FindTaskBytes}, stream_bytes{FindStreamBytes}, plan{FindPlan};
 
 }  // namespace
 
 int64_t TaskBytes() { return task_bytes.Get(); }
 int64_t StreamBytes() { return stream_bytes.Get(); }
+const Plan& CurrentPlan() { return *reinterpret_cast<const Plan*>(plan.Get()); }
 
 }  // namespace isonorm

@@ -1,4 +1,5 @@
-// What the tuned loops keep beside the rows: a weight of f16 in another form, and the sums of dweight in another order.
+// What the tuned loops keep beside the rows: a weight of f16 in another form, and the sums of dweight in another order. And how rows
+// leave that come from memory.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -129,6 +130,32 @@ TEST_P(TunedTest, SumsOfDweightAlone) {
           backward.type[kDx] = Type::kNone;
           expected.backward[kDx].clear();
           Check(backward, expected.backward, expected.inputs);
+        }
+      }
+    }
+  }
+}
+
+// Around every length from which on some plan of src/cpu/plan.cc treats rows in another way; as they lie, an element off and in place.
+// Forced to bypass the cache, under each plan, by CMakeLists.txt.
+TEST_P(TunedTest, RowsOfEveryPlan) {
+  const ScopedTarget target(GetParam());
+  uint64_t seed = 1;
+  for (const Type type : {Type::kF32, Type::kBf16, Type::kF16}) {
+    for (const int64_t kilobytes_by_four : {1, 4, 8, 16, 32, 64, 96, 132}) {
+      const auto cols_at = kilobytes_by_four * 256 / static_cast<int64_t>(SizeOf(type));
+      for (const int64_t cols : {cols_at - 1, cols_at, cols_at + 1, cols_at + 40}) {
+        Problem problem = Simple(type, 5, cols);
+        problem.seed = seed++;
+        const Expected expected = Reference(problem);
+        const Problem forward = ForwardOf(problem), backward = BackwardOf(problem, Rstd::kSaved);
+        How as_it_lies, off, over;
+        off.layout.place[kY] = off.layout.place[kDx] = {.offset = 1, .strides = {cols + 3}};
+        over.layout.place[kY].over = kX;
+        over.layout.place[kDx].over = kDy;
+        for (const How& how : {as_it_lies, off, over}) {
+          Check(forward, expected.forward, expected.inputs, how);
+          Check(backward, expected.backward, expected.inputs, how);
         }
       }
     }

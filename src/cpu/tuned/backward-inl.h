@@ -22,9 +22,9 @@ namespace HWY_NAMESPACE {
 
 constexpr int kTogether = 2;
 
-// What is fetched while a row's dot product is taken, and again while two rows are written: measured as in FetchPlan. f32 asks
-// for every second line of a row further on, then for every line of those that come next. 16-bit types ask for each line of the
-// first halves of those, then twice for the second halves.
+// What is fetched while a row's dot product is taken, where the plan has that, and again while two rows are written. f32 asks for
+// every second line of a row further on, then for every line of those that come next. 16-bit types ask for each line of the first
+// halves of those, then twice for the second halves.
 template <class T>
 struct FetchTwo {
   static constexpr bool kNarrow = sizeof(T) == 2;
@@ -49,6 +49,8 @@ class GradientRows {
   static constexpr Layout kLayout = kLayoutOf<Tx, Ty>;
   using Tc = std::conditional_t<sizeof(Tx) == 2, Tx, Tw>;
   static constexpr bool kCanRound = sizeof(Tc) == 2;
+  // What waits for memory rather than for arithmetic; for others loops that only these can use are not compiled.
+  static constexpr bool kWide = std::is_same_v<Tx, float> && std::is_same_v<Ty, float>;
 
  public:
   GradientRows(const Call& call, const Run& run, const ColumnSums& sums)
@@ -62,6 +64,8 @@ class GradientRows {
         sums_(static_cast<float*>(sums.dweight)),
         round_(kCanRound && call.scaled_type != Type::kNone),
         flow_(FlowOf(call, run.data[kDx] == run.data[kX] ? run.data[kX] : run.data[kDy], run.data[kDx])),
+        plan_(CurrentPlan().gradient[sizeof(Tx) == 2]),
+        fetch_(flow_ < Flow::kInPlace ? GradientFetch::kNone : plan_.fetch),
         // Rows that do not share their place in a line cannot stream two by two: ordinary stores then.
         streams_(flow_ == Flow::kStreamed && run.data[kDx] != nullptr && run.stride[kDx] % kLine == 0),
         head_(streams_ ? std::min(ElementsToLine(reinterpret_cast<const Ty*>(run.data[kDx])), cols_) : 0) {}
@@ -80,13 +84,24 @@ class GradientRows {
     if (run_.data[kDx] == nullptr && (!round_ || finite)) return;
     statistic_.FindF(first, count, tame, *this);
   }
-  HWY_INLINE float Dot(int64_t row, float r) const {
-    const GradientProducts<kLayout, Tx, Tw, Ty> products = {At<const Tx>(run_, kX, row), weight_, At<const Ty>(run_, kDy, row),
-                                                            r, offset_};
-    if (flow_ < Flow::kInPlace) return GradientDot<Tx, Tw, Ty>(products, rows_.leaves(), Nothing());
-    const int64_t next = row + FetchTwo<Tx>::kRowsAhead;
-    return GradientDot<Tx, Tw, Ty>(products, rows_.leaves(),
-                                   FetchTwo<Tx>{At<const char>(run_, kX, next), At<const char>(run_, kDy, next)});
+  HWY_INLINE void Dots(int64_t first, int count, const float* r, float* dots) const {
+#if ISONORM_LEAF_NETWORK
+    if constexpr (kWide) {
+      if (count == kTogether && plan_.together) {
+        const GradientProducts<kLayout, Tx, Tw, Ty> products[kTogether] = {ProductsOf(first, r[0]),
+                                                                           ProductsOf(first + 1, r[1])};
+        return GradientDots(products, rows_.leaves(), dots);
+      }
+    }
+#endif
+    for (int i = 0; i < count; ++i) {
+      const auto products = ProductsOf(first + i, r[i]);
+      const int64_t next = first + i + FetchTwo<Tx>::kRowsAhead;
+      dots[i] = fetch_ == GradientFetch::kInDotsToo
+                    ? GradientDot<Tx, Tw, Ty>(products, rows_.leaves(),
+                                              FetchTwo<Tx>{At<const char>(run_, kX, next), At<const char>(run_, kDy, next)})
+                    : GradientDot<Tx, Tw, Ty>(products, rows_.leaves(), Nothing());
+    }
   }
   template <int kRows>
   HWY_INLINE void Write(int64_t row, int first) const {
@@ -103,6 +118,10 @@ class GradientRows {
   }
 
  private:
+  HWY_INLINE GradientProducts<kLayout, Tx, Tw, Ty> ProductsOf(int64_t row, float r) const {
+    return {At<const Tx>(run_, kX, row), weight_, At<const Ty>(run_, kDy, row), r, offset_};
+  }
+
   // The sums of dweight between rows: every whole step of columns in the order of a duo, which saves each step permutations.
   // Outside: in the order of columns.
   template <bool kIn>
@@ -130,7 +149,7 @@ class GradientRows {
     const Tw* weight;
     float* sums;
     // The rows that are fetched meanwhile, from where that begins.
-    bool fetches;
+    bool fetches, halves;
     const char *next_x[kRows], *next_dy[kRows];
   };
 
@@ -140,8 +159,9 @@ class GradientRows {
     rows.offset = offset_;
     rows.weight = weight_;
     rows.sums = sums_;
-    rows.fetches = flow_ >= Flow::kInPlace;
-    const size_t from = FetchTwo<Tx>::kNarrow ? cols_ / 2 * sizeof(Tx) : 0;
+    rows.fetches = fetch_ != GradientFetch::kNone;
+    rows.halves = FetchTwo<Tx>::kNarrow && fetch_ == GradientFetch::kInDotsToo;
+    const size_t from = rows.halves ? cols_ / 2 * sizeof(Tx) : 0;
     for (int i = 0; i < kRows; ++i) {
       rows.next_x[i] = At<const char>(run_, kX, row + i + kTogether) + from;
       rows.next_dy[i] = At<const char>(run_, kDy, row + i + kTogether) + from;
@@ -151,31 +171,44 @@ class GradientRows {
       rows.r[i] = statistic_.r(first + i);
       rows.f[i] = statistic_.f(first + i);
     }
+    if constexpr (kWide) {
+      if (streams_ && plan_.direct) return Direct<kRows, kRound>(rows);
+    }
     if (streams_) return Streamed<kRows, kRound>(rows);
     Columns<kRows, kRound>(rows, 0, 0, cols_);
   }
 
   // What goes with `count` bytes written from `at` on: each line once, or each line of half as many bytes twice.
-  static HWY_INLINE void FetchLines(const char* next, size_t at, size_t count) {
-    for (size_t line = 0; line < count; line += kLine) PrefetchFar(next + (at + line) / (FetchTwo<Tx>::kNarrow ? 2 : 1));
+  static HWY_INLINE void FetchLines(const char* next, bool halves, size_t at, size_t count) {
+    for (size_t line = 0; line < count; line += kLine) PrefetchFar(next + ((at + line) >> (halves ? 1 : 0)));
   }
 
   // Columns [begin, begin + count), which dx has at `out`.
-  template <int kRows, bool kRound>
+  template <int kRows, bool kRound, Store kStore = Store::kCached>
   static HWY_INLINE void Columns(const Rows<kRows>& rows, size_t begin, size_t out, size_t count) {
     const size_t step = 2 * hn::Lanes(D());
     size_t i = 0;
     for (; i + step <= count; i += step) {
-      Step<kRows, kRound, false>(rows, begin + i, out + i, step);
+      Step<kRows, kRound, false, kStore>(rows, begin + i, out + i, step);
       // After the step, whose own loads ought not to wait for these.
       if (rows.fetches) {
         for (int k = 0; k < kRows; ++k) {
-          FetchLines(rows.next_x[k], (begin + i) * sizeof(Tx), step * sizeof(Tx));
-          FetchLines(rows.next_dy[k], (begin + i) * sizeof(Ty), step * sizeof(Ty));
+          FetchLines(rows.next_x[k], rows.halves, (begin + i) * sizeof(Tx), step * sizeof(Tx));
+          FetchLines(rows.next_dy[k], rows.halves, (begin + i) * sizeof(Ty), step * sizeof(Ty));
         }
       }
     }
-    if (i < count) Step<kRows, kRound, true>(rows, begin + i, out + i, count - i);
+    if (kStore == Store::kCached && i < count) Step<kRows, kRound, true>(rows, begin + i, out + i, count - i);
+  }
+
+  // dx bypasses the cache by whole lines, each by itself.
+  template <int kRows, bool kRound>
+  HWY_INLINE void Direct(const Rows<kRows>& rows) const {
+    constexpr size_t kStep = std::max<size_t>(2 * hn::MaxLanes(D()), kLine / sizeof(Ty));
+    const size_t end = head_ + (cols_ - head_) / kStep * kStep;
+    Columns<kRows, kRound>(rows, 0, 0, head_);
+    Columns<kRows, kRound, Store::kStreamed>(rows, head_, head_, end - head_);
+    Columns<kRows, kRound>(rows, end, end, cols_ - end);
   }
 
   // dx bypasses the cache by whole lines, by way of a buffer as in RowWriter: two lines of each row are best.
@@ -201,7 +234,7 @@ class GradientRows {
     Columns<kRows, kRound>(rows, i, i, cols_ - i);
   }
 
-  template <int kRows, bool kRound, bool kPart>
+  template <int kRows, bool kRound, bool kPart, Store kStore = Store::kCached>
   static HWY_INLINE void Step(const Rows<kRows>& rows, size_t i, size_t out, size_t count) {
     const D d;
     const auto load = [&](auto* p) HWY_ATTR {
@@ -235,7 +268,7 @@ class GradientRows {
         if constexpr (kPart) {
           StoreDuoPart<kLayout, Nans::kNone>(dx, d, rows.dx[k] + out, count);
         } else {
-          StoreDuo<kLayout, Nans::kNone, Store::kCached>(dx, d, rows.dx[k] + out);
+          StoreDuo<kLayout, Nans::kNone, kStore>(dx, d, rows.dx[k] + out);
         }
       }
     }
@@ -257,6 +290,8 @@ class GradientRows {
   float* const sums_;
   const bool round_;
   const Flow flow_;
+  const GradientPlan plan_;
+  const GradientFetch fetch_;
   const bool streams_;
   const size_t head_;  // columns of dx before the first whole line, if it streams
 };

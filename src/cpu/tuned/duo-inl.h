@@ -191,8 +191,9 @@ HWY_INLINE void StreamLines(const T* from, T* to, size_t bytes) {
   for (size_t i = 0; i < bytes; i += hn::Lanes(d)) StoreBits<Store::kStreamed>(hn::Load(d, in + i), d, out + i);
 }
 
-// Into the second-level cache, for which Highway has no name.
+// Into the second-level cache and into the first; Highway has a name for one of them.
 HWY_INLINE void PrefetchFar(const void* p) { __builtin_prefetch(p, 0, 2); }
+HWY_INLINE void PrefetchNear(const void* p) { __builtin_prefetch(p, 0, 3); }
 
 #endif  // ISONORM_TUNED_LOOPS
 

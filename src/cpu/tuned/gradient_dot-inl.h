@@ -55,36 +55,77 @@ struct GradientProducts {
   }
 };
 
+// The part of the products from an element on.
+template <class Products>
+HWY_INLINE Products From(Products products, int64_t begin) {
+  products.x += begin;
+  products.w = products.WeightAt(static_cast<size_t>(begin));
+  products.dy += begin;
+  return products;
+}
+
+#if ISONORM_LEAF_NETWORK
+template <bool kConstant = false, Layout kLayout, class Tx, class Tw, class Ty, class Beside>
+HWY_INLINE V<Tag<float>> ProductsLeaf(const GradientProducts<kLayout, Tx, Tw, Ty>& leaf, size_t length, Beside&& beside) {
+  if constexpr (kLayout == Layout::kEvenOdd) return EvenOddLeaf<kConstant>(Tag<float>(), leaf, length, beside);
+  return LeafInRegisters<kConstant>(Tag<float>(), leaf, length, beside);
+}
+// Whose leaf vectors these are like.
+template <Layout kLayout>
+using LeafType = std::conditional_t<kLayout == Layout::kEvenOdd, Bf16, float>;
+#endif
+
 // beside() is called with every 64 elements.
 template <class Tx, class Tw, class Ty, class Beside>
 HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, Ty>& products, const RowLeaves& row,
                              Beside beside) {
-  const auto from = [&products](int64_t begin) HWY_ATTR {
-    auto leaf = products;
-    leaf.x += begin;
-    leaf.w = leaf.WeightAt(static_cast<size_t>(begin));
-    leaf.dy += begin;
-    return leaf;
-  };
 #if ISONORM_LEAF_NETWORK
-  if constexpr (kLayoutOf<Tx, Ty> == Layout::kEvenOdd) {
-    return RowTotal<Bf16>(row,
-                          [&](auto d, int64_t begin, size_t n) HWY_ATTR { return EvenOddLeaf(d, from(begin), n, beside); }) +
-           0.0f;
-  } else {
-    return RowTotal<float>(
-               row, [&](auto d, int64_t begin, size_t n) HWY_ATTR { return LeafInRegisters(d, from(begin), n, beside); }) +
-           0.0f;
-  }
+  return RowTotal<LeafType<kLayoutOf<Tx, Ty>>>(
+             row, [&](auto, int64_t begin, size_t n) HWY_ATTR { return ProductsLeaf(From(products, begin), n, beside); }) +
+         0.0f;
 #else
   LeafTree<float> tree;
   for (int64_t i = 0; i < row.count; ++i) {
     const int64_t begin = row.begin(i);
-    tree.Push(LeafValue(Tag<float>(), from(begin), static_cast<size_t>(row.begin(i + 1) - begin)));
+    tree.Push(LeafValue(Tag<float>(), From(products, begin), static_cast<size_t>(row.begin(i + 1) - begin)));
   }
   return tree.Total() + 0.0f;
 #endif
 }
+
+#if ISONORM_LEAF_NETWORK
+// Those of two rows, leaf by leaf, so that each line of the weight is read once.
+template <bool kConstant, Layout kLayout, class Tx, class Tw, class Ty>
+HWY_INLINE void GradientDotsOf(const GradientProducts<kLayout, Tx, Tw, Ty>* products, const RowLeaves& row, float* dots) {
+  const Tag<float> d;
+  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
+  HWY_ALIGN float vectors[2][8 * kWidth];
+  LeafTree<float> tree[2];
+  int64_t begin = 0;
+  for (int64_t first = 0; first < row.count; first += 8) {
+    const auto count = static_cast<size_t>(std::min<int64_t>(row.count - first, 8));
+    for (size_t i = 0; i < count; ++i) {
+      const int64_t end = row.begin(first + static_cast<int64_t>(i) + 1);
+      const size_t n = kConstant ? kMaxLeaf : static_cast<size_t>(end - begin);
+      for (size_t k = 0; k < 2; ++k) {
+        hn::Store(ProductsLeaf<kConstant>(From(products[k], begin), n, Nothing()), d, vectors[k] + i * kWidth);
+      }
+      begin = end;
+    }
+    const auto zero = HiddenZero(d);
+    for (size_t k = 0; k < 2; ++k) {
+      for (size_t i = count; i < 8; ++i) hn::Store(zero, d, vectors[k] + i * kWidth);
+      dots[k] = FoldLeaves<LeafType<kLayout>>(vectors[k], row.count);
+      if (row.count > 8) tree[k].Push(dots[k]);
+    }
+  }
+  for (size_t k = 0; k < 2; ++k) dots[k] = (row.count > 8 ? tree[k].Total() : dots[k]) + 0.0f;
+}
+template <class Products>
+HWY_INLINE void GradientDots(const Products* products, const RowLeaves& row, float* dots) {
+  row.length == kMaxLeaf ? GradientDotsOf<true>(products, row, dots) : GradientDotsOf<false>(products, row, dots);
+}
+#endif
 
 #endif  // ISONORM_TUNED_LOOPS
 

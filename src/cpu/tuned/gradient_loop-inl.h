@@ -55,13 +55,17 @@ class GradientStatistic {
     return true;
   }
 
-  // f of the rows that FindR saw: from the sums of all ranks, or from of.Dot(row, r). A finite sum has finite terms, so every
+  // f of the rows that FindR saw: from the sums of all ranks, or from of.Dot(row, r), of several from of.Dots(first, count, r, dots). A finite sum has finite terms, so every
   // dy, weight and x of the row is finite too, or else the row is not tame.
   template <class Rows>
   HWY_INLINE void FindF(int64_t first, int count, bool* tame, const Rows& of) {
     float dot[kRows] = {};
     if (HWY_LIKELY(call_.shard == nullptr)) {
-      for (int i = 0; i < count; ++i) dot[i] = of.Dot(first + i, r_[i]);
+      if constexpr (kRows == 1) {
+        dot[0] = of.Dot(first, r_[0]);
+      } else {
+        of.Dots(first, count, r_, dot);
+      }
     } else if (call_.shard->gathered != nullptr) {  // it may be null where neither dx nor dgate is wanted
       for (int i = 0; i < count; ++i) dot[i] = call_.shard->Total<float>(run_.first + first + i, 0) + 0.0f;
     }

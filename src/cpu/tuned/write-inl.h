@@ -29,37 +29,6 @@ enum class Flow {
   kStreamed,  // y bypasses the cache, and the row that comes next is fetched meanwhile
 };
 
-// How a row from memory is treated, measured on a CPU with 32 KB of first-level cache. Rows up to 4 KB need no help. Above, a
-// row that comes later is fetched meanwhile into the second-level cache. Beyond 8 KB f32 waits for memory, and asks for each
-// line of the next row twice, during the sum and again during the write: once gave 85 % of the speed of a copy where twice
-// gives 95 %, and in place 70 and 94 %. Shorter rows, and 16-bit types, which wait for arithmetic, ask once, two rows ahead, or
-// one if rows are longer than the first-level cache; beyond 8 KB for a quarter during the sum. What is streamed goes by way of
-// a buffer of a few lines.
-struct FetchPlan {
-  FetchPlan(int64_t row_bytes, bool narrow, Flow flow) {
-    if (row_bytes <= 4 << 10 || flow <= Flow::kCached) return;
-    const bool twice = !narrow && row_bytes > 8 << 10, far = !twice && row_bytes <= 24 << 10;
-    distance = far ? 2 : 1;
-    stage = far ? 512 : 256;
-    in_sum = twice ? kLine : row_bytes > 8 << 10 ? kLine / 4 : 0;
-    in_write = twice ? kLine : kLine - in_sum;
-    from = twice ? 0 : row_bytes / kLine * static_cast<int64_t>(in_sum);
-  }
-  // A row that is made of two tensors: the sum fetches one of them again, the write both.
-  static FetchPlan OfSeveral(int64_t row_bytes, Flow flow) {
-    FetchPlan plan(row_bytes, false, Flow::kNear);
-    if (row_bytes <= 2 << 10 || flow <= Flow::kCached) return plan;
-    plan.distance = 1;
-    plan.stage = row_bytes <= 24 << 10 ? 512 : 256;
-    plan.in_sum = plan.in_write = kLine;
-    return plan;
-  }
-  int64_t distance = 0;             // rows; 0: nothing is fetched
-  size_t stage = 0;                 // bytes of the buffer; 0: there is none
-  size_t in_sum = 0, in_write = 0;  // bytes fetched with each line that the sum reads, and with each that is written
-  int64_t from = 0;                 // where in the row the write begins to fetch
-};
-
 // Rows that are fetched; `other` only where a row is made of two tensors.
 struct AheadRows {
   const char* row;
@@ -78,6 +47,15 @@ HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
   return ISONORM_FIXED_VECTORS && in != out && WritesAlignedElements(call) ? Flow::kStreamed : Flow::kInPlace;
 }
 
+// What the plan for this CPU has for rows of one tensor, or of several.
+template <class T>
+HWY_INLINE FetchPlan PlanOfRows(int64_t cols, Flow flow, bool several) {
+  if (flow <= Flow::kCached) return {};
+  const Plan& plan = CurrentPlan();
+  const RowPlan* const* lists = flow == Flow::kInPlace ? plan.in_place : plan.streamed;
+  return {several ? plan.several : lists[sizeof(T) == 2], cols * static_cast<int64_t>(sizeof(T))};
+}
+
 // kOffset: the contract adds to the weight; others are spared an operation in ten. kTwo: rows of two tensors, both fetched.
 template <class Tx, class Tw, class Ty, bool kOffset, bool kTwo = false>
 class RowWriter : public TakesAll {
@@ -93,7 +71,7 @@ class RowWriter : public TakesAll {
 
   // From a buffer that holds one row at a time, made of x and another tensor, which are fetched meanwhile.
   RowWriter(const Call& call, const Run& run, Flow flow, const Tx* buffer, RowTensor other) : RowWriter(call, run, flow) {
-    plan_ = FetchPlan::OfSeveral(call.cols * static_cast<int64_t>(sizeof(Tx)), flow);
+    plan_ = PlanOfRows<Tx>(call.cols, flow, true);
     x_stride_ = 0;
     other_ = run.data[other];
     other_stride_ = run.stride[other];
@@ -124,8 +102,8 @@ class RowWriter : public TakesAll {
     call.weight_finite ? write(no, no) : write(no, yes);
   }
 
-  // Whether rows come from memory and are long enough to be fetched ahead; shorter ones the hardware fetches better alone.
-  HWY_INLINE bool FetchesAhead() const { return clean_ && from_memory() && plan_.distance > 0; }
+  // Whether rows come from memory and go one by one, while a later one is fetched.
+  HWY_INLINE bool FetchesAhead() const { return clean_ && from_memory() && !plan_.blocks; }
   HWY_INLINE bool from_memory() const { return flow_ > Flow::kCached; }
   HWY_INLINE const FetchPlan& plan() const { return plan_; }
 
@@ -148,7 +126,7 @@ class RowWriter : public TakesAll {
         round_(kCanRound && call.scaled_type != Type::kNone),
         clean_(call.weight_finite),
         flow_(flow),
-        plan_(call.cols * static_cast<int64_t>(sizeof(Tx)), sizeof(Tx) == 2, flow_),
+        plan_(PlanOfRows<Tx>(call.cols, flow_, false)),
         fetched_(run.data[kX]),
         fetched_stride_(run.stride[kX]),
         x_(run.data[kX]),
@@ -288,8 +266,13 @@ class RowWriter : public TakesAll {
     size_t i = 0;
     const auto fetch = [&]() HWY_ATTR {
       if (plan_.in_write == 0) return;
-      HWY_UNROLL(4)
-      for (size_t line = 0; line < kLines; ++line) PrefetchFar(ahead.row + line * plan_.in_write);
+      if (!kTwo && plan_.near) {
+        HWY_UNROLL(4)
+        for (size_t line = 0; line < kLines; ++line) PrefetchNear(ahead.row + line * kLine);
+      } else {
+        HWY_UNROLL(4)
+        for (size_t line = 0; line < kLines; ++line) PrefetchFar(ahead.row + line * plan_.in_write);
+      }
       if constexpr (kTwo) {
         HWY_UNROLL(4)
         for (size_t line = 0; line < kLines; ++line) PrefetchFar(ahead.other + line * plan_.in_write);
@@ -330,9 +313,7 @@ class RowWriter : public TakesAll {
     }
   }
 
-  // y bypasses the cache by whole lines. kStaged: by way of a buffer, because streaming stores are slow while loads miss the
-  // first-level cache: with each line fetched once, eight lines at a time moved rows of 16 KB at 91 % of the speed of a copy,
-  // 64 lines at 80 %, each line by itself at two thirds.
+  // y bypasses the cache by whole lines. kStaged: by way of a buffer.
   template <bool kRound, bool kStaged>
   HWY_INLINE void Streamed(const Tx* x, Ty* y, float r_of_row, AheadRows ahead) const {
     constexpr size_t kPerLine = kLine / sizeof(Ty);
