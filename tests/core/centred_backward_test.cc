@@ -146,6 +146,24 @@ TEST_P(LayerNormTunedTest, Means) {
   }
 }
 
+// dy so large that its sums are infinite in one half of the row and infinite the other way in the other. In a constant row no dot
+// product shows that.
+TEST_P(LayerNormTunedTest, SumOfDyThatIsNaN) {
+  for (const Type type : {Type::kF32, Type::kBf16}) {
+    for (uint64_t seed = 1; seed <= 24; ++seed) {
+      constexpr size_t kCols = 256;
+      Problem p = Layer(type, 5, kCols, seed);
+      p.type[kWeight] = Type::kNone;
+      Values inputs = MakeInputs(p);
+      for (size_t i = 0; i < 5 * kCols; ++i) {
+        if (i / kCols % 3 == 0) isonorm_cli::Store(7, type, &inputs[kX][i * SizeOf(type)]);
+        if (i / kCols % 2 == 0) isonorm_cli::Store(i % kCols < kCols / 2 ? 3e38 : -3e38, type, &inputs[kDy][i * SizeOf(type)]);
+      }
+      Check(p, inputs);
+    }
+  }
+}
+
 TEST_P(LayerNormTunedTest, OnThreads) {
   uint64_t seed = 1;
   for (const Type type : kTypes) {

@@ -24,9 +24,9 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// Terms of sums over a row. In parts of a vector every one is made 0: behind the row x - mean is not.
+// Terms of sums over a row.
 
-// x - mean.
+// x - mean, which is not 0 behind the row by itself.
 template <class T>
 struct Distances {
   const T* x;
@@ -101,7 +101,7 @@ struct Centred {
   }
 };
 
-// g * c.
+// g * c. Behind the row g is 0, and a c that is infinite there hands the row to the general path.
 template <class T>
 struct CentredProducts {
   const T* x;
@@ -115,8 +115,7 @@ struct CentredProducts {
   }
   template <class D>
   HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
-    const auto c = hn::IfThenElseZero(hn::FirstN(d, n), row.C(d, LoadAsPart(d, x + at, n)));
-    return Fma(g.OfPart(d, at, n), c, a);
+    return Fma(g.OfPart(d, at, n), row.C(d, LoadAsPart(d, x + at, n)), a);
   }
 };
 
