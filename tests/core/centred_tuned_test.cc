@@ -143,6 +143,29 @@ TEST_P(CentredTunedTest, LargeMeans) {
   }
 }
 
+// Rows of one value, whose mean is rounded: distances and their shift cancel, so m is 0 or just below it, and without eps rstd is
+// infinite.
+TEST_P(CentredTunedTest, EqualValues) {
+  uint64_t seed = 1;
+  for (const int64_t cols : {24, 100, 328, 1000}) {
+    for (const double eps : {0.0, 1e-14, 1e-12, 1e-5}) {
+      for (int turn = 0; turn < 8; ++turn) {
+        Problem p = LayerNorm(Type::kF32, 21, cols, seed++);
+        p.eps = eps;
+        Values inputs = MakeInputs(p);
+        for (int64_t row = 0; row < p.rows; ++row) {
+          if (turn % 2 == 0 && row % 3 == 0) continue;
+          const float value = 1.0f + static_cast<float>(Mix(seed * 64 + static_cast<uint64_t>(row)) % 1000003) * 0.37f;
+          for (int64_t i = row * cols; i < (row + 1) * cols; ++i) {
+            std::memcpy(inputs[kX].data() + static_cast<size_t>(i) * sizeof(value), &value, sizeof(value));
+          }
+        }
+        Check(p, inputs);
+      }
+    }
+  }
+}
+
 // Rows that begin anywhere in a line, with gaps, and y over x.
 TEST_P(CentredTunedTest, Places) {
   uint64_t seed = 1;
