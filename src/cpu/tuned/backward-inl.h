@@ -71,7 +71,7 @@ class GradientRows {
         head_(streams_ ? std::min(ElementsToLine(reinterpret_cast<const Ty*>(run.data[kDx])), cols_) : 0) {}
 
   void Run() {
-    ArrangeSums<true>();
+    if (run_.first % kRowBlock != 0) ArrangeSums<true>();  // otherwise they are zeros
     GradientLoop<kTogether>(run_.count, *this);
     ArrangeSums<false>();
     if (streams_) hwy::FlushStream();

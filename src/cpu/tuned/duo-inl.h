@@ -60,6 +60,18 @@ HWY_INLINE Duo<D> SplitPairs(D d, V<hn::Repartition<uint16_t, D>> raw) {
 template <Nans kNans, class D>
 HWY_INLINE V<hn::Repartition<uint16_t, D>> JoinPairs(D d, const Duo<D>& v) {
   const hn::RebindToUnsigned<D> du;
+#if !HWY_CAP_GE512
+  // Both are rounded at once, in 16-bit lanes: an upper half grows by one where its lower half + 0x7FFF + (the upper half is odd)
+  // is 2^16 or more, which is the highest bit of an average that rounds up.
+  if constexpr (kNans == Nans::kNone) {
+    const hn::Repartition<uint16_t, D> d16;
+    const auto a = hn::BitCast(du, v.a), b = hn::BitCast(du, v.b);
+    const auto upper = hn::OddEven(hn::BitCast(d16, b), hn::BitCast(d16, hn::ShiftRight<16>(a)));
+    const auto lower = hn::OddEven(hn::BitCast(d16, hn::ShiftLeft<16>(b)), hn::BitCast(d16, a));
+    const auto more = hn::OrAnd(hn::Set(d16, uint16_t{0x7FFE}), upper, hn::Set(d16, uint16_t{1}));
+    return hn::Add(upper, hn::ShiftRight<15>(hn::AverageRound(lower, more)));
+  }
+#endif
   const auto even = Bf16InUpperHalves<kNans>(d, v.a), odd = Bf16InUpperHalves<kNans>(d, v.b);
 #if HWY_TARGET == HWY_AVX3  // one permutation of two vectors, which Highway 1.0 has no name for, instead of two operations
   alignas(64) static constexpr uint16_t kUpperHalves[32] = {1,  33, 3,  35, 5,  37, 7,  39, 9,  41, 11, 43, 13, 45, 15, 47,

@@ -232,6 +232,10 @@ HWY_INLINE void RowTotals(const RowLeaves& row, const Leaf& leaf, float* HWY_RES
     HWY_UNROLL(2)
     for (int sum = 0; sum < kSums; ++sum) {
       float* const of_sum = vectors + static_cast<size_t>(sum) * 8 * kWidth;
+      if (row.count == 1) {
+        totals[sum] = FoldLevels<T>(d, hn::Load(d, of_sum));
+        continue;
+      }
       for (auto i = static_cast<size_t>(count); i < 8; ++i) hn::Store(zero, d, of_sum + i * kWidth);
       const float of_leaves = FoldLeaves<T>(of_sum, row.count);
       if (row.count <= 8) {
