@@ -6,7 +6,7 @@
 #define ISONORM_CPU_TUNED_GRADIENT_DOT_INL_H_
 #endif
 
-#include "cpu/tuned/row_sums-inl.h"
+#include "cpu/tuned/leaf_network-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
