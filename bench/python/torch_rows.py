@@ -78,7 +78,7 @@ def layer_norms(names: dict[str, Any], quick: bool) -> dict[str, tuple[str, dict
 
 
 def _around(name: str) -> Any:
-    return {"around": lambda: isonorm.torch.enabled(layer_norm=True)} if "enable()" in name else {}
+    return {"around": lambda: isonorm.torch.enabled()} if "enable()" in name else {}
 
 
 def forward(norms: Callable[..., Any], dtype: str) -> Callable[[Data, bool], list[Candidate]]:

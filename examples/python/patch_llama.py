@@ -35,9 +35,9 @@ with torch.no_grad():
     print("modules given back:", isonorm.transformers.unpatch(model))
     print("logits as before, bit by bit:", torch.equal(model(tokens).logits, before))
 
-# LayerNorm is swapped on request.
+# LayerNorm is swapped too.
 bert = transformers.BertModel(
     transformers.BertConfig(vocab_size=128, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4)
 )
 print()
-print(isonorm.transformers.patch(bert, layer_norm=True, dry_run=True))
+print(isonorm.transformers.patch(bert, dry_run=True))

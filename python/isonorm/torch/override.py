@@ -7,9 +7,8 @@
     >>> torch.equal(y, isonorm.torch.rms_norm(x, eps=1e-6))
     True
 
-Replaced are the kernels behind ``F.rms_norm`` and ``nn.RMSNorm`` (``aten::_fused_rms_norm`` and its backward), and,
-where it is asked for, those behind ``F.layer_norm`` and ``nn.LayerNorm`` (``aten::native_layer_norm`` and its
-backward). Models, autograd's formulas, double backward and ``torch.func`` stay as they are; forward gives the bits of
+Replaced are the kernels behind ``F.rms_norm`` and ``nn.RMSNorm`` (``aten::_fused_rms_norm`` and its backward), and
+those behind ``F.layer_norm`` and ``nn.LayerNorm`` (``aten::native_layer_norm`` and its backward). Models, autograd's formulas, double backward and ``torch.func`` stay as they are; forward gives the bits of
 `isonorm.torch.rms_norm` and `isonorm.torch.layer_norm` with the same eps.
 
 What stays torch's own, results included:
@@ -73,8 +72,8 @@ _torchs_own: dict[str, Callable[..., Any]] = {}
 _fallbacks: list[torch.library.Library] = []
 
 
-def enable(*, rms_norm: bool = True, layer_norm: bool = False) -> None:
-    """Replaces torch's kernels of RMSNorm, of LayerNorm, or of both, on the CPU, for the whole process.
+def enable(*, rms_norm: bool = True, layer_norm: bool = True) -> None:
+    """Replaces torch's kernels of RMSNorm and LayerNorm, or of one of them, on the CPU, for the whole process.
 
     `isonorm.torch.override` lists what stays torch's own: what inductor compiles, mixed types, channels_last, other devices.
     What is not named stays as it is, and what is replaced already stays so. Switch while no other thread computes norms: torch
@@ -98,7 +97,7 @@ def disable() -> None:
     """Takes back every `enable`: torch's kernels are in their places again, but for a block of `enabled` that has not ended.
 
         >>> import isonorm.torch
-        >>> isonorm.torch.enable(layer_norm=True)
+        >>> isonorm.torch.enable()
         >>> isonorm.torch.disable()  # and nothing happens where nothing is enabled
 
     Raises as `enable` does.
@@ -109,12 +108,12 @@ def disable() -> None:
 
 
 @contextlib.contextmanager
-def enabled(*, rms_norm: bool = True, layer_norm: bool = False) -> Iterator[None]:
+def enabled(*, rms_norm: bool = True, layer_norm: bool = True) -> Iterator[None]:
     """Replaces torch's kernels, as `enable` does, until the block ends. Blocks may lie in each other, also in several threads:
     the kernels are replaced in the whole process until the last one ends.
 
         >>> import torch, isonorm.torch
-        >>> with isonorm.torch.enabled(layer_norm=True):
+        >>> with isonorm.torch.enabled():
         ...     y = torch.nn.LayerNorm(8)(torch.randn(2, 8))
 
     Raises as `enable` does.

@@ -30,21 +30,21 @@ __all__ = ["Report", "Row", "patch", "unpatch"]
 _logger = logging.getLogger("isonorm")
 
 
-def patch(model: nn.Module, *, layer_norm: bool = False, dry_run: bool = False) -> Report:
+def patch(model: nn.Module, *, layer_norm: bool = True, dry_run: bool = False) -> Report:
     """Swaps every norm of a model whose source is known for the contract that is exactly its own.
 
         >>> import torch, isonorm.transformers
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.RMSNorm(8), torch.nn.LayerNorm(8))
         >>> report = isonorm.transformers.patch(model, dry_run=True)
-        >>> len(report), report.swapped[0].name, report.skipped[0].reason
-        (1, '1', 'LayerNorm is swapped by layer_norm=True')
+        >>> len(report), report.swapped[0].name, report.swapped[1].contract
+        (2, '1', 'layer_norm')
 
     A module stays the same object, with a subclass of its class: names of parameters, hooks, attributes, isinstance, saving and
     loading, copying, pickling, generate and torch.compile are as before. It computes by isonorm on a CPU, in float32, bfloat16
     and float16 and their mixes; anything else runs the module's own forward: another device, float64, a subclass of Tensor, a
     call that would raise. The type of a result is always that of the module's own forward, and so is its order in memory.
 
-    layer_norm: swaps LayerNorm too, PyTorch's and those known of `transformers`.
+    layer_norm: swaps LayerNorm too, PyTorch's and those known of `transformers`; False leaves them as they are.
     dry_run: changes nothing; the report says what would be swapped.
 
     Returns a Report: print it. Skipped are norms whose source is unknown (an altered copy, a newer version), whose forward was
@@ -117,7 +117,7 @@ def _obstacle(module: nn.Module, body: Body, layer_norm: bool) -> str:
     if "parametrizations" in module._modules:
         return "it is parametrized"
     if body.layer_norm and not layer_norm:
-        return "LayerNorm is swapped by layer_norm=True"
+        return "LayerNorm stays, by layer_norm=False"
     return (body.check(module) or "") if body.check else ""
 
 

@@ -130,7 +130,7 @@ def test_one_logger(caplog):
 def test_nothing_is_said_without_a_handler():
     script = """
 import torch, isonorm.torch, isonorm.transformers
-with isonorm.torch.enabled(layer_norm=True):
+with isonorm.torch.enabled():
     isonorm.transformers.patch(torch.nn.Sequential(torch.nn.RMSNorm(4)))
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)

@@ -220,7 +220,7 @@ def started_threads():
         y = it.rms_norm(x, w, eps=1e-5)
         torch.autograd.grad(y.sum(), (x, w))
         it.layer_norm(x, w, eps=1e-5, residual=x)
-        with it.enabled(layer_norm=True):
+        with it.enabled():
             torch.nn.functional.rms_norm(x, (1024,), w).sum().backward()
             torch.nn.functional.layer_norm(x, (1024,), w).sum().backward()
         return tasks()

@@ -49,7 +49,7 @@ def silent(stderr):
 
 def test_the_tables_are_as_they_were():
     before = {name: table(name) for name in (RMS[0], *LAYER)}
-    isonorm.torch.enable(layer_norm=True)
+    isonorm.torch.enable()
     assert replaced() == (True, True, True) and is_ours(RMS[1])
     assert all(table(name) != before[name] for name in before)
     isonorm.torch.disable()
@@ -70,13 +70,13 @@ def test_only_the_backward_that_torch_lacks_stays():
     """)
 
 
-def test_each_norm_is_replaced_on_request_only():
-    isonorm.torch.enable()
+def test_each_norm_is_replaced_unless_it_is_refused():
+    isonorm.torch.enable(layer_norm=False)
     assert replaced() == (True, False, False)
     isonorm.torch.disable()
-    isonorm.torch.enable(rms_norm=False, layer_norm=True)
+    isonorm.torch.enable(rms_norm=False)
     assert replaced() == (False, True, True)
-    isonorm.torch.enable()  # what is not named stays as it is
+    isonorm.torch.enable(layer_norm=False)  # what is refused stays as it is
     assert replaced() == (True, True, True)
 
 
@@ -84,32 +84,32 @@ def test_twice_is_as_once():
     isonorm.torch.disable()
     isonorm.torch.enable()
     isonorm.torch.enable()
-    assert replaced() == (True, False, False)
+    assert replaced() == (True, True, True)
     isonorm.torch.disable()
     assert replaced() == (False, False, False)
     isonorm.torch.disable()
     isonorm.torch.enable()
-    assert replaced() == (True, False, False)
+    assert replaced() == (True, True, True)
 
 
 def test_blocks_lie_in_each_other():
-    with isonorm.torch.enabled():
-        with isonorm.torch.enabled(layer_norm=True):
+    with isonorm.torch.enabled(layer_norm=False):
+        with isonorm.torch.enabled():
             assert replaced() == (True, True, True)
         assert replaced() == (True, False, False)
-        isonorm.torch.enable(layer_norm=True)
+        isonorm.torch.enable()
         isonorm.torch.disable()  # takes back enable(), not the block
         assert replaced() == (True, False, False)
     assert replaced() == (False, False, False)
     isonorm.torch.enable()
     with isonorm.torch.enabled():
         pass
-    assert replaced() == (True, False, False)
+    assert replaced() == (True, True, True)
 
 
 def test_a_block_ends_with_an_exception_too():
     with pytest.raises(KeyError):
-        with isonorm.torch.enabled(layer_norm=True):
+        with isonorm.torch.enabled():
             raise KeyError
     assert replaced() == (False, False, False)
 
@@ -164,7 +164,7 @@ def test_nothing_is_printed_and_no_compiler_loaded():
         import isonorm.torch
         from torch.nn import functional as F
         for _ in range(2):
-            isonorm.torch.enable(layer_norm=True)
+            isonorm.torch.enable()
             x = torch.randn(3, 8, requires_grad=True)
             w = torch.ones(8, requires_grad=True)
             (F.rms_norm(x, (8,), w) + F.layer_norm(x, (8,), w, w)).sum().backward()
@@ -181,7 +181,7 @@ def test_nothing_is_printed_and_no_compiler_loaded():
 def test_the_process_ends_well_while_enabled():
     done = run("""
         import torch, isonorm.torch
-        isonorm.torch.enable(layer_norm=True)
+        isonorm.torch.enable()
         torch.nn.functional.layer_norm(torch.randn(3, 8), (8,))
     """)
     assert silent(done.stderr)
@@ -199,7 +199,7 @@ def test_an_override_before_ours_is_given_back():
     own.impl("native_layer_norm", other, "CPU")
     try:
         x = torch.randn(2, 4)
-        with isonorm.torch.enabled(layer_norm=True):
+        with isonorm.torch.enabled():
             F.layer_norm(x, (4,))
             assert calls == []
             y = F.layer_norm(x, (4,), eps=-1e-9)  # not ours: goes to what was there before
@@ -214,5 +214,5 @@ def test_an_eps_that_float32_does_not_have_is_torchs():
     x = torch.ones(2, 8)
     for function in (torch.nn.functional.rms_norm, torch.nn.functional.layer_norm):
         own = function(x, (8,), eps=1e300)
-        with isonorm.torch.enabled(layer_norm=True):
+        with isonorm.torch.enabled():
             assert torch.equal(function(x, (8,), eps=1e300), own)

@@ -16,7 +16,7 @@ from test_override_numbers import assert_same, torch_alone  # noqa: E402, I001
 def _enabled():
     torch.manual_seed(2)
     torch.compiler.reset()
-    with isonorm.torch.enabled(layer_norm=True):
+    with isonorm.torch.enabled():
         yield
     torch.compiler.reset()
 

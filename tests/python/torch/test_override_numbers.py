@@ -38,7 +38,7 @@ def assert_same(got, expected):
 
 @pytest.fixture(autouse=True)
 def _enabled():
-    with isonorm.torch.enabled(layer_norm=True):
+    with isonorm.torch.enabled():
         yield
 
 

@@ -14,7 +14,7 @@ from torch_support import OLD_TORCH, roundings  # noqa: E402
 @pytest.fixture(autouse=True)
 def _enabled():
     torch.manual_seed(1)
-    with isonorm.torch.enabled(layer_norm=True):
+    with isonorm.torch.enabled():
         yield
 
 

@@ -220,15 +220,15 @@ def test_training(name: str) -> None:
         assert bool(step.any()) == bool(other.any()), key
 
 
-def test_layer_norm_on_request() -> None:
+def test_layer_norm_unless_it_is_refused() -> None:
     config = hf.BertConfig(**{**SMALL, "eos_token_id": 2})
     torch.manual_seed(0)
     model = hf.BertModel(config).eval()
     with torch.no_grad():
         before = model(ids()).last_hidden_state
-        report = patch(model)
-        assert not report and {row.reason for row in report.skipped} == {"LayerNorm is swapped by layer_norm=True"}
-        assert len(patch(model, layer_norm=True)) == 5
+        report = patch(model, layer_norm=False)
+        assert not report and {row.reason for row in report.skipped} == {"LayerNorm stays, by layer_norm=False"}
+        assert len(patch(model)) == 5
         after = model(ids()).last_hidden_state
         assert bool(((after - before).abs() <= 5 * 16 * 2.0**-24 * before.abs().max()).all())
         assert unpatch(model) == 5 and same_bits(model(ids()).last_hidden_state, before)

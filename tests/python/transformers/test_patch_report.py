@@ -54,30 +54,31 @@ def test_table() -> None:
         [
             "module                number  class         contract    result",
             "layers.*.input_norm   3       LlamaRMSNorm  llama       would be swapped",
-            "layers.*.output_norm  3       LayerNorm     layer_norm  skipped: LayerNorm is swapped by layer_norm=True",
+            "layers.*.output_norm  3       LayerNorm     layer_norm  would be swapped",
             "unknown               1       Unknown                   skipped: its source is not known (digest …)",
             "mine                  1       MyNorm                    skipped: its source is not known (digest …)",
             "norm                  1       RMSNorm       torch       would be swapped",
-            "4 would be swapped, 5 skipped",
+            "7 would be swapped, 2 skipped",
         ]
     )
     assert unpatch(model) == 0
     report = patch(model)
     assert "layers.*.input_norm   3       LlamaRMSNorm  llama       swapped" in str(report)
-    assert str(report).endswith("\n4 swapped, 5 skipped")
+    assert str(report).endswith("\n7 swapped, 2 skipped")
 
 
 def test_rows() -> None:
     model = Model()
-    report = patch(model)
+    report = patch(model, layer_norm=False)
     assert isinstance(report, Report) and len(report) == 4 and report and not report.dry_run
     names = ["layers.0.input_norm", "layers.1.input_norm", "layers.2.input_norm", "norm"]
     assert [row.name for row in report.swapped] == names
     assert report.swapped[0] == Row("layers.0.input_norm", "LlamaRMSNorm", "llama") and report.swapped[0].swapped
     assert len(report.skipped) == 5 and all(row.reason for row in report.skipped)
-    again = patch(model)
+    assert {row.reason for row in report.skipped if row.contract == "layer_norm"} == {"LayerNorm stays, by layer_norm=False"}
+    again = patch(model, layer_norm=False)
     assert not again and [row.reason for row in again.skipped if row.contract != "layer_norm"][:3] == ["patched already"] * 3
-    assert len(patch(model, layer_norm=True)) == 3
+    assert len(patch(model)) == 3
     assert unpatch(model) == 7 and unpatch(model) == 0
     assert [type(module) for module in model.modules()] == [type(module) for module in Model().modules()]
 
