@@ -22,7 +22,7 @@ struct RowPlan {
 enum class GradientFetch : uint8_t { kNone, kInWrite, kInDotsToo };
 struct GradientPlan {
   GradientFetch fetch;
-  bool together = false;  // the dot products of both rows leaf by leaf, not one after the other; of f32 alone
+  bool together = false;  // the dot products of both rows leaf by leaf, not one after the other; of f32 with longest leaves
   bool direct = false;    // dx leaves without a buffer; of f32 alone
 };
 

@@ -87,7 +87,7 @@ class GradientRows {
   HWY_INLINE void Dots(int64_t first, int count, const float* r, float* dots) const {
 #if ISONORM_LEAF_NETWORK
     if constexpr (kWide) {
-      if (count == kTogether && plan_.together) {
+      if (count == kTogether && plan_.together && rows_.leaves().length == kMaxLeaf) {
         const GradientProducts<kLayout, Tx, Tw, Ty> products[kTogether] = {ProductsOf(first, r[0]),
                                                                            ProductsOf(first + 1, r[1])};
         return GradientDots(products, rows_.leaves(), dots);
@@ -171,7 +171,7 @@ class GradientRows {
       rows.r[i] = statistic_.r(first + i);
       rows.f[i] = statistic_.f(first + i);
     }
-    if constexpr (kWide) {
+    if constexpr (kWide && kRows == kTogether) {
       if (streams_ && plan_.direct) return Direct<kRows, kRound>(rows);
     }
     if (streams_) return Streamed<kRows, kRound>(rows);

@@ -94,36 +94,25 @@ HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, T
 }
 
 #if ISONORM_LEAF_NETWORK
-// Those of two rows, leaf by leaf, so that each line of the weight is read once.
-template <bool kConstant, Layout kLayout, class Tx, class Tw, class Ty>
-HWY_INLINE void GradientDotsOf(const GradientProducts<kLayout, Tx, Tw, Ty>* products, const RowLeaves& row, float* dots) {
+// Those of two rows of longest leaves, leaf by leaf, so that each line of the weight is read once.
+template <Layout kLayout, class Tx, class Tw, class Ty>
+HWY_INLINE void GradientDots(const GradientProducts<kLayout, Tx, Tw, Ty>* products, const RowLeaves& row, float* dots) {
   const Tag<float> d;
   constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
   HWY_ALIGN float vectors[2][8 * kWidth];
   LeafTree<float> tree[2];
-  int64_t begin = 0;
-  for (int64_t first = 0; first < row.count; first += 8) {
-    const auto count = static_cast<size_t>(std::min<int64_t>(row.count - first, 8));
-    for (size_t i = 0; i < count; ++i) {
-      const int64_t end = row.begin(first + static_cast<int64_t>(i) + 1);
-      const size_t n = kConstant ? kMaxLeaf : static_cast<size_t>(end - begin);
+  for (int64_t first = 0; first < row.count; first += 8) {  // such leaves come in eights
+    HWY_UNROLL(1)
+    for (int64_t i = 0; i < 8; ++i) {
+      HWY_UNROLL(1)
       for (size_t k = 0; k < 2; ++k) {
-        hn::Store(ProductsLeaf<kConstant>(From(products[k], begin), n, Nothing()), d, vectors[k] + i * kWidth);
+        const auto leaf = From(products[k], (first + i) * kMaxLeaf);
+        hn::Store(ProductsLeaf<true>(leaf, kMaxLeaf, Nothing()), d, vectors[k] + static_cast<size_t>(i) * kWidth);
       }
-      begin = end;
     }
-    const auto zero = HiddenZero(d);
-    for (size_t k = 0; k < 2; ++k) {
-      for (size_t i = count; i < 8; ++i) hn::Store(zero, d, vectors[k] + i * kWidth);
-      dots[k] = FoldLeaves<LeafType<kLayout>>(vectors[k], row.count);
-      if (row.count > 8) tree[k].Push(dots[k]);
-    }
+    for (size_t k = 0; k < 2; ++k) tree[k].Push(FoldLeaves<LeafType<kLayout>>(vectors[k], row.count));
   }
-  for (size_t k = 0; k < 2; ++k) dots[k] = (row.count > 8 ? tree[k].Total() : dots[k]) + 0.0f;
-}
-template <class Products>
-HWY_INLINE void GradientDots(const Products* products, const RowLeaves& row, float* dots) {
-  row.length == kMaxLeaf ? GradientDotsOf<true>(products, row, dots) : GradientDotsOf<false>(products, row, dots);
+  for (size_t k = 0; k < 2; ++k) dots[k] = tree[k].Total() + 0.0f;
 }
 #endif
 
