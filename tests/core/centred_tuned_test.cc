@@ -42,7 +42,9 @@ class CentredTunedTest : public testing::TestWithParam<std::string> {
 TEST_P(CentredTunedTest, EveryWidth) {
   uint64_t seed = 1;
   for (const Type type : kStored) {
-    for (int64_t cols = 1; cols <= 130; ++cols) Check(LayerNorm(type, 1 + static_cast<int64_t>(seed % 18), cols, seed++));
+    for (int64_t cols = 1; cols <= 130; ++cols, ++seed) {
+      Check(LayerNorm(type, 1 + static_cast<int64_t>(seed % 18), cols, seed));
+    }
     for (const int64_t cols :
          {192, 255, 256, 257, 320, 384, 511, 512, 513, 640, 768, 1000, 1024, 1025, 2880, 4096, 5120, 7168}) {
       for (const int64_t rows : {1, 2, 5}) Check(LayerNorm(type, rows, cols, seed++));
@@ -67,7 +69,8 @@ TEST_P(CentredTunedTest, EveryWeightAndBias) {
       for (const Type bias : kVectors) {
         for (const double offset : {0.0, 1.0}) {
           for (const int64_t cols : {40, 131, 8192, 8193}) {
-            Problem p = LayerNorm(type, cols > 1000 ? 2 : seed % 2 == 0 ? 17 : 3, cols, seed++);
+            ++seed;
+            Problem p = LayerNorm(type, cols > 1000 ? 2 : seed % 2 == 0 ? 17 : 3, cols, seed);
             p.type[kWeight] = weight;
             p.type[kBias] = bias;
             p.contract.weight_offset = offset;
@@ -205,7 +208,8 @@ TEST_P(CentredTunedTest, Guarded) {
     for (Place& place : how.layout.place) place.guard = guard;
     for (const Type type : kStored) {
       for (int64_t cols = 1; cols <= 140; ++cols) {
-        Problem p = LayerNorm(type, seed % 2 == 0 ? 1 : 5, cols, seed++);
+        ++seed;
+        Problem p = LayerNorm(type, seed % 2 == 0 ? 1 : 5, cols, seed);
         p.type[kBias] = kVectors[seed % 4];
         p.type[kWeight] = kVectors[seed / 4 % 4];
         Check(p, how);
