@@ -30,8 +30,12 @@ HWY_INLINE bool AreWithin(D d, const Duo<D>& z) {
 template <class Function, bool kSlope, Reach kReach, class D>
 HWY_INLINE GateDuos<D> GatesWithin(D d, const Duo<D>& z) {
   GateDuos<D> of;
-  of.f = {Function::template Of<kReach>(d, z.a), Function::template Of<kReach>(d, z.b)};
-  if constexpr (kSlope) of.slope = {Function::template Slope<kReach>(d, z.a), Function::template Slope<kReach>(d, z.b)};
+  if constexpr (kSlope) {
+    Function::template Both<kReach>(d, z.a, of.f.a, of.slope.a);
+    Function::template Both<kReach>(d, z.b, of.f.b, of.slope.b);
+  } else {
+    of.f = {Function::template Of<kReach>(d, z.a), Function::template Of<kReach>(d, z.b)};
+  }
   return of;
 }
 template <class Function, bool kSlope, class D>
@@ -39,11 +43,12 @@ HWY_NOINLINE GateDuos<D> FarGatesOf(D d, const Duo<D>& z) {
   if (AreWithin<Reach::kMiddle>(d, z)) return GatesWithin<Function, kSlope, Reach::kMiddle>(d, z);
   return GatesWithin<Function, kSlope, Reach::kAny>(d, z);
 }
-template <class Function, bool kSlope, class D>
-HWY_INLINE GateDuos<D> GatesOf(D d, const Duo<D>& z) {
+// near(): those of near gates.
+template <class Function, bool kSlope, class D, class Near>
+HWY_INLINE GateDuos<D> GatesOf(D d, const Duo<D>& z, Near near) {
   GateDuos<D> of;
   if (HWY_LIKELY(AreWithin<Reach::kNear>(d, z))) {
-    of = GatesWithin<Function, kSlope, Reach::kNear>(d, z);
+    of = near();
   } else {  // by copies, so that near ones stay in registers
     const Duo<D> copy = {z.a, z.b};
     const auto far = FarGatesOf<Function, kSlope>(d, copy);
@@ -51,6 +56,21 @@ HWY_INLINE GateDuos<D> GatesOf(D d, const Duo<D>& z) {
     if constexpr (kSlope) of.slope.a = far.slope.a, of.slope.b = far.slope.b;
   }
   return of;
+}
+template <class Function, class D>
+HWY_INLINE Duo<D> GatesOf(D d, const Duo<D>& z) {
+  const auto near = [&]() HWY_ATTR { return GatesWithin<Function, false, Reach::kNear>(d, z); };
+  return GatesOf<Function, false>(d, z, near).f;
+}
+// With slopes, from e = exp(-z), which need not be right where z is not near.
+template <class Function, class D>
+HWY_INLINE GateDuos<D> GatesAndSlopesOf(D d, const Duo<D>& z, const Duo<D>& e) {
+  return GatesOf<Function, true>(d, z, [&]() HWY_ATTR {
+    GateDuos<D> of;
+    Function::template Near<Reach::kNear>(d, z.a, z.a, e.a, of.f.a, of.slope.a);
+    Function::template Near<Reach::kNear>(d, z.b, z.b, e.b, of.f.b, of.slope.b);
+    return of;
+  });
 }
 
 // loop.template Step<kPart>(i, count) for all columns, while other rows are fetched.
@@ -73,7 +93,7 @@ struct GateColumns {
   float* h;
   template <bool kPart>
   HWY_INLINE void Step(size_t i, size_t n) const {
-    const auto f = GatesOf<Function, false>(Tag<float>(), TakeDuo<kPart, Layout::kRuns>(gate + i, n)).f;
+    const auto f = GatesOf<Function>(Tag<float>(), TakeDuo<kPart, Layout::kRuns>(gate + i, n));
     PutDuo<kPart, Layout::kRuns, Nans::kNone>(Product(TakeDuo<kPart, Layout::kRuns>(x + i, n), f), h + i, n);
   }
 };
@@ -111,7 +131,7 @@ struct ScaledColumns {
     v = Product(v, TakeDuo<kPart, kLayout>(weight + i, n));
     if constexpr (!std::is_same_v<Function, None>) {
       v = RoundIf<T, Nans::kPossible>(roundings.gated, v);
-      v = Product(v, GatesOf<Function, false>(d, TakeDuo<kPart, kLayout>(gate + i, n)).f);
+      v = Product(v, GatesOf<Function>(d, TakeDuo<kPart, kLayout>(gate + i, n)));
     }
     PutDuo<kPart, kLayout, Nans::kPossible>(v, y + i, n);
   }

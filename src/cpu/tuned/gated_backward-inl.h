@@ -1,7 +1,7 @@
-// The tuned backward with a gate, row by row. After the norm: one loop makes dy * f(gate), which goes to a buffer and from
-// there the way of any dy, and dgate. Before the norm: x * f(gate) goes to a buffer and from there the way of any x, and the
-// last loop makes dgate. Nothing is written before it is known that the row is tame, for others start again on the general
-// path.
+// The tuned backward with a gate, row by row. First f(gate) and its slope go to buffers, by two loops: one chain of operations from the
+// gate to dgate is longer than what a CPU looks ahead, so that steps would wait for each other, and a gate before the norm needs f
+// twice. After the norm, dy * f(gate) then goes the way of any dy; before it, x * f(gate) that of any x, and the last loop makes dgate.
+// Nothing is written before it is known that the row is tame, for others start again on the general path.
 #if defined(ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
 #undef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
@@ -19,44 +19,76 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// A gate after the norm: dy * f(gate), and dgate = dy * t * f'(gate), where t is what leaves the norm.
+// exp(-gate), of gates that are not far.
+template <class T>
+struct GateExponential {
+  const T* gate;
+  float* e;
+
+  template <bool kPart>
+  HWY_INLINE void Step(size_t i, size_t n) const {
+    const Tag<float> d;
+    PutDuo<kPart, Layout::kRuns, Nans::kNone>(Map(TakeDuo<kPart, Layout::kRuns>(gate + i, n),
+                                                  [&](V<Tag<float>> z) HWY_ATTR {
+                                                    V<Tag<float>> p, shifted;
+                                                    return Exponential<Reach::kNear>(d, z, p, shifted);
+                                                  }),
+                                              e + i, n);
+  }
+};
+
+// f(gate), and its slope in the place of exp(-gate), and h = x * f(gate) unless that is null.
 template <class T, class Function>
+struct GateAndSlope {
+  const T *gate, *x;
+  float *f, *slope, *h;
+
+  template <bool kPart>
+  HWY_INLINE void Step(size_t i, size_t n) const {
+    constexpr Layout kRuns = Layout::kRuns;
+    const auto of =
+        GatesAndSlopesOf<Function>(Tag<float>(), TakeDuo<kPart, kRuns>(gate + i, n), TakeDuo<kPart, kRuns>(slope + i, n));
+    PutDuo<kPart, kRuns, Nans::kNone>(of.f, f + i, n);
+    PutDuo<kPart, kRuns, Nans::kNone>(of.slope, slope + i, n);
+    if (h != nullptr) PutDuo<kPart, kRuns, Nans::kNone>(Product(TakeDuo<kPart, kRuns>(x + i, n), of.f), h + i, n);
+  }
+};
+
+// A gate after the norm: dy * f(gate) in the place of f, and dgate = dy * t * f'(gate), where t is what leaves the norm.
+template <class T>
 struct GateAfterUpstream {
-  const T *x, *gate, *dy;
-  const float* weight;
+  const T *x, *dy;
+  const float *weight, *slope;
   float r;
   Roundings roundings;
-  float* upstream;
+  float* f;
   T* dgate;
 
   template <bool kPart>
   HWY_INLINE void Step(size_t i, size_t n) const {
     constexpr Layout kRuns = Layout::kRuns;
-    const Tag<float> d;
-    const auto r_of = hn::Set(d, r);
+    const auto r_of = hn::Set(Tag<float>(), r);
     const auto from = TakeDuo<kPart, kRuns>(dy + i, n);
-    const auto of = GatesOf<Function, true>(d, TakeDuo<kPart, kRuns>(gate + i, n));
-    PutDuo<kPart, kRuns, Nans::kNone>(Product(from, of.f), upstream + i, n);
+    PutDuo<kPart, kRuns, Nans::kNone>(Product(from, TakeDuo<kPart, kRuns>(f + i, n)), f + i, n);
     auto t = Map(TakeDuo<kPart, kRuns>(x + i, n), [&](V<Tag<float>> v) HWY_ATTR { return hn::Mul(v, r_of); });
     t = Product(RoundIf<T, Nans::kPossible>(roundings.scaled, t), TakeDuo<kPart, kRuns>(weight + i, n));
     t = RoundIf<T, Nans::kPossible>(roundings.gated, t);
-    PutDuo<kPart, kRuns, Nans::kPossible>(Product(Product(from, t), of.slope), dgate + i, n);
+    PutDuo<kPart, kRuns, Nans::kPossible>(Product(Product(from, t), TakeDuo<kPart, kRuns>(slope + i, n)), dgate + i, n);
   }
 };
 
-// dx = r * (dy * weight - c * f) and dweight += dy * round(c), where c = x * r. A gate before the norm has that for what it
-// made of x, and takes it through the gate: dgate = dx * x * f'(gate), dx = dx * f(gate). dx, dgate and sums may be null.
-template <class Tx, class Ty, class T, class Function>
+// dx = r * (dy * weight - c * f) and dweight += dy * round(c), where c = x * r. A gate before the norm has that for x * f(gate),
+// and takes it through the gate: dgate = dx * x * f'(gate), dx = dx * f(gate). dx and sums may be null.
+template <class T, class Ty, bool kBefore>
 struct GatedGradient {
-  static constexpr bool kGated = !std::is_same_v<Function, None>;
-  const Tx* x;  // what is normalised
+  const T* x;
   const Ty* dy;
   const float* weight;
   float r, f;
   Roundings roundings;
   float* sums;
   T* dx;
-  const T *source, *gate;  // of a gate before the norm
+  const float *gate, *slope;  // f(gate), and f'(gate), of a gate before the norm
   T* dgate;
 
   template <bool kPart>
@@ -64,8 +96,10 @@ struct GatedGradient {
     constexpr Layout kRuns = Layout::kRuns;
     const Tag<float> d;
     const auto r_of = hn::Set(d, r), factor = hn::Set(d, f);
-    const auto v = TakeDuo<kPart, kRuns>(dy + i, n);
-    const auto c = Map(TakeDuo<kPart, kRuns>(x + i, n), [&](V<Tag<float>> of) HWY_ATTR { return hn::Mul(of, r_of); });
+    const auto v = TakeDuo<kPart, kRuns>(dy + i, n), source = TakeDuo<kPart, kRuns>(x + i, n);
+    auto c = source;
+    if constexpr (kBefore) c = Product(c, TakeDuo<kPart, kRuns>(gate + i, n));
+    c = Map(c, [&](V<Tag<float>> of) HWY_ATTR { return hn::Mul(of, r_of); });
     if (sums != nullptr) {
       const auto sum = Map(v, RoundIf<T, Nans::kNone>(roundings.scaled, c), TakeDuo<kPart, kRuns>(sums + i, n),
                            [](V<Tag<float>> a, V<Tag<float>> b, V<Tag<float>> of) HWY_ATTR { return Fma(a, b, of); });
@@ -73,13 +107,9 @@ struct GatedGradient {
     }
     auto g = Product(v, TakeDuo<kPart, kRuns>(weight + i, n));
     g = Map(c, g, [&](V<Tag<float>> of, V<Tag<float>> up) HWY_ATTR { return hn::Mul(r_of, NegFma(of, factor, up)); });
-    if constexpr (kGated) {
-      const auto of = GatesOf<Function, true>(d, TakeDuo<kPart, kRuns>(gate + i, n));
-      if (dgate != nullptr) {
-        const auto t = Product(g, TakeDuo<kPart, kRuns>(source + i, n));
-        PutDuo<kPart, kRuns, Nans::kPossible>(Product(t, of.slope), dgate + i, n);
-      }
-      g = Product(g, of.f);
+    if constexpr (kBefore) {
+      PutDuo<kPart, kRuns, Nans::kPossible>(Product(Product(g, source), TakeDuo<kPart, kRuns>(slope + i, n)), dgate + i, n);
+      g = Product(g, TakeDuo<kPart, kRuns>(gate + i, n));
     }
     if (dx != nullptr) PutDuo<kPart, kRuns, Nans::kPossible>(g, dx + i, n);
   }
@@ -96,7 +126,7 @@ class GatedGradientRows {
         sums_(sums),
         cols_(static_cast<size_t>(call.cols)),
         rows_(call, run),
-        gated_(call, run, Flow::kCached, buffer_),
+        gated_(call, run, Flow::kCached, h_),
         roundings_(call),
         flow_(FlowOf(call, WrittenOver(), Written())),
         statistic_(call, run) {
@@ -110,45 +140,50 @@ class GatedGradientRows {
 
   // The parts of the loop.
   HWY_INLINE void Find(int64_t row, int, bool* tame) {
-    if constexpr (kBefore) {
-      gated_.Make(row);
-      FindR(row, gated_, tame);
-    } else {
+    const auto *x = At<const T>(run_, kX, row), *gate = At<const T>(run_, kGate, row), *dy = At<const T>(run_, kDy, row);
+    const Next next = Next::Of(run_, {kX, kGate, kDy}, row + 1, call_.cols, flow_);
+    if constexpr (!kBefore) {
       FindR(row, rows_, tame);
       if (!*tame) return;
-      const auto *x = At<const T>(run_, kX, row), *gate = At<const T>(run_, kGate, row), *dy = At<const T>(run_, kDy, row);
-      const float r = statistic_.r(0);
-      GateLoop(GateAfterUpstream<T, Function>{x, gate, dy, weight_, r, roundings_, buffer_, dgate_}, cols_, NextOf(row));
     }
+    constexpr size_t kPiece = 512;  // what one loop makes is in the first-level cache for the next
+    for (size_t i = 0; i < cols_; i += kPiece) {
+      const size_t n = std::min(kPiece, cols_ - i);
+      GateLoop(GateExponential<T>{gate + i, slope_ + i}, n, Next());
+      GateLoop(GateAndSlope<T, Function>{gate + i, x + i, f_ + i, slope_ + i, kBefore ? h_ + i : nullptr}, n, next.From(i));
+      if constexpr (kBefore) continue;
+      GateLoop(GateAfterUpstream<T>{x + i, dy + i, weight_ + i, slope_ + i, statistic_.r(0), roundings_, f_ + i, dgate() + i},
+               n, Next());
+    }
+    if constexpr (kBefore) FindR(row, gated_, tame);
     if (*tame) statistic_.FindF(row, 1, tame, *this);
   }
   HWY_NOINLINE float Dot(int64_t row, float r) const {
     if constexpr (kBefore) {
-      const GradientProducts<kLayoutOf<float, T>, float, float, T> products = {buffer_, weight_, At<const T>(run_, kDy, row), r,
+      const GradientProducts<kLayoutOf<float, T>, float, float, T> products = {h_, weight_, At<const T>(run_, kDy, row), r,
                                                                                -0.0f};
       return GradientDot<float, float, T>(products, rows_.leaves(), Nothing());
     } else {
-      const GradientProducts<kLayoutOf<T, float>, T, float, float> products = {At<const T>(run_, kX, row), weight_, buffer_, r,
+      const GradientProducts<kLayoutOf<T, float>, T, float, float> products = {At<const T>(run_, kX, row), weight_, f_, r,
                                                                                -0.0f};
       return GradientDot<T, float, float>(products, rows_.leaves(), Nothing());
     }
   }
   template <int kRows>
   HWY_INLINE void Write(int64_t row, int) {
-    const auto *x = At<const T>(run_, kX, row), *gate = At<const T>(run_, kGate, row), *dy = At<const T>(run_, kDy, row);
+    const auto *x = At<const T>(run_, kX, row), *dy = At<const T>(run_, kDy, row);
     const float r = statistic_.r(0), f = statistic_.f(0);
-    const Next next = NextOf(row);
     WriteDx(row, [&](T* to, size_t i, size_t n) HWY_ATTR {
       float* const sums = Sums() == nullptr ? nullptr : Sums() + i;
       if constexpr (kBefore) {
-        GateLoop(GatedGradient<float, T, T, Function>{buffer_ + i, dy + i, weight_ + i, r, f, roundings_, sums, to, x + i,
-                                                      gate + i, dgate_ + i},
-                 n, next.From(i));
+        GateLoop(
+            GatedGradient<T, T, true>{x + i, dy + i, weight_ + i, r, f, roundings_, sums, to, f_ + i, slope_ + i, dgate() + i},
+            n, Next());
       } else {
-        GateLoop(GatedGradient<T, float, T, None>{x + i, buffer_ + i, weight_ + i, r, f, roundings_, sums, to}, n, Next());
+        GateLoop(GatedGradient<T, float, false>{x + i, f_ + i, weight_ + i, r, f, roundings_, sums, to}, n, Next());
       }
     });
-    if (run_.data[kDgate] != nullptr) CopyOut(dgate_, cols_, At<T>(run_, kDgate, row), flow_);
+    if (run_.data[kDgate] != nullptr) CopyOut(dgate(), cols_, At<T>(run_, kDgate, row), flow_);
   }
   HWY_NOINLINE void General(int64_t row) const {
     char* data[kRowTensors];
@@ -165,7 +200,7 @@ class GatedGradientRows {
     return nullptr;
   }
 
-  Next NextOf(int64_t row) const { return Next::Of(run_, {kX, kGate, kDy}, row + 1, call_.cols, flow_); }
+  T* dgate() { return reinterpret_cast<T*>(slope_); }  // over the slopes, which each step reads before
   float* Sums() const { return static_cast<float*>(sums_.dweight); }
 
   template <class Source>
@@ -184,13 +219,14 @@ class GatedGradientRows {
   const ColumnSums& sums_;
   const size_t cols_;
   const PlainRows<T> rows_;
-  const GateSource<T, Function> gated_;  // without fetching: the last loop does that
+  const GateSource<T, Function> gated_;  // of what lies in h_
   const Roundings roundings_;
   const Flow flow_;
   GradientStatistic<1> statistic_;
   HWY_ALIGN float weight_[kMostColumns];
-  HWY_ALIGN float buffer_[kMostColumns];
-  HWY_ALIGN T dgate_[kMostColumns];
+  HWY_ALIGN float h_[kMostColumns];
+  HWY_ALIGN float f_[kMostColumns];  // f(gate), or dy * f(gate)
+  HWY_ALIGN float slope_[kMostColumns];
 };
 
 template <class T, bool kBefore>

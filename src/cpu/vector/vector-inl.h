@@ -80,6 +80,11 @@ template <class W>
 HWY_INLINE W NegFma(W a, W b, W c) {
   return hn::NegMulAdd(a, b, c);
 }
+// a * b - c, likewise.
+template <class W>
+HWY_INLINE W FmaLess(W a, W b, W c) {
+  return hn::MulSub(a, b, c);
+}
 #else
 
 template <class D>
@@ -135,6 +140,10 @@ HWY_INLINE W Fma(W a, W b, W c) {
 template <class W>
 HWY_INLINE W NegFma(W a, W b, W c) {
   return Fma(hn::Neg(a), b, c);
+}
+template <class W>
+HWY_INLINE W FmaLess(W a, W b, W c) {
+  return Fma(a, b, hn::Neg(c));
 }
 #endif  // HWY_NATIVE_FMA
 
