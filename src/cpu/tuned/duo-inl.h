@@ -149,6 +149,15 @@ HWY_INLINE void StoreDuo(const Duo<D>& v, D d, T* p) {
   if constexpr (sizeof(T) == 2 && (kStore == Store::kStreamed || !std::is_same_v<T, F16>)) {
     const hn::Rebind<uint16_t, D> half;
     const hn::Twice<decltype(half)> whole;
+#if HWY_TARGET == HWY_AVX2  // one operation that packs both and one that puts their halves in order
+    if constexpr (std::is_same_v<T, Bf16>) {
+      const hn::RebindToSigned<D> di;
+      const auto bits = [&](V<D> of) HWY_ATTR { return hn::ShiftRight<16>(hn::BitCast(di, Bf16InUpperHalves<kNans>(d, of))); };
+      const auto packed = _mm256_packs_epi32(bits(v.a).raw, bits(v.b).raw);
+      StoreBits<kStore>(hn::Vec256<uint16_t>{_mm256_permute4x64_epi64(packed, 0xD8)}, whole, reinterpret_cast<uint16_t*>(p));
+      return;
+    }
+#endif
     StoreBits<kStore>(hn::Combine(whole, NarrowTo<T, kNans>(d, v.b), NarrowTo<T, kNans>(d, v.a)), whole,
                       reinterpret_cast<uint16_t*>(p));
     return;

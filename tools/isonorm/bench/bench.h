@@ -54,6 +54,7 @@ struct Row {
   Pages pages = Pages::kHuge;
   isonorm::dtype out = isonorm::dtype::f32;  // of a quantised row
   isonorm::scale_kind scale_kind = {};
+  int64_t groups = 1;  // of a gate before the norm
 
   // With a bias, as models have it.
   bool LayerNorm() const { return contract.statistic == isonorm::statistic::layer; }

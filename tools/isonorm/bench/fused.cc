@@ -79,16 +79,19 @@ class Maker {
   Fused Gate() {
     const isonorm::contract contract =
         WithGate(row_.kind == Kind::kGateBefore ? isonorm::gate_place::before : isonorm::gate_place::after);
-    const forward_args args = {.x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y())};
     const bool before = row_.kind == Kind::kGateBefore;
-    return {
-        [contract, args] { isonorm::forward(contract, kEps, args); },
-        {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_},
-        [this, before, norm = forward_args{.x = Of(before ? arena_.y() : arena_.x()), .weight = weight_, .y = Of(arena_.y())}] {
-          if (before) StepsOf().times_silu(arena_.x(), arena_.z(), arena_.y(), count());
-          isonorm::forward(isonorm::contracts::torch, kEps, norm);
-          if (!before) StepsOf().times_silu(arena_.y(), arena_.z(), arena_.y(), count());
-        }};
+    const forward_args args = {
+        .x = Of(arena_.x()), .weight = weight_, .gate = Of(arena_.z()), .y = Of(arena_.y()), .groups = row_.groups};
+    forward_args norm = args;
+    norm.x = Of(before ? arena_.y() : arena_.x());
+    norm.gate = {};
+    return {[contract, args] { isonorm::forward(contract, kEps, args); },
+            {{arena_.x(), arena_.z()}, {arena_.y()}, 2, 1, bytes_, bytes_},
+            [this, before, norm] {
+              if (before) StepsOf().times_silu(arena_.x(), arena_.z(), arena_.y(), count());
+              isonorm::forward(isonorm::contracts::torch, kEps, norm);
+              if (!before) StepsOf().times_silu(arena_.y(), arena_.z(), arena_.y(), count());
+            }};
   }
 
   Fused GateBackward() {

@@ -24,6 +24,11 @@ Row Quantized(const char* name, dtype out, scale_kind kind) {
           .scale_kind = kind};
 }
 
+// As Mamba2 has it.
+Row Grouped(const char* name, dtype type) {
+  return {.name = name, .kind = kGateBefore, .type = type, .rows = 2048, .cols = 4096, .goal = {}, .groups = 8};
+}
+
 // Rows without a goal of their own, where arithmetic is the limit, have the one that all have: not slower than the plain way.
 std::vector<Row> RowsWithGoals() {
   constexpr dtype f32 = dtype::f32, bf16 = dtype::bf16, f16 = dtype::f16;
@@ -124,6 +129,8 @@ std::vector<Row> RowsWithGoals() {
       {"residual.16384x4096.bf16", kResidual, bf16, 16384, 4096, {}},
       {"gate_before.16384x4096.f32", kGateBefore, f32, 16384, 4096, {}},
       {"gate_before.16384x4096.bf16", kGateBefore, bf16, 16384, 4096, {}},
+      Grouped("gate_before.2048x4096.f32.groups8", f32),
+      Grouped("gate_before.2048x4096.bf16.groups8", bf16),
       {"gate_after.16384x4096.f32", kGateAfter, f32, 16384, 4096, {}},
       {"gate_after.16384x4096.bf16", kGateAfter, bf16, 16384, 4096, {}},
       {"gate_before_backward.16384x4096.f32", kGateBeforeBackward, f32, 16384, 4096, {}},
