@@ -14,12 +14,11 @@ bool FitsGroups(const Call& call) {
   return call.groups == 1 || (call.group_cols >= kLeastGroup && !call.quantizer.on && !call.rope.on && call.shard == nullptr);
 }
 
-// No tuned loop has any of these; but those of LayerNorm have a mean and a bias.
+// No tuned loop has any of these; but those of LayerNorm have a bias, and statistics of any type.
 bool HasMore(const Call& call) {
   if (!FitsGroups(call) || call.window != call.group_cols || call.has(kDresidual) || call.dbias != nullptr) return true;
-  if (call.has(kRstd) && call.type[kRstd] != Type::kF32) return true;
-  if (call.norm.centres()) return call.has(kMean) && call.type[kMean] != Type::kF32;
-  return call.bias_type != Type::kNone;
+  if (call.norm.centres()) return false;
+  return call.bias_type != Type::kNone || (call.has(kRstd) && call.type[kRstd] != Type::kF32);
 }
 
 // Whether x * rstd is rounded as tuned loops do.

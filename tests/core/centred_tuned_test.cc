@@ -241,6 +241,33 @@ TEST_P(CentredTunedTest, OtherCalls) {
   Check(p, {}, false);
 }
 
+// As torch saves them beside 16-bit rows.
+TEST_P(CentredTunedTest, StatisticsOfEveryType) {
+  uint64_t seed = 1;
+  for (const Type type : kStored) {
+    for (const Type mean : kStored) {
+      for (const Type rstd : kStored) {
+        for (const int64_t rows : {1, 5, 17}) {
+          const Problem p = LayerNorm(type, rows, rows == 5 ? 1000 : 96, ++seed);
+          const Values inputs = MakeInputs(p);
+          Problem forward = ForwardOf(p);
+          forward.type[kMean] = mean;
+          forward.type[kRstd] = rstd;
+          Values expected;
+          {
+            const ScopedTarget reference("reference");
+            expected = Compute(forward, inputs);
+          }
+          const ScopedTarget target(GetParam());
+          Same(forward, expected, Compute(forward, inputs), "statistics");
+          const std::string kernel = isonorm_last_kernel();
+          EXPECT_EQ(kernel.find(".centred.cast.") != std::string::npos, HasTunedLoops(GetParam())) << kernel;
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Target, CentredTunedTest, testing::ValuesIn(OtherTargets()),
                          [](const auto& name) { return name.param; });
 

@@ -258,12 +258,20 @@ struct CentredOfRows {
   const float *mean, *shift, *r;
 };
 
+// What the call stores of each row, in the type that it has there.
+HWY_NOINLINE inline void StorePerRow(const Call& call, const Run& run, RowTensor tensor, int64_t first, int64_t rows,
+                                     const float* values) {
+  for (int64_t i = 0; i < rows; ++i) {
+    StoreScalar(values[i], run.data[tensor] + (first + i) * run.stride[tensor], call.type[tensor], 0);
+  }
+}
+
 // The statistics of up to kRows rows of LayerNorm, for the row loop (docs/numerics.md §2).
 template <int64_t kRows>
 class CentredStatistics {
  public:
   using OfRows = CentredOfRows;
-  explicit CentredStatistics(const Norm& norm) : norm_(norm), range_(norm) {}
+  explicit CentredStatistics(const Call& call) : call_(call), norm_(call.norm), range_(norm_) {}
 
   template <class Source>
   HWY_INLINE void Take(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source) {
@@ -281,11 +289,12 @@ class CentredStatistics {
   HWY_INLINE bool Tame(int64_t rows) const { return range_.HoldsAll(squares_, rows); }
   HWY_INLINE OfRows From(int64_t row) const { return {mean_ + row, shift_ + row, r_ + row}; }
   HWY_INLINE void Store(const Run& run, int64_t first, int64_t rows, const OfRows& of) const {
-    StoreRstd(run, first, rows, of.r);
-    StorePerRow(run, kMean, first, rows, of.mean);
+    if (run.data[kRstd] != nullptr) StorePerRow(call_, run, kRstd, first, rows, of.r);
+    if (run.data[kMean] != nullptr) StorePerRow(call_, run, kMean, first, rows, of.mean);
   }
 
  private:
+  const Call& call_;
   const Norm& norm_;
   const TameRange range_;
   HWY_ALIGN float mean_[kBlockRows] = {};

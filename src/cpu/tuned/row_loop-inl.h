@@ -89,7 +89,7 @@ using One = std::integral_constant<int64_t, 1>;
 template <template <int64_t> class Statistics = RmsStatistics, class Block, class Source, class Sink>
 HWY_INLINE void RowLoop(const Call& call, const Run& run, Block block, Source& source, Sink& sink) {
   constexpr bool kSingle = std::is_same_v<Block, One>;
-  Statistics<kSingle ? 1 : kBlockRows> statistics(call.norm);
+  Statistics<kSingle ? 1 : kBlockRows> statistics(call);
   for (int64_t first = 0; first < run.count; first += block) {
     const int64_t count = kSingle ? 1 : std::min<int64_t>(block, run.count - first);
     source.Make(first);

@@ -100,12 +100,9 @@ struct TameRange {
   float low;
 };
 
-HWY_INLINE void StorePerRow(const Run& run, RowTensor tensor, int64_t first, int64_t rows, const float* values) {
-  if (run.data[tensor] == nullptr) return;
-  for (int64_t i = 0; i < rows; ++i) StoreAt(values[i], run.data[tensor] + (first + i) * run.stride[tensor], 0);
-}
 HWY_INLINE void StoreRstd(const Run& run, int64_t first, int64_t rows, const float* r) {
-  StorePerRow(run, kRstd, first, rows, r);
+  if (run.data[kRstd] == nullptr) return;
+  for (int64_t i = 0; i < rows; ++i) StoreAt(r[i], run.data[kRstd] + (first + i) * run.stride[kRstd], 0);
 }
 
 // The statistics of up to kRows rows, as the row loop wants them.
@@ -113,7 +110,7 @@ template <int64_t kRows>
 class RmsStatistics {
  public:
   using OfRows = const float*;  // what sinks are given: the reciprocals
-  explicit RmsStatistics(const Norm& norm) : range_(norm) {}
+  explicit RmsStatistics(const Call& call) : range_(call.norm) {}
 
   template <class Source>
   HWY_INLINE void Take(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source) {
