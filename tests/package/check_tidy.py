@@ -20,7 +20,7 @@ import sys
 import tempfile
 
 # g++ flags that clang does not know, and outputs that are not wanted here.
-DROP = re.compile(r"^(-fno-trapping-math|-fno-math-errno|-march=native|-fdiagnostics-color.*|-W.*|-M.*)$")
+DROP = re.compile(r"^(-fno-trapping-math|-fno-math-errno|-mmem(set|cpy)-strategy=.*|-march=native|-fdiagnostics-color.*|-W.*|-M.*)$")
 
 # Kernels are the same text for every instruction set: one that has the tuned loops is read. Highway asks for AES, which clang
 # does not count to Haswell; without it the target would be SSSE3, which has no tuned loops to read.
