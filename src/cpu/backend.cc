@@ -8,6 +8,7 @@
 #include "cpu/combine.h"
 #include "cpu/fold.h"
 #include "cpu/gradient_sums.h"
+#include "cpu/groups.h"
 #include "cpu/run.h"
 #include "numbers/quantize.h"
 

@@ -111,8 +111,8 @@ bool ReadsAffineInPlace(const Call& call) {
   return fits(call.weight_type) && fits(call.bias_type) && (call.weight_offset == 0 || call.weight_type == Type::kNone);
 }
 
-// A call of few rows finds out while it writes the first one, which costs next to nothing; it would cost several short rows, which
-// are written together, more than a look.
+// A call of few rows finds out while it writes the first one, which costs next to nothing; it would cost several short rows,
+// which are written together, more than a look.
 bool PaysToLookAtWeight(Operation operation, const Call& call) {
   if (call.rows < (call.group_cols <= 1024 ? 2 : 16)) return false;
   if (operation != Operation::k_forward) return false;  // no loop that wants to know

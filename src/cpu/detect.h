@@ -1,5 +1,5 @@
-// What cpuid tells. Which of Highway's targets this CPU and operating system can run. Highway has the same in libhwy, which would be a shared
-// library that every user of ours must have; a test compares the two.
+// What cpuid tells. Which of Highway's targets this CPU and operating system can run. Highway has the same in libhwy, which
+// would be a shared library that every user of ours must have; a test compares the two.
 #pragma once
 
 #include <cstdint>

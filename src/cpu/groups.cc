@@ -7,8 +7,8 @@
 namespace isonorm {
 namespace {
 
-// Rows that share what a kernel prepares for a group, such as its weight in f32. Rows often lie a multiple of 4 KB apart, and the
-// first-level cache holds eight lines that do: 16 rows take up to twice the time.
+// Rows that share what a kernel prepares for a group, such as its weight in f32. Rows often lie a multiple of 4 KB apart, and
+// the first-level cache holds eight lines that do: 16 rows take up to twice the time.
 constexpr int64_t kRowsOfGroup = 8;
 
 // What a call of one group's columns has in common with that of any other.

@@ -13,22 +13,22 @@ constexpr RowPlan kSeveral[] = {Nothing(2 * kKilo), {24 * kKilo, 1, 64, 64, fals
 
 // Zen 4: the CPU appears to drop prefetches when it has no room for them. Beyond 8 KB f32 asks for each line of the next row
 // twice: once gave 85 % of the speed of a copy where twice gives 95 %, and in place 70 and 94 %. What is streamed leaves by a
-// buffer, because streaming stores are slow while loads miss the first-level cache: with each line fetched once, eight lines at a
-// time moved rows of 16 KB at 91 % of the speed of a copy, 64 lines at 80 %, each line by itself at two thirds.
+// buffer, because streaming stores are slow while loads miss the first-level cache: with each line fetched once, eight lines at
+// a time moved rows of 16 KB at 91 % of the speed of a copy, 64 lines at 80 %, each line by itself at two thirds.
 constexpr RowPlan kZen4Wide[] = {Nothing(4 * kKilo), {8 * kKilo, 2, 0, 64, false, 512}, {kEveryRow, 1, 64, 64, false, 256}};
 constexpr RowPlan kZen4Narrow[] = {Nothing(4 * kKilo),
                                    {8 * kKilo, 2, 0, 64, false, 512},
                                    {24 * kKilo, 2, 16, 48, false, 512},
                                    {kEveryRow, 1, 16, 48, false, 256}};
 
-// Zen 5: each line once and no buffer, which moved f32 rows of 16 KB at 87 to 93 % of the speed of a copy, and the plan of Zen 4 at
-// 77 to 84 %; rows of 2 KB had 45 %. In dx of bf16 it is the other way round: 51 and 66 %.
+// Zen 5: each line once and no buffer, which moved f32 rows of 16 KB at 87 to 93 % of the speed of a copy, and the plan of Zen
+// 4 at 77 to 84 %; rows of 2 KB had 45 %. In dx of bf16 it is the other way round: 51 and 66 %.
 constexpr RowPlan kZen5[] = {Nothing(255),    Near(kKilo, 8),  Near(2 * kKilo, 4), Near(8 * kKilo, 2),
                              {16 * kKilo, 2}, {24 * kKilo, 1}, Near(kEveryRow, 1)};
 constexpr RowPlan kZen5InPlace[] = {Nothing(255), Near(kKilo, 8), Near(8 * kKilo, 2), Near(kEveryRow, 1)};
 
-// Zen 3, see docs/tuning.md: short rows as on Zen 5; of longer ones f32 asks for one half of a line in the sum, for the other in the
-// write, so that memory is never idle. Rows that do not stay in the second-level cache are left to the hardware.
+// Zen 3, see docs/tuning.md: short rows as on Zen 5; of longer ones f32 asks for one half of a line in the sum, for the other
+// in the write, so that memory is never idle. Rows that do not stay in the second-level cache are left to the hardware.
 constexpr RowPlan kZen3Wide[] = {Nothing(255),       Near(kKilo, 8),           Near(2 * kKilo, 4),
                                  Near(4 * kKilo, 2), {256 * kKilo, 1, 32, 32}, Nothing(kEveryRow)};
 constexpr RowPlan kZen3Narrow[] = {Nothing(255),       Near(kKilo, 8),   Near(2 * kKilo, 4),

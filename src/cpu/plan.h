@@ -1,5 +1,5 @@
-// How rows that come from memory are fetched ahead, and how what is written leaves for it. It belongs to a microarchitecture, was
-// found by measurement, and changes the speed alone. A line has 64 bytes.
+// How rows that come from memory are fetched ahead, and how what is written leaves for it. It belongs to a microarchitecture,
+// was found by measurement, and changes the speed alone. A line has 64 bytes.
 #pragma once
 
 #include <cstddef>
@@ -64,7 +64,8 @@ struct FetchPlan {
   bool blocks = true;               // so short that their sums are taken by blocks all the same
 };
 
-// Whether no line of a row is left out, and the loops have room for the buffer. Of 16-bit types the sum asks once for two lines.
+// Whether no line of a row is left out, and the loops have room for the buffer. Of 16-bit types the sum asks once for two
+// lines.
 constexpr int64_t kEveryRow = INT64_MAX;
 constexpr bool IsWhole(const RowPlan* list, bool narrow) {
   for (int64_t before = -1;; before = list++->most) {

@@ -7,6 +7,7 @@
 
 #include "call/error.h"
 #include "cpu/fp_guard.h"
+#include "cpu/groups.h"
 #include "numbers/order.h"
 #include "cpu/tuning.h"
 

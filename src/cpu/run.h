@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "call/call.h"
-#include "cpu/groups.h"
 #include "table/kernels.h"
 
 namespace isonorm {

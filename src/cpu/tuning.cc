@@ -38,8 +38,8 @@ int64_t FindPlan() {
   return reinterpret_cast<intptr_t>(forced == nullptr ? &PlanOf(DetectProcessor()) : forced);
 }
 
-// Found by the first call. Threads that come at the same time look too and agree on what one found: nobody waits, so that a fork
-// in the middle of it leaves a child that can look by itself.
+// Found by the first call. Threads that come at the same time look too and agree on what one found: nobody waits, so that a
+// fork in the middle of it leaves a child that can look by itself.
 class Setting {
  public:
   constexpr explicit Setting(int64_t (*find)()) : find_(find) {}

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::array<Type, 3> kTypes = {Type::kF32, Type::kBf16, Type::kF16};
 
-// Compares backward with the reference, and requires that its own loop ran where there is one. Statistics are saved in each type
-// or not at all, dx lies anywhere, over an input too, and outputs are missing once in a while.
+// Compares backward with the reference, and requires that its own loop ran where there is one. Statistics are saved in each
+// type or not at all, dx lies anywhere, over an input too, and outputs are missing once in a while.
 class LayerNormTunedTest : public testing::TestWithParam<std::string> {
  protected:
   static void Check(const Problem& p, const Values& inputs_of_forward, const isonorm_executor* executor = nullptr) {
@@ -146,8 +146,8 @@ TEST_P(LayerNormTunedTest, Means) {
   }
 }
 
-// dy so large that its sums are infinite in one half of the row and infinite the other way in the other. In a constant row no dot
-// product shows that.
+// dy so large that its sums are infinite in one half of the row and infinite the other way in the other. In a constant row no
+// dot product shows that.
 TEST_P(LayerNormTunedTest, SumOfDyThatIsNaN) {
   for (const Type type : {Type::kF32, Type::kBf16}) {
     for (uint64_t seed = 1; seed <= 24; ++seed) {

@@ -146,8 +146,8 @@ TEST_P(CentredTunedTest, LargeMeans) {
   }
 }
 
-// Rows of one value, whose mean is rounded: distances and their shift cancel, so m is 0 or just below it, and without eps rstd is
-// infinite.
+// Rows of one value, whose mean is rounded: distances and their shift cancel, so m is 0 or just below it, and without eps rstd
+// is infinite.
 TEST_P(CentredTunedTest, EqualValues) {
   uint64_t seed = 1;
   for (const int64_t cols : {24, 100, 328, 1000}) {

@@ -1,5 +1,5 @@
-// What the tuned loops keep beside the rows: a weight of f16 in another form, and the sums of dweight in another order. And how rows
-// leave that come from memory.
+// What the tuned loops keep beside the rows: a weight of f16 in another form, and the sums of dweight in another order. And how
+// rows leave that come from memory.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -45,8 +45,8 @@ TEST_P(TunedTest, WeightOfF16) {
   }
 }
 
-// One weight is a NaN, an infinity or so large that sums of weights overflow, in every place of a row, and some of x is zero; a row
-// that was written already lies over its x.
+// One weight is a NaN, an infinity or so large that sums of weights overflow, in every place of a row, and some of x is zero; a
+// row that was written already lies over its x.
 TEST_P(TunedTest, WeightsThatAreNotFinite) {
   const ScopedTarget target(GetParam());
   constexpr std::array<uint32_t, 8> kF32 = {0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFFC12345,
@@ -136,8 +136,8 @@ TEST_P(TunedTest, SumsOfDweightAlone) {
   }
 }
 
-// Around every length from which on some plan of src/cpu/plan.cc treats rows in another way; as they lie, an element off and in place.
-// Forced to bypass the cache, under each plan, by CMakeLists.txt.
+// Around every length from which on some plan of src/cpu/plan.cc treats rows in another way; as they lie, an element off and in
+// place. Forced to bypass the cache, under each plan, by CMakeLists.txt.
 TEST_P(TunedTest, RowsOfEveryPlan) {
   const ScopedTarget target(GetParam());
   uint64_t seed = 1;

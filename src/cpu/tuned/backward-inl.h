@@ -22,9 +22,9 @@ namespace HWY_NAMESPACE {
 
 constexpr int kTogether = 2;
 
-// What is fetched while a row's dot product is taken, where the plan has that, and again while two rows are written. f32 asks for
-// every second line of a row further on, then for every line of those that come next. 16-bit types ask for each line of the first
-// halves of those, then twice for the second halves.
+// What is fetched while a row's dot product is taken, where the plan has that, and again while two rows are written. f32 asks
+// for every second line of a row further on, then for every line of those that come next. 16-bit types ask for each line of the
+// first halves of those, then twice for the second halves.
 template <class T>
 struct FetchTwo {
   static constexpr bool kNarrow = sizeof(T) == 2;

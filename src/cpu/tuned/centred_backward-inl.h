@@ -1,6 +1,6 @@
-// The tuned backward of LayerNorm, with any weight: x and dy in, dx and the sums of dweight and dbias out. Of each row first the
-// sums: what the rounding of the mean left over, or all statistics where none are saved, then the dot product and the sum of dy *
-// weight; then two rows at a time column by column, so that weight and sums are read once for both.
+// The tuned backward of LayerNorm, with any weight: x and dy in, dx and the sums of dweight and dbias out. Of each row first
+// the sums: what the rounding of the mean left over, or all statistics where none are saved, then the dot product and the sum
+// of dy * weight; then two rows at a time column by column, so that weight and sums are read once for both.
 #if defined(ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_
 #undef ISONORM_CPU_TUNED_CENTRED_BACKWARD_INL_H_
@@ -14,6 +14,7 @@
 
 #include "cpu/choose.h"
 #include "cpu/general/general-inl.h"
+#include "cpu/tuned/centred_sums-inl.h"
 #include "cpu/tuned/gradient_loop-inl.h"
 #include "cpu/tuned/pieces-inl.h"
 #include "cpu/tuned/rows-inl.h"
@@ -25,47 +26,6 @@ namespace HWY_NAMESPACE {
 #if ISONORM_TUNED_LOOPS
 
 // Terms of sums over a row.
-
-// x - mean, which is not 0 behind the row by itself.
-template <class T>
-struct Distances {
-  const T* x;
-  float mean;
-
-  HWY_INLINE Distances From(int64_t at) const { return {x + at, mean}; }
-  template <class D>
-  HWY_INLINE V<D> Of(D d, V<D> x_of) const {
-    return hn::Sub(x_of, hn::Set(d, mean));
-  }
-  template <class D>
-  HWY_INLINE V<D> OfPart(D d, size_t at, size_t n) const {
-    return hn::IfThenElseZero(hn::FirstN(d, n), Of(d, LoadAsPart(d, x + at, n)));
-  }
-  template <class D>
-  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
-    return hn::Add(a, Of(d, LoadAs(d, x + at)));
-  }
-  template <class D>
-  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
-    return hn::Add(a, OfPart(d, at, n));
-  }
-};
-
-// Its square.
-template <class T>
-struct DistanceSquares : Distances<T> {
-  HWY_INLINE DistanceSquares From(int64_t at) const { return {Distances<T>::From(at)}; }
-  template <class D>
-  HWY_INLINE V<D> Full(D d, V<D> a, size_t at) const {
-    const auto v = this->Of(d, LoadAs(d, this->x + at));
-    return Fma(v, v, a);
-  }
-  template <class D>
-  HWY_INLINE V<D> Part(D d, V<D> a, size_t at, size_t n) const {
-    const auto v = this->OfPart(d, at, n);
-    return Fma(v, v, a);
-  }
-};
 
 // g = dy * weight.
 template <class T>
@@ -136,7 +96,7 @@ HWY_INLINE void TotalsOf(const RowLeaves& row, float* totals, const Terms&... te
 // Columns of rows on their way to dx = r * ((dy * weight - mean_g) - c * f), dweight += dy * round(c) and dbias += dy. dx,
 // dweight and dbias may be null.
 template <class T, int kRows>
-struct CentredColumns {
+struct CentredGradientColumns {
   const T *x[kRows], *dy[kRows];
   T* dx[kRows];
   Centred row[kRows];
@@ -187,26 +147,14 @@ struct CentredColumns {
   }
 };
 
-// All of them, while rows that come next are fetched.
-template <class T, int kRows>
-HWY_NOINLINE void WriteCentred(CentredColumns<T, kRows> columns, size_t cols, NextRows<T, 2 * kRows> next) {
-  constexpr size_t kWidth = 2 * hn::MaxLanes(Tag<float>());
-  size_t i = 0;
-  for (; i + kWidth <= cols; i += kWidth) {
-    columns.template Step<false>(i, kWidth);
-    next.template Fetch<kWidth>(i);
-  }
-  if (i < cols) columns.template Step<true>(i, cols - i);
-}
-
 template <class T>
 class CentredGradientRows {
   // Rows whose sums are taken before the first of them is written, so that they need not wait for each other's: 8 if they are
   // short and stay in the first-level cache.
   static constexpr int kFew = 2, kMany = 8;
   static constexpr int64_t kShort = 1 << 10;
-  // Bytes of a call from which on rows are fetched ahead though stores are ordinary: the last cache has them no longer, or late,
-  // and each of three sweeps waits for it. Measured: 12 MB and 24 MB take 0.75 of the time so, 6 MB 1.15.
+  // Bytes of a call from which on rows are fetched ahead though stores are ordinary: the last cache has them no longer, or
+  // late, and each of three sweeps waits for it. Measured: 12 MB and 24 MB take 0.75 of the time so, 6 MB 1.15.
   static constexpr int64_t kLarge = 8 << 20;
 
  public:
@@ -286,12 +234,12 @@ class CentredGradientRows {
   }
   HWY_NOINLINE bool FindStatistic(int64_t row, Found& found) const {
     RowStatistic<float> sums = {};
-    sums.sum = SumOfDistances(row, 0);
-    float of_distances[2];
-    const Distances<T> distances = {X(row), norm_.MeanOf(sums)};
-    TotalsOf(leaves_, of_distances, DistanceSquares<T>{distances}, distances);
+    float of_values[1], of_distances[2];
+    TotalsOfRow(X(row), leaves_, ValueSums(), of_values);
+    sums.sum = of_values[0] + 0.0f;
+    TotalsOfRow(X(row), leaves_, DistanceSums{norm_.MeanOf(sums)}, of_distances);
     sums.squares = of_distances[0];
-    sums.shift = of_distances[1];
+    sums.shift = of_distances[1] + 0.0f;
     if (norm_.AskForScaling(sums)) return false;
     const RowNorm<float> of = norm_.Finish(sums);
     found.centred = {of.mean, of.shift, of.r};
@@ -301,9 +249,9 @@ class CentredGradientRows {
 
   // Not inlined, for they have several loops.
   HWY_NOINLINE float SumOfDistances(int64_t row, float mean) const {
-    float sum;
-    TotalsOf(leaves_, &sum, Distances<T>{X(row), mean});
-    return sum;
+    float sum[1];
+    TotalsOfRow(X(row), leaves_, ShiftSums{mean}, sum);
+    return sum[0] + 0.0f;
   }
   // Of g and c, and the sum of g.
   HWY_NOINLINE void Dot(int64_t row, const Centred& centred, float* sums) const {
@@ -317,7 +265,7 @@ class CentredGradientRows {
       for (int i = 0; i < kTogether; ++i) WriteRows<1>(row + i, first + i);
       return;
     }
-    CentredColumns<T, kTogether> columns;
+    CentredGradientColumns<T, kTogether> columns;
     columns.weight = weight_;
     columns.dweight = static_cast<float*>(sums_.dweight);
     columns.dbias = static_cast<float*>(sums_.dbias);
@@ -335,7 +283,7 @@ class CentredGradientRows {
     if constexpr (kTogether == 1) {
       if (columns.dx[0] != nullptr) return WriteInRowPieces(columns, next);
     }
-    WriteCentred(columns, cols_, next);
+    ColumnLoop(columns, cols_, next);
   }
 
   // The rows that come after those from `row` on: x and dy of each.
@@ -352,16 +300,16 @@ class CentredGradientRows {
     }
   }
 
-  HWY_INLINE void WriteInRowPieces(const CentredColumns<T, 1>& row, const NextRows<T, 2>& next) const {
+  HWY_INLINE void WriteInRowPieces(const CentredGradientColumns<T, 1>& row, const NextRows<T, 2>& next) const {
     WriteInPieces(row.dx[0], cols_, flow_, [&](size_t i, size_t n, T* to) HWY_ATTR {
-      CentredColumns<T, 1> piece = row;
+      CentredGradientColumns<T, 1> piece = row;
       piece.x[0] += i;
       piece.dy[0] += i;
       piece.dx[0] = to;
       piece.weight += i;
       if (piece.dweight != nullptr) piece.dweight += i;
       if (piece.dbias != nullptr) piece.dbias += i;
-      WriteCentred(piece, n, next.From(i));
+      ColumnLoop(piece, n, next.From(i));
     });
   }
 

@@ -19,8 +19,9 @@ namespace HWY_NAMESPACE {
 
 #if ISONORM_TUNED_LOOPS
 
-// Rows of x and y, elements of the size of E, all of their columns or a piece of them, with what the loops read beside. Weight and bias are of one type. One
-// that is not there is a duo of ones, or of -0, which changes no bit of a product: `mask` keeps every column there.
+// Rows of x and y, elements of the size of E, all of their columns or a piece of them, with what the loops read beside. Weight
+// and bias are of one type. One that is not there is a duo of ones, or of -0, which changes no bit of a product: `mask` keeps
+// every column there.
 struct Affine {
   const void *weight, *bias;
   size_t weight_mask, bias_mask;

@@ -32,7 +32,16 @@ HWY_INLINE Duo<D> FirstOfDuo(D d, const Duo<D>& v, size_t count) {
   return {hn::IfThenElseZero(hn::FirstN(d, in_a), v.a), hn::IfThenElseZero(hn::FirstN(d, count - in_a), v.b)};
 }
 
-// What a sweep over a leaf adds up: the values; or of the values less the mean the squares, and what is left.
+// Values less their mean. One of two by a multiply-add: operations that all were additions would leave the other units idle.
+template <Layout kLayout, bool kPart, class D>
+HWY_INLINE Duo<D> DistancesOf(D d, const Duo<D>& v, float mean, size_t count) {
+  const auto by = hn::Set(d, mean);
+  const Duo<D> distance = {hn::Sub(v.a, by), Fma(v.b, hn::Set(d, 1.0f), hn::Neg(by))};
+  if constexpr (kPart) return FirstOfDuo<kLayout>(d, distance, count);
+  return distance;
+}
+
+// What a sweep over a leaf adds up: the values; or their distances from the mean, alone or with the squares.
 struct ValueSums {
   static constexpr int kSums = 1;
   template <Layout kLayout, bool kPart, class D>
@@ -40,15 +49,21 @@ struct ValueSums {
     sum[0] = Map(v, sum[0], [](V<D> of, V<D> to) HWY_ATTR { return hn::Add(to, of); });
   }
 };
+struct ShiftSums {
+  static constexpr int kSums = 1;
+  float mean;
+  template <Layout kLayout, bool kPart, class D>
+  HWY_INLINE void Add(D d, const Duo<D>& v, size_t count, Duo<D> (&sum)[1]) const {
+    const auto distance = DistancesOf<kLayout, kPart>(d, v, mean, count);
+    sum[0] = Map(distance, sum[0], [](V<D> of, V<D> to) HWY_ATTR { return hn::Add(to, of); });
+  }
+};
 struct DistanceSums {
   static constexpr int kSums = 2;
   float mean;
   template <Layout kLayout, bool kPart, class D>
   HWY_INLINE void Add(D d, const Duo<D>& v, size_t count, Duo<D> (&sum)[2]) const {
-    const auto by = hn::Set(d, mean);
-    // One of two by a multiply-add: three operations that all were additions would leave the other units idle.
-    Duo<D> distance = {hn::Sub(v.a, by), Fma(v.b, hn::Set(d, 1.0f), hn::Neg(by))};
-    if constexpr (kPart) distance = FirstOfDuo<kLayout>(d, distance, count);
+    const auto distance = DistancesOf<kLayout, kPart>(d, v, mean, count);
     sum[0] = Map(distance, sum[0], [](V<D> of, V<D> to) HWY_ATTR { return Fma(of, of, to); });
     sum[1] = Map(distance, sum[1], [](V<D> of, V<D> to) HWY_ATTR { return hn::Add(to, of); });
   }
@@ -136,13 +151,32 @@ HWY_NOINLINE void StoreAnyLeaf(const T* p, size_t length, Sums of, float* HWY_RE
   StoreLeaf<0>(p, length, of, into, apart);
 }
 
+// Those sums of one row.
+template <class T, class Sums>
+HWY_INLINE void TotalsOfRow(const T* x, const RowLeaves& row, const Sums& of, float (&totals)[Sums::kSums]) {
+  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
+#if ISONORM_LEAF_NETWORK
+  const auto leaf = [&](int64_t begin, size_t n, float* into) HWY_ATTR { StoreAnyLeaf(x + begin, n, of, into, 8 * kWidth); };
+  RowTotals<T, Sums::kSums>(row, leaf, totals);
+#else
+  LeafTree<float> tree[Sums::kSums];
+  for (int64_t i = 0; i < row.count; ++i) {
+    const int64_t begin = row.begin(i);
+    HWY_ALIGN float vector[Sums::kSums * kWidth];
+    StoreAnyLeaf(x + begin, static_cast<size_t>(row.begin(i + 1) - begin), of, vector, kWidth);
+    for (size_t s = 0; s < Sums::kSums; ++s) tree[s].Push(FoldAll(Tag<float>(), hn::Load(Tag<float>(), vector + s * kWidth)));
+  }
+  for (int s = 0; s < Sums::kSums; ++s) totals[s] = tree[s].Total();
+#endif
+}
+
 // Those sums of rows, `stride` bytes apart; of(row) says what of each. Whole vectors are written.
 template <class T, int kSums, class Of>
 HWY_INLINE void TotalsOfRows(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, const Of& of,
                              float* const (&totals)[kSums]) {
-  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
   const auto at = [&](int64_t r) HWY_ATTR { return reinterpret_cast<const T*>(reinterpret_cast<const char*>(x) + r * stride); };
 #if ISONORM_LEAF_NETWORK
+  constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
   if (row.length == 2 * kLanes && row.count == 1) {  // heads, mostly: no call and no branch
     const auto leaf = [&](int64_t r, int64_t, size_t n, float* into)
                           HWY_ATTR { StoreLeaf<2>(at(r), n, of(r), into, 8 * kWidth); };
@@ -153,25 +187,13 @@ HWY_INLINE void TotalsOfRows(const T* x, int64_t stride, int64_t rows, const Row
   if (row.count == 1) return NarrowRowTotals<1, T>(rows, row, leaf, totals);
   if (row.count == 2) return NarrowRowTotals<2, T>(rows, row, leaf, totals);
   if (row.count == 4) return NarrowRowTotals<4, T>(rows, row, leaf, totals);
+#endif
   for (int64_t r = 0; r < rows; ++r) {
     float of_row[kSums] = {};
-    RowTotals<T, kSums>(
-        row, [&](int64_t begin, size_t n, float* into) HWY_ATTR { leaf(r, begin, n, into); }, of_row);
+    TotalsOfRow(at(r), row, of(r), of_row);
     HWY_UNROLL(2)
     for (int s = 0; s < kSums; ++s) totals[s][r] = of_row[s];
   }
-#else
-  for (int64_t r = 0; r < rows; ++r) {
-    LeafTree<float> tree[kSums];
-    for (int64_t i = 0; i < row.count; ++i) {
-      const int64_t begin = row.begin(i);
-      HWY_ALIGN float vector[kSums * kWidth];
-      StoreAnyLeaf(at(r) + begin, static_cast<size_t>(row.begin(i + 1) - begin), of(r), vector, kWidth);
-      for (size_t s = 0; s < kSums; ++s) tree[s].Push(FoldAll(Tag<float>(), hn::Load(Tag<float>(), vector + s * kWidth)));
-    }
-    for (int s = 0; s < kSums; ++s) totals[s][r] = tree[s].Total();
-  }
-#endif
 }
 
 // Not inlined: every kernel of the type calls them.
@@ -194,8 +216,8 @@ HWY_NOINLINE inline void ToMeans(const Norm& norm, int64_t rows, float* HWY_REST
     hn::StoreU(MeanOfSum(hn::Add(hn::LoadU(d, sums + i), hn::Zero(d)), norm.count), d, sums + i);
   }
 }
-// From the squares and means of distances. Squares become NaN, which is in no range, where c might be so large that its rounding
-// to f16 is infinite, as it is where next to nothing but rounding errors is left of a row and eps is 0: |c| is at most
+// From the squares and means of distances. Squares become NaN, which is in no range, where c might be so large that its
+// rounding to f16 is infinite, as it is where next to nothing but rounding errors is left of a row and eps is 0: |c| is at most
 // 2 * sqrt(squares) * r, here 2^15.
 HWY_NOINLINE inline void RstdOfDistances(const Norm& norm, int64_t rows, const float* HWY_RESTRICT shifts,
                                          float* HWY_RESTRICT squares, float* HWY_RESTRICT r) {
@@ -271,20 +293,20 @@ template <int64_t kRows>
 class CentredStatistics {
  public:
   using OfRows = CentredOfRows;
-  explicit CentredStatistics(const Call& call) : call_(call), norm_(call.norm), range_(norm_) {}
+  explicit CentredStatistics(const Call& call) : call_(call), range_(call.norm) {}
 
   template <class Source>
   HWY_INLINE void Take(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source) {
     if (HWY_LIKELY(call.shard == nullptr)) {
       source.Values(first, rows, mean_);
-      ToMeans(norm_, rows, mean_);
+      ToMeans(call.norm, rows, mean_);
       source.Distances(first, rows, mean_, squares_, shift_);
     } else {
       TakeShared(*call.shard, run.first + first, rows, mean_, squares_, shift_);
-      ToMeans(norm_, rows, mean_);
+      ToMeans(call.norm, rows, mean_);
     }
-    ToMeans(norm_, rows, shift_);
-    RstdOfDistances(norm_, rows, shift_, squares_, r_);
+    ToMeans(call.norm, rows, shift_);
+    RstdOfDistances(call.norm, rows, shift_, squares_, r_);
   }
   HWY_INLINE bool Tame(int64_t rows) const { return range_.HoldsAll(squares_, rows); }
   HWY_INLINE OfRows From(int64_t row) const { return {mean_ + row, shift_ + row, r_ + row}; }
@@ -295,7 +317,6 @@ class CentredStatistics {
 
  private:
   const Call& call_;
-  const Norm& norm_;
   const TameRange range_;
   HWY_ALIGN float mean_[kBlockRows] = {};
   HWY_ALIGN float shift_[kBlockRows] = {};

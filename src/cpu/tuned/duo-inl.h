@@ -61,8 +61,8 @@ template <Nans kNans, class D>
 HWY_INLINE V<hn::Repartition<uint16_t, D>> JoinPairs(D d, const Duo<D>& v) {
   const hn::RebindToUnsigned<D> du;
 #if !HWY_CAP_GE512
-  // Both are rounded at once, in 16-bit lanes: an upper half grows by one where its lower half + 0x7FFF + (the upper half is odd)
-  // is 2^16 or more, which is the highest bit of an average that rounds up.
+  // Both are rounded at once, in 16-bit lanes: an upper half grows by one where its lower half + 0x7FFF + (the upper half is
+  // odd) is 2^16 or more, which is the highest bit of an average that rounds up.
   if constexpr (kNans == Nans::kNone) {
     const hn::Repartition<uint16_t, D> d16;
     const auto a = hn::BitCast(du, v.a), b = hn::BitCast(du, v.b);

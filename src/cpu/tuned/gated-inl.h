@@ -73,18 +73,6 @@ HWY_INLINE GateDuos<D> GatesAndSlopesOf(D d, const Duo<D>& z, const Duo<D>& e) {
   });
 }
 
-// loop.template Step<kPart>(i, count) for all columns, while other rows are fetched.
-template <class Loop, class Next>
-HWY_NOINLINE void GateLoop(Loop loop, size_t cols, Next next) {
-  constexpr size_t kWidth = 2 * hn::MaxLanes(Tag<float>());
-  size_t i = 0;
-  for (; i + kWidth <= cols; i += kWidth) {
-    loop.template Step<false>(i, kWidth);
-    next.template Fetch<kWidth>(i);
-  }
-  if (i < cols) loop.template Step<true>(i, cols - i);
-}
-
 // h = x * f(gate). What is not finite shows in the sum of squares.
 template <class T, class Function>
 struct GateColumns {
@@ -145,8 +133,8 @@ class GateSource {
       : run_(run), leaves_(call.cols), cols_(call.cols), flow_(flow), buffer_(buffer) {}
   HWY_INLINE void Make(int64_t row) const {
     const auto next = NextRows<T, 2>::Of(run_, {kX, kGate}, row + 1, cols_, flow_);
-    GateLoop(GateColumns<T, Function>{At<const T>(run_, kX, row), At<const T>(run_, kGate, row), buffer_},
-             static_cast<size_t>(cols_), next);
+    ColumnLoop(GateColumns<T, Function>{At<const T>(run_, kX, row), At<const T>(run_, kGate, row), buffer_},
+               static_cast<size_t>(cols_), next);
   }
   HWY_INLINE float Sum(int64_t) const { return RowSum<float>(buffer_, leaves_); }
   HWY_INLINE const float* row() const { return buffer_; }
@@ -171,10 +159,10 @@ class GateSink : public TakesAll {
     WriteInPieces(At<T>(run_, kY, row), static_cast<size_t>(cols_), flow_, [&](size_t i, size_t n, T* to) HWY_ATTR {
       if constexpr (kBefore) {
         const ScaledColumns<float, T, None> columns = {buffer_ + i, weight_ + i, nullptr, *r, roundings_, to};
-        GateLoop(columns, n, NextRows<T, 2>());
+        ColumnLoop(columns, n, NoRows());
       } else {
         const ScaledColumns<T, T, Function> columns = {x + i, weight_ + i, gate + i, *r, roundings_, to};
-        GateLoop(columns, n, next.From(i));
+        ColumnLoop(columns, n, next.From(i));
       }
     });
   }

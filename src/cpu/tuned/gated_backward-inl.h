@@ -1,7 +1,8 @@
-// The tuned backward with a gate, row by row. First f(gate) and its slope go to buffers, by two loops: one chain of operations from the
-// gate to dgate is longer than what a CPU looks ahead, so that steps would wait for each other, and a gate before the norm needs f
-// twice. After the norm, dy * f(gate) then goes the way of any dy; before it, x * f(gate) that of any x, and the last loop makes dgate.
-// Nothing is written before it is known that the row is tame, for others start again on the general path.
+// The tuned backward with a gate, row by row. First f(gate) and its slope go to buffers, by two loops: one chain of operations
+// from the gate to dgate is longer than what a CPU looks ahead, so that steps would wait for each other, and a gate before the
+// norm needs f twice. After the norm, dy * f(gate) then goes the way of any dy; before it, x * f(gate) that of any x, and the
+// last loop makes dgate. Nothing is written before it is known that the row is tame, for others start again on the general
+// path.
 #if defined(ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
 #undef ISONORM_CPU_TUNED_GATED_BACKWARD_INL_H_
@@ -77,8 +78,8 @@ struct GateAfterUpstream {
   }
 };
 
-// dx = r * (dy * weight - c * f) and dweight += dy * round(c), where c = x * r. A gate before the norm has that for x * f(gate),
-// and takes it through the gate: dgate = dx * x * f'(gate), dx = dx * f(gate). dx and sums may be null.
+// dx = r * (dy * weight - c * f) and dweight += dy * round(c), where c = x * r. A gate before the norm has that for x *
+// f(gate), and takes it through the gate: dgate = dx * x * f'(gate), dx = dx * f(gate). dx and sums may be null.
 template <class T, class Ty, bool kBefore>
 struct GatedGradient {
   const T* x;
@@ -149,11 +150,11 @@ class GatedGradientRows {
     constexpr size_t kPiece = 512;  // what one loop makes is in the first-level cache for the next
     for (size_t i = 0; i < cols_; i += kPiece) {
       const size_t n = std::min(kPiece, cols_ - i);
-      GateLoop(GateExponential<T>{gate + i, slope_ + i}, n, Next());
-      GateLoop(GateAndSlope<T, Function>{gate + i, x + i, f_ + i, slope_ + i, kBefore ? h_ + i : nullptr}, n, next.From(i));
+      ColumnLoop(GateExponential<T>{gate + i, slope_ + i}, n, NoRows());
+      ColumnLoop(GateAndSlope<T, Function>{gate + i, x + i, f_ + i, slope_ + i, kBefore ? h_ + i : nullptr}, n, next.From(i));
       if constexpr (kBefore) continue;
-      GateLoop(GateAfterUpstream<T>{x + i, dy + i, weight_ + i, slope_ + i, statistic_.r(0), roundings_, f_ + i, dgate() + i},
-               n, Next());
+      ColumnLoop(GateAfterUpstream<T>{x + i, dy + i, weight_ + i, slope_ + i, statistic_.r(0), roundings_, f_ + i, dgate() + i},
+                 n, NoRows());
     }
     if constexpr (kBefore) FindR(row, gated_, tame);
     if (*tame) statistic_.FindF(row, 1, tame, *this);
@@ -176,11 +177,11 @@ class GatedGradientRows {
     WriteDx(row, [&](T* to, size_t i, size_t n) HWY_ATTR {
       float* const sums = Sums() == nullptr ? nullptr : Sums() + i;
       if constexpr (kBefore) {
-        GateLoop(
+        ColumnLoop(
             GatedGradient<T, T, true>{x + i, dy + i, weight_ + i, r, f, roundings_, sums, to, f_ + i, slope_ + i, dgate() + i},
-            n, Next());
+            n, NoRows());
       } else {
-        GateLoop(GatedGradient<T, float, false>{x + i, f_ + i, weight_ + i, r, f, roundings_, sums, to}, n, Next());
+        ColumnLoop(GatedGradient<T, float, false>{x + i, f_ + i, weight_ + i, r, f, roundings_, sums, to}, n, NoRows());
       }
     });
     if (run_.data[kDgate] != nullptr) CopyOut(dgate(), cols_, At<T>(run_, kDgate, row), flow_);

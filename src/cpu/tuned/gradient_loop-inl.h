@@ -55,8 +55,8 @@ class GradientStatistic {
     return true;
   }
 
-  // f of the rows that FindR saw: from the sums of all ranks, or from of.Dot(row, r), of several from of.Dots(first, count, r, dots). A finite sum has finite terms, so every
-  // dy, weight and x of the row is finite too, or else the row is not tame.
+  // f of the rows that FindR saw: from the sums of all ranks, or from of.Dot(row, r), of several from of.Dots(first, count, r,
+  // dots). A finite sum has finite terms, so every dy, weight and x of the row is finite too, or else the row is not tame.
   template <class Rows>
   HWY_INLINE void FindF(int64_t first, int count, bool* tame, const Rows& of) {
     float dot[kRows] = {};
@@ -88,10 +88,9 @@ class GradientStatistic {
 };
 
 // What a loop does with rows:  void Find(int64_t first, int count, bool* tame): their statistic, and which of them are tame;
-//                              template <int kRows> void Write(int64_t first, int i): the outputs of that many tame rows, of which
-//                              the first is the i-th that Find saw;
-//                              void General(int64_t row): those of one, by the general path.
-// kTogether rows are written together if all are tame.
+// template <int kRows> void Write(int64_t first, int i): the outputs of that many tame rows, of which the first is the i-th
+// that Find saw; void General(int64_t row): those of one, by the general path. kTogether rows are written together if all are
+// tame.
 template <int kTogether, class Rows>
 HWY_INLINE void GradientLoop(int64_t rows, Rows& of) {
   for (int64_t first = 0; first < rows; first += kTogether) {

@@ -1,5 +1,5 @@
-// Sums of a row by its leaves, for the tuned loops, whatever is added up. Where vectors have 8 or more lanes, eight leaves (of one
-// row or of several) go through the lane tree and the lower leaf tree together in one network.
+// Sums of a row by its leaves, for the tuned loops, whatever is added up. Where vectors have 8 or more lanes, eight leaves (of
+// one row or of several) go through the lane tree and the lower leaf tree together in one network.
 #if defined(ISONORM_CPU_TUNED_LEAF_NETWORK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_LEAF_NETWORK_INL_H_
 #undef ISONORM_CPU_TUNED_LEAF_NETWORK_INL_H_
@@ -97,8 +97,8 @@ struct Levels {
   static constexpr size_t LaneOf(size_t i) { return (i & 1 ? k0 : 0) + (i & 2 ? k1 : 0) + (i & 4 ? k2 : 0); }
 };
 
-// Zeros that a compiler cannot see: of stores of zeros g++ makes `rep stos`, and what that wrote cannot be loaded before it, and every
-// streaming store in front of it, has left the core: 105 ns for each row of 512 on a Zen 5.
+// Zeros that a compiler cannot see: of stores of zeros g++ makes `rep stos`, and what that wrote cannot be loaded before it,
+// and every streaming store in front of it, has left the core: 105 ns for each row of 512 on a Zen 5.
 template <class D>
 HWY_INLINE V<D> HiddenZero(D d) {
   auto zero = hn::Zero(d);
@@ -190,8 +190,8 @@ HWY_INLINE float RowTotal(const RowLeaves& row, const Leaf& leaf) {
   return total;
 }
 
-// Rows of kLeaves leaves, 1, 2 or 4, share a network. leaf(row, begin, length, into) stores as for RowTotals. Sums of rows up to
-// the next full network are written too, without meaning.
+// Rows of kLeaves leaves, 1, 2 or 4, share a network. leaf(row, begin, length, into) stores as for RowTotals. Sums of rows up
+// to the next full network are written too, without meaning.
 template <int kLeaves, class T, int kSums, class Leaf>
 HWY_INLINE void NarrowRowTotals(int64_t rows, const RowLeaves& row, const Leaf& leaf, float* const (&sums)[kSums]) {
   const Tag<float> d;

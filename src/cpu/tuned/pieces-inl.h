@@ -109,6 +109,18 @@ HWY_INLINE void CopyOut(const T* row, size_t cols, T* out, Flow flow) {
   std::memcpy(out + head + whole, row + head + whole, (cols - head - whole) * sizeof(T));
 }
 
+// loop.template Step<kPart>(i, count) for all columns, while other rows are fetched.
+template <class Loop, class Next>
+HWY_NOINLINE void ColumnLoop(Loop loop, size_t cols, Next next) {
+  constexpr size_t kWidth = 2 * hn::MaxLanes(Tag<float>());
+  size_t i = 0;
+  for (; i + kWidth <= cols; i += kWidth) {
+    loop.template Step<false>(i, kWidth);
+    next.template Fetch<kWidth>(i);
+  }
+  if (i < cols) loop.template Step<true>(i, cols - i);
+}
+
 // No rows that are fetched.
 struct NoRows {
   template <size_t kElements>

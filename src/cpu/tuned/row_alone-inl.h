@@ -1,4 +1,5 @@
-// A row of y that is written by itself, with ordinary stores; perhaps the first of a call whose weight nobody has looked at yet.
+// A row of y that is written by itself, with ordinary stores; perhaps the first of a call whose weight nobody has looked at
+// yet.
 #if defined(ISONORM_CPU_TUNED_ROW_ALONE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISONORM_CPU_TUNED_ROW_ALONE_INL_H_
 #undef ISONORM_CPU_TUNED_ROW_ALONE_INL_H_
@@ -49,11 +50,11 @@ HWY_NOINLINE bool WriteAlone(const Tx* x, const Tw* w, Ty* y, size_t cols, float
     return sizeof(Tx) == 2 ? Fma(of.a, of.b, before) : hn::Add(before, hn::Add(of.a, of.b));
   };
   const auto write = [&](size_t i, V<D>& of) HWY_ATTR {
-    const auto w_of = Steps::template Step<kRound, Nans::kNone>(d, x + i, weight_at(i), y + i, r, offset);
+    const auto w_of = Steps::template Step<kRound>(d, x + i, weight_at(i), y + i, r, offset);
     if constexpr (kLooks) of = look(of, w_of);
   };
   const auto write_part = [&](size_t i, size_t count) HWY_ATTR {
-    const auto w_of = Steps::template PartStep<kRound, Nans::kNone>(d, x + i, weight_at(i), y + i, count, r, offset);
+    const auto w_of = Steps::template PartStep<kRound>(d, x + i, weight_at(i), y + i, count, r, offset);
     if constexpr (kLooks) seen[0] = look(seen[0], w_of);
   };
 

@@ -153,8 +153,8 @@ HWY_NOINLINE float RowSum(const T* x, const RowLeaves& row) {
   return RowSumsByLength(x, 0, 1, row, sums);
 }
 
-// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements kTimes `step` bytes from `ahead`
-// on. Nothing is read there, so it may lie past the last row.
+// The sum of squares of one row, while a row that comes later is fetched: with every 64 elements kTimes `step` bytes from
+// `ahead` on. Nothing is read there, so it may lie past the last row.
 template <size_t kTimes>
 struct Fetch {
   const char* ahead;

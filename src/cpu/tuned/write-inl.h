@@ -169,11 +169,11 @@ class RowWriter : public TakesAll {
     }
   }
 
-  template <bool kRound, Nans kNans>
+  template <bool kRound>
   static HWY_INLINE Duo<D> Scale(D d, const Duo<D>& x, const Duo<D>& w, V<D> r, V<D> offset) {
     return Map(x, w, [&](V<D> v, V<D> by) HWY_ATTR {
       auto c = hn::Mul(v, r);
-      if constexpr (kRound) c = RoundThrough<Tc, kNans>(d, c);
+      if constexpr (kRound) c = RoundThrough<Tc, Nans::kNone>(d, c);
       if constexpr (std::is_same_v<Tw, None>) {
         return c;
       } else {
@@ -187,17 +187,17 @@ class RowWriter : public TakesAll {
  public:
   // x, w and y at the same column. Steps return the weight.
   static constexpr bool kAdds = kOffset;
-  template <bool kRound, Nans kNans, Store kStore = Store::kCached>
+  template <bool kRound, Store kStore = Store::kCached>
   static HWY_INLINE Duo<D> Step(D d, const Tx* x, const Tw* w, Ty* y, V<D> r, V<D> offset) {
     const auto w_of = LoadDuo<kLayout>(d, w);
-    StoreDuo<kLayout, kNans, kStore>(Scale<kRound, kNans>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
+    StoreDuo<kLayout, Nans::kNone, kStore>(Scale<kRound>(d, LoadDuo<kLayout>(d, x), w_of, r, offset), d, y);
     return w_of;
   }
 
-  template <bool kRound, Nans kNans>
+  template <bool kRound>
   static HWY_INLINE Duo<D> PartStep(D d, const Tx* x, const Tw* w, Ty* y, size_t count, V<D> r, V<D> offset) {
     const auto w_of = LoadDuoPart<kLayout>(d, w, count);
-    StoreDuoPart<kLayout, kNans>(Scale<kRound, kNans>(d, LoadDuoPart<kLayout>(d, x, count), w_of, r, offset), d, y, count);
+    StoreDuoPart<kLayout, Nans::kNone>(Scale<kRound>(d, LoadDuoPart<kLayout>(d, x, count), w_of, r, offset), d, y, count);
     return w_of;
   }
 
@@ -218,8 +218,8 @@ class RowWriter : public TakesAll {
       const auto r = hn::Set(d, r_of_rows[row]);
       HWY_UNROLL(8)
       for (size_t k = 0; k < kDuos; ++k) {
-        StoreDuo<kLayout, Nans::kNone, Store::kCached>(
-            Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x + k * step), w[k], r, offset), d, y + k * step);
+        StoreDuo<kLayout, Nans::kNone, Store::kCached>(Scale<kRound>(d, LoadDuo<kLayout>(d, x + k * step), w[k], r, offset), d,
+                                                       y + k * step);
       }
     }
   }
@@ -239,7 +239,7 @@ class RowWriter : public TakesAll {
       Ty* y = first_y + i;
       const float* r_of_row = r_of_rows;
       do {  // there is a row, and a test of that with every step takes time
-        const auto of = Scale<kRound, Nans::kNone>(d, LoadDuo<kLayout>(d, x), w, hn::Set(d, *r_of_row++), offset);
+        const auto of = Scale<kRound>(d, LoadDuo<kLayout>(d, x), w, hn::Set(d, *r_of_row++), offset);
         StoreDuo<kLayout, Nans::kNone, Store::kCached>(of, d, y);
         x = Next(x, x_stride);
         y = Next(y, y_stride);
@@ -251,7 +251,7 @@ class RowWriter : public TakesAll {
     const Tx* x = first_x + i;
     Ty* y = first_y + i;
     for (int64_t row = 0; row < rows; ++row, x = Next(x, x_stride), y = Next(y, y_stride)) {
-      const auto of = Scale<kRound, Nans::kNone>(d, LoadDuoPart<kLayout>(d, x, rest), w, hn::Set(d, r_of_rows[row]), offset);
+      const auto of = Scale<kRound>(d, LoadDuoPart<kLayout>(d, x, rest), w, hn::Set(d, r_of_rows[row]), offset);
       StoreDuoPart<kLayout, Nans::kNone>(of, d, y, rest);
     }
   }
@@ -283,11 +283,11 @@ class RowWriter : public TakesAll {
       if (kFetchFirst) fetch();
       HWY_UNROLL(8)
       for (size_t k = i; k < i + kGroup; k += kStep) {
-        Step<kRound, Nans::kNone, kStore>(d, x + k, weight_at(k), y + k, r, offset);
+        Step<kRound, kStore>(d, x + k, weight_at(k), y + k, r, offset);
       }
       if (!kFetchFirst) fetch();
     }
-    for (; i < count; i += kStep) Step<kRound, Nans::kNone, kStore>(d, x + i, weight_at(i), y + i, r, offset);
+    for (; i < count; i += kStep) Step<kRound, kStore>(d, x + i, weight_at(i), y + i, r, offset);
     return ahead;
   }
 
@@ -298,7 +298,7 @@ class RowWriter : public TakesAll {
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_);
     const size_t rest = cols_ % (2 * hn::Lanes(d)), whole = cols_ - rest;
     Fetching<kRound, Store::kCached, true>(x, weight_, y, whole, r, offset, ahead);
-    if (rest != 0) PartStep<kRound, Nans::kNone>(d, x + whole, WeightAt(whole), y + whole, rest, r, offset);
+    if (rest != 0) PartStep<kRound>(d, x + whole, WeightAt(whole), y + whole, rest, r, offset);
   }
 
   // Less than a line of y, or none of it. Not inlined: it is rare, and long.
@@ -308,8 +308,7 @@ class RowWriter : public TakesAll {
     const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_of_call);
     const size_t step = 2 * hn::Lanes(d);
     for (size_t i = 0; i < count; i += step - 1) {
-      PartStep<kRound, Nans::kNone>(d, x + i, std::is_same_v<Tw, None> ? w : w + i, y + i, std::min(step - 1, count - i), r,
-                                    offset);
+      PartStep<kRound>(d, x + i, std::is_same_v<Tw, None> ? w : w + i, y + i, std::min(step - 1, count - i), r, offset);
     }
   }
 

@@ -14,8 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isonorm {
 namespace HWY_NAMESPACE {
 
-// Most gates are kNear, from -20 to 87, where one formula gives the bits. kMiddle is within +-87: values below -20 have a formula of
-// their own, but nothing is cut, and no power of two is subnormal.
+// Most gates are kNear, from -20 to 87, where one formula gives the bits. kMiddle is within +-87: values below -20 have a
+// formula of their own, but nothing is cut, and no power of two is subnormal.
 enum class Reach { kNear, kMiddle, kAny };
 constexpr float kMiddleGate = 87.0f, kFarthest = 150.0f;
 
@@ -78,8 +78,8 @@ HWY_INLINE V<D> FarBelow(D d, V<D> z, V<D> v, V<D> e, V<D> p, V<D> shifted, V<D>
   return hn::IfThenElse(hn::Lt(z, hn::Set(d, -kNearGate)), far, near);
 }
 
-// z / d, where s = 1 / d and d = 1 + exp(-z): division takes longer than three operations. The quotient's remainder, which is exact,
-// repairs it: tried for every f32 from -20 to 87. In this order zeros keep their sign.
+// z / d, where s = 1 / d and d = 1 + exp(-z): division takes longer than three operations. The quotient's remainder, which is
+// exact, repairs it: tried for every f32 from -20 to 87. In this order zeros keep their sign.
 template <Reach kReach, class W>
 HWY_INLINE W Quotient(W z, W d, W s) {
   if constexpr (kReach == Reach::kAny) return hn::Div(z, d);

@@ -25,8 +25,8 @@ float ValueAt(const void* data, isonorm::dtype type, size_t index) {
 }
 
 // A loop that computes something else would be no measure. Any order of up to 8192 positive f32 terms is within 2^-11 of any
-// other, and one rounding to bf16 may then differ by 2^-7 of the value. LayerNorm takes the difference of two values, and adds a
-// bias, that are as large as 2.
+// other, and one rounding to bf16 may then differ by 2^-7 of the value. LayerNorm takes the difference of two values, and adds
+// a bias, that are as large as 2.
 void RequireSame(const Row& row, const Candidate& peer, const std::vector<float>& expected, const void* y_of_peer) {
   peer.run();
   for (size_t i = 0; i < expected.size(); ++i) {

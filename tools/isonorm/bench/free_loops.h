@@ -8,8 +8,8 @@
 namespace isonorm_cli::bench {
 
 // Puts the loops that compute what the row does, and suit its width, behind the candidates that are there; the textbook loop is
-// the last. The fastest among those before the returned index is the best free loop: the textbook loop gives up roundings and NaN
-// too, by its compiler's leave, so it counts only where there is no other.
+// the last. The fastest among those before the returned index is the best free loop: the textbook loop gives up roundings and
+// NaN too, by its compiler's leave, so it counts only where there is no other.
 size_t AddFreeLoops(const Row& row, const Place& place, std::vector<Candidate>& candidates);
 
 // Whether the last candidate is the textbook loop.
