@@ -39,8 +39,8 @@ const Backends& All() {
   return backends;
 }
 
-// While the library is loaded, and there is one thread. Otherwise a fork could come while another thread makes this or what it is
-// made of: the child would wait for ever for a thread that it does not have.
+// While the library is loaded, and there is one thread. Otherwise a fork could come while another thread makes this or what it
+// is made of: the child would wait for ever for a thread that it does not have.
 [[maybe_unused]] const Backends& made_at_load = All();
 
 const Backend* BackendNamed(const char* name) {

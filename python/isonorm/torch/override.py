@@ -8,8 +8,9 @@
     True
 
 Replaced are the kernels behind ``F.rms_norm`` and ``nn.RMSNorm`` (``aten::_fused_rms_norm`` and its backward), and
-those behind ``F.layer_norm`` and ``nn.LayerNorm`` (``aten::native_layer_norm`` and its backward). Models, autograd's formulas, double backward and ``torch.func`` stay as they are; forward gives the bits of
-`isonorm.torch.rms_norm` and `isonorm.torch.layer_norm` with the same eps.
+those behind ``F.layer_norm`` and ``nn.LayerNorm`` (``aten::native_layer_norm`` and its backward). Models, autograd's
+formulas, double backward and ``torch.func`` stay as they are; forward gives the bits of `isonorm.torch.rms_norm` and
+`isonorm.torch.layer_norm` with the same eps.
 
 What stays torch's own, results included:
 

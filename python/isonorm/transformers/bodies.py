@@ -20,8 +20,8 @@ class Body:
     """A body of forward.
 
     example: a class of that body. contract: as the report names it. plan: see plans.py; None: left alone, for this reason.
-    parameters: the names of what forward takes. layer_norm: not swapped by layer_norm=False. keeps_order: the result lies in memory
-        as x does, and is not contiguous where x is not. check: says of a module why it is skipped.
+    parameters: the names of what forward takes. layer_norm: not swapped by layer_norm=False. keeps_order: the result lies in
+        memory as x does, and is not contiguous where x is not. check: says of a module why it is skipped.
     """
 
     example: str

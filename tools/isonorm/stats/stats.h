@@ -1,5 +1,6 @@
-// What `stats` finds in tensors, wherever they lie: the rows of each through the library (run), their numbers (rows, tensor), and
-// the result as JSON (json) or as a page (page). The command reads tensors from files; the Python package has them in memory.
+// What `stats` finds in tensors, wherever they lie: the rows of each through the library (run), their numbers (rows, tensor),
+// and the result as JSON (json) or as a page (page). The command reads tensors from files; the Python package has them in
+// memory.
 #pragma once
 
 #include <isonorm/isonorm.hpp>

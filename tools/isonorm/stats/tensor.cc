@@ -28,8 +28,8 @@ void RowSums::Scale(double scale) {
   deviations *= scale * scale;
 }
 
-// Deviations are merged row by row (Chan, Golub and LeVeque, 1979), since sum and squares cancel where the mean is large; and means
-// less the first row's, whose digits are then not in the way.
+// Deviations are merged row by row (Chan, Golub and LeVeque, 1979), since sum and squares cancel where the mean is large; and
+// means less the first row's, whose digits are then not in the way.
 void RowSums::Add(const RowFacts& row, double scale, std::int64_t cols) {
   const auto width = static_cast<double>(cols), before = static_cast<double>(rows), after = before + 1;
   if (rows == 0) first = row.sum * scale / width;
