@@ -59,6 +59,11 @@ foreach(entry IN ITEMS
   list(POP_FRONT words name cpu)
   isonorm_in_tree(${name} aarch64 1800 ${check_qemu} ${aarch64_isonorm} ${cpu} ${words})
 endforeach()
+# Bits know nothing of the plan of fetching, nor of whether results bypass the cache.
+foreach(plan IN ITEMS default zen3 zen4 zen5)
+  isonorm_in_tree(plan.${plan} aarch64 1800 ${check_qemu} ${aarch64_isonorm} cortex-a72 NEON)
+  set_tests_properties(gate.aarch64.plan.${plan} PROPERTIES ENVIRONMENT "ISONORM_PLAN=${plan};ISONORM_STREAM_BYTES=0")
+endforeach()
 # A wrong digest must be seen on every target, and a target that is not found must not pass for one that was run.
 isonorm_in_tree(must_fail.digest aarch64 600 ${check_qemu} --wrong-digest ${PROJECT_SOURCE_DIR}/data/golden/public.tsv
   ${aarch64_isonorm} max,sve-default-vector-length=32 NEON SVE_256 SVE2 SVE)
