@@ -25,7 +25,9 @@ function(isonorm_documented name source expected)
     COMMAND ${CMAKE_COMMAND} -DFOLDER=${CMAKE_CURRENT_BINARY_DIR}/run/${name} -DSOURCE=${PROJECT_SOURCE_DIR}
       -DEXPECTED=${expected} -DBIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY} "-DCOMMAND=${command}"
       -P ${CMAKE_CURRENT_SOURCE_DIR}/check_output.cmake)
-  set_tests_properties(package.${name} PROPERTIES TIMEOUT 120 ENVIRONMENT "PYTHONPATH=${PROJECT_BINARY_DIR}/site;HF_HUB_OFFLINE=1")
+  set(python PYTHONPATH=${PROJECT_BINARY_DIR}/site HF_HUB_OFFLINE=1 PYTHONPYCACHEPREFIX=${PROJECT_BINARY_DIR}/pycache
+    PYTHONDONTWRITEBYTECODE=)
+  set_tests_properties(package.${name} PROPERTIES TIMEOUT 120 ENVIRONMENT "${python}")
 endfunction()
 
 foreach(page IN LISTS pages)
