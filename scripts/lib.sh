@@ -52,10 +52,15 @@ need() {
 # What building the library, the command line and the Python package needs, and what the tests need besides.
 build_packages=(g++ cmake ninja-build libhwy-dev libcli11-dev nlohmann-json3-dev libfmt-dev python3-dev python3-venv)
 test_packages=(libgtest-dev libgmock-dev chromium)
-gate_packages=(clang clang-format clang-tidy libclang-rt-dev g++-aarch64-linux-gnu qemu-user)
+gate_packages=(clang clang-format clang-tidy libclang-rt-dev g++-aarch64-linux-gnu qemu-user ccache)
 
-# Where ccache is, builds use it.
+# Where ccache is, builds use it: find_launcher comes after need(), which may install it. Paths are compared from the folder that a
+# file is compiled in, so that the wheel, built of a copy of the sources, finds the objects of the library; a list of headers,
+# which g++ writes anyway, says what a file needs without reading it twice; and precompiled headers are compared too.
 launcher=()
-if command -v ccache >/dev/null; then
-  launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-fi
+find_launcher() {
+  if command -v ccache >/dev/null; then
+    launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+    export CCACHE_BASEDIR="$PWD" CCACHE_DEPEND=1 CCACHE_SLOPPINESS=pch_defines,time_macros
+  fi
+}

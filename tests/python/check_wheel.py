@@ -60,8 +60,9 @@ def build(source, work, tools):
     (archive,) = work.glob("isonorm-*.tar.gz")
     shutil.unpack_archive(archive, work)
     unpacked = work / archive.name.removesuffix(".tar.gz")
-    # --config-settings: the pip of Debian 12 has no -C.
-    settings = ("--config-settings", f"build-dir={work}/build")
+    # --config-settings: the pip of Debian 12 has no -C. The build lies to its sources as that of scripts/test does: a compiler
+    # cache that compares relative paths has the library already.
+    settings = ("--config-settings", f"build-dir={unpacked}/build")
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", work, *settings, unpacked, env=variables)
     (wheel,) = work.glob("isonorm-*.whl")
     return wheel, unpacked
@@ -76,6 +77,7 @@ def look(wheel, source):
     if not wheel.name.startswith(f"isonorm-{version}-"):
         faults.append(f"{wheel.name} is not of version {version}, which isonorm.h has")
     paths = [str(source), str(pathlib.Path.home()), os.path.dirname(sys.executable)]
+    paths += ["../src/", "../tools/", "../python/", "../include/"]  # what a compiler cache makes of the first
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         for needed in ("libisonorm.so.0.2", "libisonorm_torch.so", "_native", "py.typed", "_native.pyi", "scripts/isonorm"):
