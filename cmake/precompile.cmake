@@ -1,6 +1,6 @@
-# Large headers of other libraries, compiled once for a target instead of once for each of its files. A compiler cache must be told
-# to take what is in a precompiled header for a part of what it compares, as scripts/lib.sh does; another would never find these
-# files again.
+# Large headers of other libraries, compiled once for a target instead of once for each of its files. A compiler cache must be
+# told to take what is in a precompiled header for a part of what it compares, as scripts/lib.sh does; otherwise it would never
+# find these files again.
 function(isonorm_precompile target)
   if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
     target_precompile_headers(${target} PRIVATE ${ARGN})

@@ -54,9 +54,9 @@ build_packages=(g++ cmake ninja-build libhwy-dev libcli11-dev nlohmann-json3-dev
 test_packages=(libgtest-dev libgmock-dev chromium)
 gate_packages=(clang clang-format clang-tidy libclang-rt-dev g++-aarch64-linux-gnu qemu-user ccache)
 
-# Where ccache is, builds use it: find_launcher comes after need(), which may install it. Paths are compared from the folder that a
-# file is compiled in, so that the wheel, built of a copy of the sources, finds the objects of the library; a list of headers,
-# which g++ writes anyway, says what a file needs without reading it twice; and precompiled headers are compared too.
+# Where ccache is, builds use it: find_launcher comes after need(), which may install it. Paths are compared from the folder of
+# the build, so that the wheel, built of a copy of the sources, finds the objects of the library; a list of headers, which g++
+# writes anyway, says what a file needs without reading it twice; and precompiled headers are compared too.
 launcher=()
 find_launcher() {
   if command -v ccache >/dev/null; then

@@ -60,9 +60,19 @@ def check(entry, root, clang_tidy, cache):
   return entry["file"], result.returncode == 0, result.stdout + result.stderr
 
 
+def each_file(entry):
+  """The files of an entry, each with the same flags: of a unity build those that it includes."""
+  file = pathlib.Path(entry["file"])
+  if file.parent.name != "Unity":
+    return [entry]
+  files = re.findall(r'^#include "(.+)"$', file.read_text(encoding="utf-8"), re.MULTILINE)
+  return [{**entry, "file": name, "command": entry["command"].replace(entry["file"], name)} for name in files]
+
+
 def entries_of(root, build):
   entries = {}
-  for entry in json.loads((build / "compile_commands.json").read_text(encoding="utf-8")):
+  commands = json.loads((build / "compile_commands.json").read_text(encoding="utf-8"))
+  for entry in (each for command in commands for each in each_file(command)):
     path = pathlib.Path(entry["file"])
     if path.is_relative_to(root) and path.relative_to(root).parts[0] in ("src", "tools", "python", "fuzz"):
       entries[entry["file"]] = entry
