@@ -93,7 +93,8 @@ int64_t RowBytes(const Call& call) {
 
 bool WritesAlignedElements(const Call& call) {
   for (const RowTensor tensor : {kResidualOut, kY, kDx, kDgate}) {
-    if (call.has(tensor) && reinterpret_cast<uintptr_t>(call.data[tensor]) % SizeOf(call.type[tensor]) != 0) return false;
+    const size_t size = size_t{1} << Log2SizeOf(call.type[tensor]);  // never 0, as SizeOf() is of what has no type
+    if (call.has(tensor) && reinterpret_cast<uintptr_t>(call.data[tensor]) % size != 0) return false;
   }
   return true;
 }
