@@ -18,7 +18,7 @@ struct RowPlan {
   uint16_t stage = 0;     // bytes of the buffer by way of which lines leave; 0: there is none
 };
 
-// Of backward, which reads two rows at a time.
+// Of backward, which reads two rows at a time; with kNone one row.
 enum class GradientFetch : uint8_t { kNone, kInWrite, kInDotsToo };
 struct GradientPlan {
   GradientFetch fetch;

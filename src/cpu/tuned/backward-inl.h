@@ -72,7 +72,11 @@ class GradientRows {
 
   void Run() {
     if (run_.first % kRowBlock != 0) ArrangeSums<true>();  // otherwise they are zeros
-    GradientLoop<kTogether>(run_.count, *this);
+    if (streams_ && fetch_ == GradientFetch::kNone) {  // the hardware follows the tensors of one row better than those of two
+      GradientLoop<1>(run_.count, *this);
+    } else {
+      GradientLoop<kTogether>(run_.count, *this);
+    }
     ArrangeSums<false>();
     if (streams_) hwy::FlushStream();
   }
@@ -171,7 +175,7 @@ class GradientRows {
       rows.r[i] = statistic_.r(first + i);
       rows.f[i] = statistic_.f(first + i);
     }
-    if constexpr (kWide && kRows == kTogether) {
+    if constexpr (kWide && (kRows == kTogether || HWY_TARGET == HWY_AVX2)) {  // the plan of one row is for CPUs without AVX-512
       if (streams_ && plan_.direct) return Direct<kRows, kRound>(rows);
     }
     if (streams_) return Streamed<kRows, kRound>(rows);
@@ -250,6 +254,8 @@ class GradientRows {
     const bool want_dx = rows.dx[0] != nullptr, want_sums = rows.sums != nullptr;
     auto sum = Duo<D>{hn::Zero(d), hn::Zero(d)};
     if (want_sums) sum = kPart ? load(static_cast<const float*>(rows.sums + i)) : LoadDuo<Layout::kRuns>(d, rows.sums + i);
+    [[maybe_unused]] Duo<D> last[kRows];
+    HWY_UNROLL(2)
     for (int k = 0; k < kRows; ++k) {
       const auto r = hn::Set(d, rows.r[k]), f = hn::Set(d, rows.f[k]);
       const auto dy = load(rows.dy[k] + i);
@@ -267,10 +273,17 @@ class GradientRows {
         });
         if constexpr (kPart) {
           StoreDuoPart<kLayout, Nans::kNone>(dx, d, rows.dx[k] + out, count);
+        } else if constexpr (kStore == Store::kStreamed) {
+          last[k] = dx;
         } else {
           StoreDuo<kLayout, Nans::kNone, kStore>(dx, d, rows.dx[k] + out);
         }
       }
+    }
+    if constexpr (kStore == Store::kStreamed) {
+      // After all loads: rows of whole pages lie at the same places of theirs, for which a load would wait.
+      HWY_UNROLL(2)
+      for (int k = 0; k < kRows; ++k) StoreDuo<kLayout, Nans::kNone, kStore>(last[k], d, rows.dx[k] + out);
     }
     if (!want_sums) return;
     if constexpr (kPart) {  // NaNs become canonical where dweight is stored

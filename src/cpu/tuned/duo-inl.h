@@ -84,11 +84,18 @@ HWY_INLINE V<hn::Repartition<uint16_t, D>> JoinPairs(D d, const Duo<D>& v) {
 }
 #endif
 
+// An f32 of a vector in which whole duos lie in the order of the loops that read it, while a part at the end keeps its own.
+struct Arranged {
+  float value;
+};
+
 // 2 * Lanes(d) elements of storage T.
 template <Layout kLayout, class D, class T>
 HWY_INLINE Duo<D> LoadDuo(D d, const T* p) {
 #if ISONORM_PAIRS
-  if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, Bf16>) {
+  if constexpr (std::is_same_v<T, Arranged>) {
+    return LoadDuo<Layout::kRuns>(d, &p->value);
+  } else if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, Bf16>) {
     return SplitPairs(d, hn::LoadU(hn::Repartition<uint16_t, D>(), reinterpret_cast<const uint16_t*>(p)));
   } else if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, float>) {
     V<D> a, b;
@@ -106,7 +113,9 @@ template <Layout kLayout, class D, class T>
 HWY_INLINE Duo<D> LoadDuoPart(D d, const T* p, size_t count) {
   const size_t width = hn::Lanes(d);
 #if ISONORM_PAIRS
-  if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, Bf16>) {
+  if constexpr (std::is_same_v<T, Arranged>) {
+    return LoadDuoPart<kLayout>(d, &p->value, count);
+  } else if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, Bf16>) {
     return SplitPairs(d, LoadPart(hn::Repartition<uint16_t, D>(), reinterpret_cast<const uint16_t*>(p), count));
   } else if constexpr (kLayout == Layout::kEvenOdd && std::is_same_v<T, float>) {
     HWY_ALIGN float padded[2 * hn::MaxLanes(d)] = {};

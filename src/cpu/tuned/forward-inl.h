@@ -9,10 +9,12 @@
 
 #include <algorithm>
 
+#include "cpu/tuned/pieces-inl.h"
 #include "cpu/tuned/row_loop-inl.h"
 #include "cpu/tuned/rows-inl.h"
 #include "cpu/tuned/write-inl.h"
 #include "table/kernels.h"
+#include "cpu/choose.h"
 #include "cpu/run.h"
 #include "cpu/tuning.h"
 
@@ -58,36 +60,47 @@ class FetchingRows {
   const size_t bytes_;
 };
 
+// `written`: the call with the weight that the loops read, which the general path does not know.
 template <class Tx, class Tw, class Ty, bool kOffset>
-HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run) {
+HWY_NOINLINE void TunedForwardRows(const Call& call, const Run& run, const Call& written) {
   using Writer = RowWriter<Tx, Tw, Ty, kOffset>;
-  Writer writer(call, run);
+  Writer writer(written, run);
 #if ISONORM_LEAF_NETWORK
-  if (writer.FetchesAhead()) {
-    const FetchingRows<Tx, Writer> rows(call, run, writer);
-    return RowLoop(call, run, One(), rows, writer);
+  if constexpr (!std::is_same_v<Tw, Arranged>) {  // bf16, of which next to nothing is fetched with the sum: one loop will do
+    if (writer.FetchesAhead()) {
+      const FetchingRows<Tx, Writer> rows(call, run, writer);
+      return RowLoop(call, run, One(), rows, writer);
+    }
   }
 #endif
   const PlainRows<Tx> rows(call, run);
   RowLoop(call, run, RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(Tx)), writer.from_memory()), rows, writer);
 }
 
-// Rows that share a weight of f16, which is as slow to read as x is: it is converted once, if it then fits the caches.
-constexpr int64_t kWidenedRows = 16, kWidenedCols = 8 << 10;
+// Where many rows share a weight that takes as long to read as x does, it is converted once, if it then fits the caches: one of
+// f16; and on AVX2 one for rows of bf16, which take 15 operations for 16 values so, not 18 or 20.
+constexpr int64_t kWidenedRows = 16;
+template <class Tx, class Tw, class Ty>
+constexpr bool kArranges = HWY_TARGET == HWY_AVX2&& kLayoutOf<Tx, Ty> == Layout::kEvenOdd && !std::is_same_v<Tw, None>;
 
-template <class Tx, class Ty, bool kOffset>
+// Whether the steps of every row begin at its first column and end with a line.
+template <class Tx>
+HWY_INLINE bool HasWholeLines(const Call& call, const Run& run) {
+  int64_t all = call.cols * int64_t{sizeof(Tx)};
+  for (const RowTensor tensor : {kX, kY}) all |= reinterpret_cast<intptr_t>(run.data[tensor]) | run.stride[tensor];
+  return all % kLine == 0;
+}
+
+template <class Tx, class Tw, class Ty>
 HWY_NOINLINE void TunedForwardWidened(const Call& call, const Run& run) {
-  const Tag<float> d;
-  alignas(kLine) float weight[kWidenedCols];
-  const auto* narrow = static_cast<const F16*>(call.weight);
-  const auto cols = static_cast<size_t>(call.cols);
-  const size_t rest = cols % hn::Lanes(d), whole = cols - rest;
-  for (size_t i = 0; i < whole; i += hn::Lanes(d)) hn::StoreU(LoadAs(d, narrow + i), d, weight + i);
-  if (rest != 0) hn::StoreU(LoadAsPart(d, narrow + whole, rest), d, weight + whole);
+  alignas(kLine) float weight[kMostColumns];
+  WidenWeight(call, weight);
   Call widened = call;
   widened.weight = weight;
   widened.weight_type = Type::kF32;
-  TunedForwardRows<Tx, float, Ty, kOffset>(widened, run);
+  widened.weight_offset = 0;
+  ArrangeDuos<kLayoutOf<Tx, Ty>>(static_cast<size_t>(call.cols), weight);
+  TunedForwardRows<Tx, Tw, Ty, false>(call, run, widened);
 }
 
 template <class Tx, class Tw, class Ty, bool kOffset>
@@ -95,10 +108,15 @@ HWY_INLINE void TunedForwardBySize(const Call& call, const Run& run) {
   if (call.rows == 1 && call.cols < kNearBytes / int64_t{sizeof(Tx) + sizeof(Ty)}) {
     return TunedForwardRow<Tx, Tw, Ty, kOffset>(call, run);
   }
-  if constexpr (std::is_same_v<Tw, F16>) {
-    if (run.count >= kWidenedRows && call.cols <= kWidenedCols) return TunedForwardWidened<Tx, Ty, kOffset>(call, run);
+  if (run.count >= kWidenedRows && call.cols <= kMostColumns) {
+    if constexpr (std::is_same_v<Tw, F16>) return TunedForwardWidened<Tx, float, Ty>(call, run);
+    if constexpr (kArranges<Tx, Tw, Ty>) {
+      // In f32 it is twice as long as in bf16: rows from memory then take longer, not less.
+      const bool fits = sizeof(Tw) == sizeof(float) || FlowOf(call, run.data[kX], run.data[kY]) <= Flow::kCached;
+      if (fits && call.weight_finite && HasWholeLines<Tx>(call, run)) return TunedForwardWidened<Tx, Arranged, Ty>(call, run);
+    }
   }
-  TunedForwardRows<Tx, Tw, Ty, kOffset>(call, run);
+  TunedForwardRows<Tx, Tw, Ty, kOffset>(call, run, call);
 }
 
 template <class Tx, class Tw, class Ty>

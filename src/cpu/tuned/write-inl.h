@@ -144,8 +144,10 @@ class RowWriter : public TakesAll {
 
   template <bool kRound>
   HWY_INLINE void WriteRounded(int64_t first, int64_t rows, const float* r) {
-    for (; HWY_UNLIKELY(!clean_) && rows > 0; ++first, --rows, ++r) {
-      clean_ = WriteAlone<Steps, kRound, true>(X(first), weight_, Y(first), cols_, *r, offset_, false);
+    if constexpr (!std::is_same_v<Tw, Arranged>) {  // which is finite
+      for (; HWY_UNLIKELY(!clean_) && rows > 0; ++first, --rows, ++r) {
+        clean_ = WriteAlone<Steps, kRound, true>(X(first), weight_, Y(first), cols_, *r, offset_, false);
+      }
     }
     if (from_memory()) {
       for (int64_t i = 0; i < rows; ++i) {
