@@ -4,13 +4,17 @@
 #if defined(__linux__)
 #include <sched.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "bench/bench.h"
 #include "bench/timing.h"
 
 namespace isonorm_test {
@@ -99,6 +103,60 @@ TEST(Bench, ARaceTakesTheTurns) {
     for (const size_t turn : isonorm_cli::bench::TurnsOf(4, round)) expected += candidates[turn].name;
   }
   EXPECT_EQ(order, "abcd" + expected);  // each once beforehand
+}
+
+// P(fewer than k heads of n coins) <= 1/40 for the largest k: 1 of 6, 4 of 15, 22 of 60, as tables of the sign test have it.
+TEST(Bench, ASpreadIsThatOfTheSignTest) {
+  using isonorm_cli::bench::SpreadOf;
+  const auto spread = [](int n) {
+    std::vector<double> values;
+    for (int i = 1; i <= n; ++i) values.push_back(7 * i % n + 1);  // 1 to n
+    return SpreadOf(values, 2);
+  };
+  for (const int n : {1, 2, 3, 4, 5}) EXPECT_FALSE(spread(n).within) << n;
+  for (const auto& [n, k] : {std::pair{6, 1}, {8, 1}, {9, 2}, {15, 4}, {60, 22}}) {
+    const auto of = spread(n);
+    ASSERT_TRUE(of.within) << n;
+    EXPECT_EQ(of.within->low, 2 * k) << n;
+    EXPECT_EQ(of.within->high, 2 * (n + 1 - k)) << n;
+    EXPECT_EQ(of.value, 2 * (n / 2 + 1)) << n;
+  }
+}
+
+// A goal is missed where the run can tell, and a bound stands in its place where it asks for less.
+TEST(Bench, GoalsAndBounds) {
+  using isonorm_cli::bench::Result, isonorm_cli::bench::Unit, isonorm_cli::bench::Bound, isonorm_cli::bench::Spread;
+  for (const bool at_least : {true, false}) {
+    const double sign = at_least ? 1 : -1;  // what is to be at least so much is here what is to be at most so much
+    const auto at = [&](double value) { return 100 + sign * value; };
+    Result result;
+    result.unit = at_least ? Unit::kPercentOfLimit : Unit::kTimesReference;
+    result.value = at(-10);
+    EXPECT_TRUE(result.GoalMet());
+    EXPECT_FALSE(result.Goal());
+    result.bound = Bound{"a loop", at(-50)};  // of a row without a goal
+    EXPECT_TRUE(result.GoalMet());
+    EXPECT_FALSE(result.Bounded());
+    result.goal = at(0);
+    EXPECT_TRUE(result.Bounded());
+    EXPECT_EQ(result.Goal(), at(-50));
+    EXPECT_TRUE(result.GoalMet());
+    result.bound = Bound{"a loop", at(-9)};
+    EXPECT_FALSE(result.GoalMet());
+    result.bound = Bound{"a loop", at(1)};
+    EXPECT_FALSE(result.Bounded());
+    EXPECT_EQ(result.Goal(), at(0));
+    EXPECT_FALSE(result.GoalMet());
+    const auto within = [&](double one, double other) {
+      return Spread::Within{std::min(at(one), at(other)), std::max(at(one), at(other))};
+    };
+    result.within = within(-12, -8);
+    EXPECT_FALSE(result.GoalMet());
+    EXPECT_FALSE(result.Met());
+    result.within = within(-12, 0);
+    EXPECT_TRUE(result.GoalMet());
+    EXPECT_TRUE(result.Met());
+  }
 }
 
 // The flags of the mapping that the address lies in, as the system reports them; "" without such a report.

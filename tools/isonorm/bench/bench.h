@@ -55,6 +55,8 @@ struct Row {
   isonorm::dtype out = isonorm::dtype::f32;  // of a quantised row
   isonorm::scale_kind scale_kind = {};
   int64_t groups = 1;  // of a gate before the norm
+  // What docs/tuning.md shows to be possible on this CPU, where that is less than the goal.
+  std::optional<double> bound = {};
 
   // With a bias, as models have it.
   bool LayerNorm() const { return contract.statistic == isonorm::statistic::layer; }
@@ -75,6 +77,12 @@ struct Plain {
   bool Met() const { return short_call ? value <= 30 : value >= 0.995; }
 };
 
+// What a row from memory cannot beat, in percent of its limit, measured in the same race.
+struct Bound {
+  std::string name;
+  double value;
+};
+
 struct Result {
   std::string name;
   Kind kind;
@@ -83,14 +91,23 @@ struct Result {
   double bytes = 0;        // that it reads and writes; 0 where GB/s say nothing
   Measure reference = {};  // what it is held against
   double value = 0;
-  std::optional<double> goal;  // nothing where there is none, or this machine gives no verdict; `note` then says why
+  std::optional<Spread::Within> within = {};  // between which the run says that the value lies
+  std::optional<double> goal;       // nothing where there is none, or this machine gives no verdict; `note` then says why
+  std::optional<Bound> bound = {};  // the goal instead, where it is the weaker one
   std::optional<Plain> plain;
   std::vector<Measure> beside;  // other loops in the same race
   std::string note;
   std::string kernel;  // isonorm_last_kernel()
 
   bool AtLeast() const { return unit == Unit::kPercentOfLimit || unit == Unit::kTimesFaster; }
-  bool GoalMet() const { return !goal || (AtLeast() ? value >= *goal : value <= *goal); }
+  void Set(const Spread& spread) { value = spread.value, within = spread.within; }
+  bool Bounded() const { return goal && bound && (AtLeast() ? bound->value < *goal : bound->value > *goal); }
+  std::optional<double> Goal() const { return Bounded() ? bound->value : goal; }
+  // Missed is what the run can tell from noise.
+  bool GoalMet() const {
+    if (!goal) return true;
+    return AtLeast() ? (within ? within->high : value) >= *Goal() : (within ? within->low : value) <= *Goal();
+  }
   bool Met() const { return GoalMet() && (!plain || plain->Met()); }
 };
 

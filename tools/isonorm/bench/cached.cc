@@ -68,11 +68,11 @@ Result Run(const Row& row, const Settings& settings, const Place& place, std::ve
   switch (row.kind) {
     case Kind::kCached:
       result.unit = Unit::kTimesReference;
-      result.value = MedianRatio(times[0], times[best]);
+      result.Set(SpreadOfRatio(times[0], times[best]));
       break;
     case Kind::kCall:
       result.unit = Unit::kTime;
-      result.value = 1e9 * result.seconds;
+      result.Set(SpreadOf(times[0], 1e9));
       break;
     default: result.unit = Unit::kNanoseconds; result.value = 1e9 * MedianDifference(times[0], times[best]);
   }

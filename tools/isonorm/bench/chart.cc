@@ -33,7 +33,7 @@ std::vector<Bar> Bars(const std::vector<Result>& results) {
     if (r.kind != Kind::kCached && r.unit != Unit::kPercentOfLimit) continue;
     const bool times = r.unit == Unit::kTimesReference;
     Bar bar = {r.name, times ? 100 / r.value : r.value, 0, 0, r.seconds};
-    if (r.goal) bar.goal = times ? 100 / *r.goal : *r.goal;
+    if (r.goal) bar.goal = times ? 100 / *r.Goal() : *r.Goal();
     for (const Measure& m : r.beside) {
       if (m.name == kTextbookName || m.name == "unfused") bar.textbook = 100 * r.reference.seconds / m.seconds;
     }

@@ -79,7 +79,7 @@ Result RunTarget(const Row& row, const Settings& settings, Arena& arena) {
   result.seconds = Median(times[0]);
   result.bytes = 2.0 * static_cast<double>(bytes);
   result.reference = {best, Median(times[1])};
-  result.value = MedianRatio(times[0], times[1]);
+  result.Set(SpreadOfRatio(times[0], times[1]));
   result.goal = row.goal;
   return result;
 }
@@ -113,7 +113,7 @@ Result RunTwoThreads(const Row& row, const Settings& settings, Arena& arena) {
   result.seconds = Median(times[0]);
   result.bytes = 2.0 * static_cast<double>(bytes);
   result.reference = {"one thread", Median(times[1])};
-  result.value = MedianRatio(times[1], times[0]);
+  result.Set(SpreadOfRatio(times[1], times[0]));
   result.beside = {{"copy, two threads", Median(times[2])}, {"copy, one thread", Median(times[3])}};
   const double copy_gain = MedianRatio(times[3], times[2]);
   result.note = fmt::format("two threads copy {:.2f}x as fast as one", copy_gain);
@@ -141,7 +141,7 @@ Result RunSmallTwoThreads(const Row& row, const Settings& settings, Arena& arena
   result.seconds = Median(times[0]);
   result.bytes = 2.0 * static_cast<double>(bytes);
   result.reference = {"one thread", Median(times[1])};
-  result.value = MedianRatio(times[0], times[1]);
+  result.Set(SpreadOfRatio(times[0], times[1]));
   result.goal = row.goal;
   result.kernel = isonorm::last_kernel();
   return result;

@@ -177,7 +177,7 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
   result.seconds = Median(times[2]);
   result.bytes = static_cast<double>(streams.ins * streams.in_bytes + streams.outs * streams.out_bytes);
   result.reference = {candidates[best].name, Median(times[best])};
-  result.value = 100 * MedianRatio(times[best], times[2]);
+  result.Set(SpreadOfRatio(times[best], times[2], 100));
   result.goal = row.goal;
   for (size_t i = 3; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
   if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[2])};
@@ -202,7 +202,7 @@ Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena)
   result.seconds = Median(times[1]);
   result.bytes = static_cast<double>(4 * fused.streams.in_bytes);
   result.reference = {candidates[0].name, Median(times[0])};
-  result.value = MedianRatio(times[1], times[0]);
+  result.Set(SpreadOfRatio(times[1], times[0]));
   if (TextbookLoopsRun()) {
     result.beside.push_back({"unfused", Median(times[2])});
     result.plain = Plain{result.beside.back(), MedianRatio(times[2], times[1])};

@@ -24,6 +24,10 @@ struct LimitLoops {
   void (*combine_stream)(const void* a, const void* b, void* to, size_t bytes);
   void (*move)(const Streams& streams);  // one of: 1 input and 1 output, 2 and 1, 2 and 2, 3 and 2
   void (*move_stream)(const Streams& streams);
+  // What a norm has to move: each row of `row_bytes` of 1 or 2 inputs is read whole, and again while its output is written;
+  // with non-temporal stores, or over the input. The second fetches half of each line of the next row in either sweep.
+  void (*move_rows)(const Streams& streams, size_t row_bytes);
+  void (*move_rows_fetching)(const Streams& streams, size_t row_bytes);
 };
 
 // An RMSNorm with no promise about the order of its sum: y = x * rstd * weight, rounded as isonorm rounds at the store.

@@ -28,12 +28,10 @@ std::string ValueText(Unit unit, double value) {
 std::string GoalText(const Result& result) {
   if (!result.goal) return "-";
   const char* sign = result.AtLeast() ? ">=" : "<=";
-  switch (result.unit) {
-    case Unit::kPercentOfLimit: return fmt::format("{} {:g} %", sign, *result.goal);
-    case Unit::kNanoseconds:
-    case Unit::kTime: return fmt::format("{} {:g} ns", sign, *result.goal);
-    default: return fmt::format("{} {:g}x", sign, *result.goal);
-  }
+  const char* unit = "x";
+  if (result.unit == Unit::kPercentOfLimit) unit = " %";
+  if (result.unit == Unit::kNanoseconds || result.unit == Unit::kTime) unit = " ns";
+  return fmt::format("{} {:.4g}{}{}", sign, *result.Goal(), unit, result.Bounded() ? ", bound" : "");
 }
 
 // "1.27x": the plain way takes so many times as long. "+28 ns": a short call takes so much more than the plain loop.
@@ -59,7 +57,7 @@ const char* UnitName(Unit unit) {
   return "";
 }
 
-constexpr const char* kLine = "{:<44}{:>10}{:>8}  {:<13}{:<10}{:<8}{:<8}{}";
+constexpr const char* kLine = "{:<44}{:>10}{:>8}  {:<13}{:<17}{:<8}{:<8}{}";
 
 }  // namespace
 
@@ -104,7 +102,10 @@ Json ToJson(const std::vector<Result>& results) {
                     {"gigabytes_per_second", r.bytes > 0 ? Json(r.bytes / r.seconds * 1e-9) : Json(nullptr)},
                     {"value", r.value},
                     {"unit", UnitName(r.unit)},
-                    {"goal", r.goal ? Json(*r.goal) : Json(nullptr)},
+                    {"within", r.within ? Json({r.within->low, r.within->high}) : Json(nullptr)},
+                    {"goal", r.goal ? Json(*r.Goal()) : Json(nullptr)},
+                    {"goal_met", r.goal ? Json(r.GoalMet()) : Json(nullptr)},
+                    {"bound", r.Bounded() ? Json(r.bound->name) : Json(nullptr)},
                     {"plain", plain},
                     {"met", r.goal || r.plain ? Json(r.Met()) : Json(nullptr)},
                     {"reference", {{"name", r.reference.name}, {"seconds", r.reference.seconds}}},

@@ -117,7 +117,7 @@ Result RunRope(const Row& row, const Settings& settings, Arena& arena) {
   result.seconds = Median(times[limits]);
   result.bytes = 2.0 * static_cast<double>(bytes);
   result.reference = {candidates[best].name, Median(times[best])};
-  result.value = stream ? 100 * MedianRatio(times[best], times[limits]) : MedianRatio(times[limits], times[best]);
+  result.Set(stream ? SpreadOfRatio(times[best], times[limits], 100) : SpreadOfRatio(times[limits], times[best]));
   result.goal = row.goal;
   for (size_t i = limits + 1; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
   if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[limits])};

@@ -156,8 +156,9 @@ const std::vector<Row>& Rows() {
   return all;
 }
 
-Result RunRow(const Row& row, const Settings& settings, Arena& arena) {
-  arena.UsePages(row.pages);
+namespace {
+
+Result RunKind(const Row& row, const Settings& settings, Arena& arena) {
   switch (row.kind) {
     case kStream:
     case kInPlace: return RunStream(row, settings, arena);
@@ -184,6 +185,15 @@ Result RunRow(const Row& row, const Settings& settings, Arena& arena) {
     case kCachedResidual: return RunCachedResidual(row, settings, arena);
   }
   return {};
+}
+
+}  // namespace
+
+Result RunRow(const Row& row, const Settings& settings, Arena& arena) {
+  arena.UsePages(row.pages);
+  Result result = RunKind(row, settings, arena);
+  if (row.bound && !result.bound) result.bound = Bound{"docs/tuning.md", *row.bound};
+  return result;
 }
 
 }  // namespace isonorm_cli::bench

@@ -30,18 +30,18 @@ std::vector<int64_t> Widths(bool quick) {
 int64_t RowsFor(int64_t width) { return std::max<int64_t>(1, 32768 / width); }
 
 struct Slow {
-  double ratio;
+  Spread ratio;
   std::string what;
 };
 
 // The worst as the value, the next few in the note.
 void Finish(std::vector<Slow> all, Result& result) {
-  std::sort(all.begin(), all.end(), [](const Slow& a, const Slow& b) { return a.ratio > b.ratio; });
+  std::sort(all.begin(), all.end(), [](const Slow& a, const Slow& b) { return a.ratio.value > b.ratio.value; });
   result.unit = Unit::kTimesReference;
-  result.value = all.front().ratio;
+  result.Set(all.front().ratio);
   result.reference.name = all.front().what;
   for (size_t i = 1; i < std::min<size_t>(all.size(), 4); ++i) {
-    fmt::format_to(std::back_inserter(result.note), "{}{:.2f}x {}", i == 1 ? "then " : ", ", all[i].ratio, all[i].what);
+    fmt::format_to(std::back_inserter(result.note), "{}{:.2f}x {}", i == 1 ? "then " : ", ", all[i].ratio.value, all[i].what);
   }
 }
 
@@ -62,9 +62,9 @@ Result RunWidths(const Row& row, const Settings& settings, Arena& arena) {
     const ForwardCall even(row.type, {rows, neighbour}, place);
     const Times times = Race({{"odd", [&] { odd.Run(); }, {}}, {"even", [&] { even.Run(); }, {}}}, Options(settings));
     const double per_element = static_cast<double>(neighbour) / static_cast<double>(width);
-    const double ratio = MedianRatio(times[0], times[1]) * per_element;
-    if (all.empty() || ratio > result.value) {
-      result.value = ratio;
+    const Spread ratio = SpreadOfRatio(times[0], times[1], per_element);
+    if (all.empty() || ratio.value > result.value) {
+      result.value = ratio.value;
       result.seconds = Median(times[0]);
       result.reference.seconds = Median(times[1]);
     }
@@ -108,10 +108,10 @@ Result RunMisaligned(const Row& row, const Settings& settings, Arena& arena) {
       return result;
     }
     const size_t best = Fastest(times, 1, loops_end);
-    const double ratio = MedianRatio(times[0], times[best]);
+    const Spread ratio = SpreadOfRatio(times[0], times[best]);
     const std::string what = fmt::format("x +{}, y +{}, weight +{}", shift.x, shift.y, shift.weight);
-    if (all.empty() || ratio > result.value) {
-      result.value = ratio;
+    if (all.empty() || ratio.value > result.value) {
+      result.value = ratio.value;
       result.reference = {candidates[best].name, Median(times[best])};
       seconds = Median(times[0]);
     }

@@ -18,6 +18,39 @@ int64_t RowsOf(const Row& row, const Settings& settings) {
 
 RaceOptions Options(const Settings& settings) { return {settings.quick ? 2 : settings.rounds, 0}; }
 
+// What holds a row from memory back besides memory. No fetching makes a call faster than the same rows are in a second-level
+// cache, and none spares it to read each row twice. Both take as long as the row has elements.
+constexpr const char *kInCache = "in cache", *kMoves = "the same moves", *kFetched = "the same moves, fetched";
+
+// As many rows as have 128 KB in each tensor.
+int64_t RowsInCache(const Row& row, int64_t rows) {
+  return std::clamp<int64_t>((128 << 10) / (row.cols * isonorm::size_of(row.type)), 1, rows);
+}
+template <class Call>
+void AddBounds(const Row& row, const Call& near, int64_t rows_of_call, int64_t rows, const Streams& streams,
+               std::vector<Candidate>& candidates) {
+  if (!row.goal) return;
+  const auto run_near = [&near, rows_of_call, rows] {
+    for (int64_t done = 0; done < rows; done += rows_of_call) near.Run();
+  };
+  const LimitLoops& limit = BestLoops().limits;
+  const size_t row_bytes = streams.in_bytes / static_cast<size_t>(rows);
+  candidates.push_back({kInCache, run_near, {}});
+  candidates.push_back({kMoves, [&limit, streams, row_bytes] { limit.move_rows(streams, row_bytes); }, {}});
+  candidates.push_back({kFetched, [&limit, streams, row_bytes] { limit.move_rows_fetching(streams, row_bytes); }, {}});
+}
+
+// The weaker of what either kind says; of the moves those count that are faster.
+std::optional<Bound> BoundOf(const std::vector<Candidate>& candidates, const Times& times, const std::vector<double>& limit) {
+  std::optional<Bound> in_cache, moves;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const Bound bound = {candidates[i].name, 100 * MedianRatio(limit, times[i])};
+    if (bound.name == kInCache) in_cache = bound;
+    if ((bound.name == kMoves || bound.name == kFetched) && (!moves || bound.value > moves->value)) moves = bound;
+  }
+  return in_cache && in_cache->value < moves->value ? in_cache : moves;
+}
+
 // Candidates [0, limits) are limits, then isonorm, then whatever else ran.
 Result Judge(const Row& row, const std::vector<Candidate>& candidates, const Times& times, size_t limits, double bytes) {
   const size_t best = Fastest(times, 0, limits);
@@ -28,8 +61,9 @@ Result Judge(const Row& row, const std::vector<Candidate>& candidates, const Tim
   result.seconds = Median(times[limits]);
   result.bytes = bytes;
   result.reference = {candidates[best].name, Median(times[best])};
-  result.value = 100 * MedianRatio(times[best], times[limits]);
+  result.Set(SpreadOfRatio(times[best], times[limits], 100));
   result.goal = row.goal;
+  result.bound = BoundOf(candidates, times, times[best]);
   for (size_t i = limits + 1; i < candidates.size(); ++i) {
     result.beside.push_back({candidates[i].name, Median(times[i])});
   }
@@ -70,6 +104,9 @@ Result RunStream(const Row& row, const Settings& settings, Arena& arena) {
   const ForwardCall call(row.type, shape, place, row.contract, row.weight);
   candidates.push_back({"isonorm", [&] { call.Run(); }, {}});
 
+  const int64_t few = RowsInCache(row, rows);
+  const ForwardCall near(row.type, {few, row.cols}, place, row.contract, row.weight);
+  AddBounds(row, near, few, rows, {{x}, {y}, 1, 1, bytes, bytes}, candidates);
   if (!in_place) candidates.push_back({"read", [=] { limit.read(x, bytes); }, {}});
   // The compiler's loop must not be judged where x and y are the same memory: it then falls back to scalar code.
   const TextbookForward textbook = TextbookForwardOf(row);
@@ -105,6 +142,9 @@ Result RunBackward(const Row& row, const Settings& settings, Arena& arena) {
   };
   const BackwardCall call(row.type, rows, row.cols, arena, row.contract);
   candidates.push_back({"isonorm", [&] { call.Run(); }, {}});
+  const int64_t few = RowsInCache(row, rows);
+  const BackwardCall near(row.type, few, row.cols, arena, row.contract);
+  AddBounds(row, near, few, rows, {{t.x, t.dy}, {t.dx}, 2, 1, bytes, bytes}, candidates);
   if (const TextbookBackward textbook = TextbookBackwardOf(row)) {
     candidates.push_back({kTextbookName, [=, cols = row.cols] { textbook(t, rows, cols); }, {}});
   }

@@ -250,7 +250,7 @@ Result RunTable(const Row& row, const Settings& settings, Arena& arena) {
   result.seconds = Median(times[1]);
   result.bytes = call.bytes();
   result.reference = {candidates[0].name, Median(times[0])};
-  result.value = MedianRatio(times[1], times[0]);
+  result.Set(SpreadOfRatio(times[1], times[0]));
   return result;
 }
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <new>
 #include <thread>
+#include <utility>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -226,11 +228,29 @@ double Median(std::vector<double> values) {
   return *middle;
 }
 
-double MedianRatio(const std::vector<double>& a, const std::vector<double>& b) {
+Spread SpreadOf(std::vector<double> values, double times) {
+  for (double& value : values) value *= times;
+  Spread spread = {Median(values), {}};
+  std::sort(values.begin(), values.end());
+  // The median lies below the k-th smallest value as often as fewer than k of n coins show heads.
+  const auto n = static_cast<double>(values.size());
+  double heads = std::pow(0.5, n), fewer = heads;
+  size_t k = 0;
+  for (; fewer <= 1.0 / 40 && k < values.size(); ++k) {
+    heads *= (n - static_cast<double>(k)) / (static_cast<double>(k) + 1);
+    fewer += heads;
+  }
+  if (k > 0) spread.within = {values[k - 1], values[values.size() - k]};
+  return spread;
+}
+
+Spread SpreadOfRatio(const std::vector<double>& a, const std::vector<double>& b, double times) {
   std::vector<double> ratios;
   for (size_t i = 0; i < a.size(); ++i) ratios.push_back(a[i] / b[i]);
-  return Median(ratios);
+  return SpreadOf(std::move(ratios), times);
 }
+
+double MedianRatio(const std::vector<double>& a, const std::vector<double>& b) { return SpreadOfRatio(a, b).value; }
 
 double MedianDifference(const std::vector<double>& a, const std::vector<double>& b) {
   std::vector<double> differences;

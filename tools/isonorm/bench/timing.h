@@ -58,6 +58,20 @@ std::vector<size_t> TurnsOf(size_t n, size_t round);
 
 double Median(std::vector<double> values);
 
+// A median over the rounds of a run, and between which values the run says that it lies: those of which fewer than 1 in 40 runs
+// of as many rounds have theirs above, and 1 in 40 below, whatever the distribution. With fewer than 6 rounds nothing is said.
+struct Spread {
+  double value;
+  struct Within {
+    double low, high;
+  };
+  std::optional<Within> within;
+};
+Spread SpreadOf(std::vector<double> values, double times = 1);  // `times` as much
+
+// Of a's time divided by b's time in the same round, `times` so much.
+Spread SpreadOfRatio(const std::vector<double>& a, const std::vector<double>& b, double times = 1);
+
 // Median over the rounds of a's time divided by b's time in the same round.
 double MedianRatio(const std::vector<double>& a, const std::vector<double>& b);
 
