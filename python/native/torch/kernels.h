@@ -11,6 +11,6 @@ using Kernel = void(StableIValue* stack, std::uint64_t arguments, std::uint64_t 
 constexpr std::uint64_t kBuiltFor = 0x020a000000000000;
 
 Kernel RmsNorm, RmsNormBackward, Forward, Quantized, QkNorm, Backward, QkNormBackward, DoubleBackward, Rms, RmsBackward,
-    RmsPenalty;
+    RmsPenalty, ShardedForward, ShardedBackward, CombineGradients, EmptyLike;
 
 }  // namespace isonorm_torch

@@ -68,6 +68,18 @@ constexpr Operator kOperators[] = {
      &RmsPenalty},
     {"_rms_penalty", "(Tensor x, float lambda_, bool want_penalty, bool want_gradient) -> (Tensor penalty, Tensor dx)",
      &RmsPenalty},
+    {"_sharded_forward",
+     "(Tensor x, Tensor? weight, Tensor? bias, float eps, str contract, Tensor? residual, Tensor? gate, int ranks, int turn, "
+     "Tensor(a!) partial, Tensor? gathered, Tensor(b!) statistic, Tensor(c!) y, Tensor(d!)? residual_out, Tensor(e!)? mean, "
+     "Tensor(f!)? rstd) -> int",
+     &ShardedForward},
+    {"_sharded_backward",
+     "(Tensor dy, Tensor? x, Tensor? weight, Tensor? bias, float eps, str contract, Tensor? residual, Tensor? residual_out, "
+     "Tensor? dresidual, Tensor? gate, int ranks, Tensor(a!) partial, Tensor? gathered, Tensor statistic, Tensor(b!)? dx, "
+     "Tensor(c!)? dweight, Tensor(d!)? dbias, Tensor(e!)? dgate) -> ()",
+     &ShardedBackward},
+    {"_empty_like", "(Tensor like, ScalarType? dtype) -> Tensor", &EmptyLike},
+    {"_combine_gradients", "(Tensor parts, Tensor(a!) gradient, int rows, int part_rows) -> ()", &CombineGradients},
 };
 
 // Torch forgets the operators when the libraries are deleted, which is when this library is unloaded.

@@ -102,7 +102,8 @@ void Check(isonorm_status status) {
   // Chains are those of q and k.
   for (const auto& [from, to] : {std::pair<std::string, const char*>("In args.also", "In k"),
                                  {"In args and args.also", "In q and k"},
-                                 {"In args", "In q"}}) {
+                                 {"In args", "In q"},
+                                 {"shard.ranks", "the number of ranks in group"}}) {
     if (text.starts_with(from)) text.replace(0, from.size(), to);
   }
   throw std::runtime_error(text);

@@ -14,11 +14,12 @@ import pytest
 
 import isonorm
 import isonorm.torch
+import isonorm.torch.parallel
 import isonorm.transformers
 from isonorm import _native, parallel
 
 torch = pytest.importorskip("torch")
-MODULES = (isonorm, isonorm.contracts, parallel, isonorm.torch, isonorm.transformers)
+MODULES = (isonorm, isonorm.contracts, parallel, isonorm.torch, isonorm.torch.parallel, isonorm.transformers)
 # Those that take no array, and those that take no argument.
 NO_SHAPES = {"compare", "digest", "stats", "write_report"}  # of any array: what they take is named in words
 NO_ERRORS = {"get_num_threads", "kernels", "last_kernel", "max_ranks", "names", "target", "targets", "Report", "Row"}

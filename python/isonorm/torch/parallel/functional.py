@@ -1,0 +1,239 @@
+"""The functions: `isonorm.torch.parallel` has their names."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Optional
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from isonorm.contracts import ContractLike, from_text
+from isonorm.torch._call import explain, matched, result, takes_mean, text_of
+from isonorm.torch._formula import wide
+from isonorm.torch._library import ops
+from isonorm.torch.parallel._exchange import Exchange, Ranks, as_integers, ranks_of, size
+
+_forward = ops._sharded_forward.default
+_backward = ops._sharded_backward.default
+_empty_like = ops._empty_like.default
+_combine = ops._combine_gradients.default
+_MAX_DIMS = 7  # that an operator writes into
+
+
+def _described(eps: float, contract: str, *tensors: Optional[Tensor]) -> tuple[Any, ...]:
+    """What has to be the same on all ranks."""
+    return (float(eps), contract, *(None if t is None else (str(t.dtype), tuple(t.shape)) for t in tensors))
+
+
+def _like(tensor: Optional[Tensor], wanted: bool = True, dtype: Optional[torch.dtype] = None) -> Any:
+    return _empty_like(tensor, dtype) if tensor is not None and wanted else None
+
+
+class ShardedNorm(Function):
+    """y, residual_out, mean and rstd of this rank's columns."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Any, bias: Any, residual: Any, gate: Any, eps: float, contract: str,
+        dtype: Optional[torch.dtype], ranks: Ranks,
+    ) -> Any:  # fmt: skip
+        compute, lead = wide(x.dtype), x.shape[:-1]
+        mean, rows = takes_mean(contract), lead.numel()
+        call = _described(eps, contract, x, weight, bias, residual, gate)
+        exchange = Exchange(rows, 2 if mean else 1, compute, ranks.group, call)
+        statistic = torch.empty(rows, 4, dtype=compute)
+        y, total = _like(x, dtype=dtype), _like(residual)
+        means, rstd = torch.empty(lead, dtype=compute) if mean else None, torch.empty(lead, dtype=compute)
+        inputs = (x, weight, bias, eps, contract, residual, gate, exchange.ranks)
+        outputs = (statistic, y, total, means, rstd)
+        turn = 0
+        while True:
+            _forward(*inputs, turn, exchange.partial, None, *outputs)
+            turn = _forward(*inputs, turn, exchange.partial, exchange.gather(turn), *outputs)
+            if turn == 0:
+                break
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(t for t in (means, rstd) if t is not None))
+        ctx.eps, ctx.contract, ctx.ranks = eps, contract, ranks
+        ctx.types = x.dtype, None if residual is None else residual.dtype
+        if residual is not None and from_text(contract).sum_rounding == "stored":
+            x = residual = None  # type: ignore[assignment]  # the sum is all that gradients need
+            ctx.save_for_backward(x, weight, bias, residual, total, gate, statistic)
+        else:
+            ctx.save_for_backward(x, weight, bias, residual, None, gate, statistic)
+        return y, total, means, rstd
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Optional[Tensor], dtotal: Optional[Tensor] = None, *_: Any) -> Any:
+        x, weight, bias, residual, total, gate, statistic = ctx.saved_tensors
+        need_x, need_weight, need_bias, need_residual, need_gate = ctx.needs_input_grad[:5]
+        x_dtype, residual_dtype = ctx.types
+        dx = dweight = dbias = dgate = None
+        if dy is None:  # only residual_out went on: it did so on every rank, where the same model runs
+            dx = None if dtotal is None else dtotal.to(x_dtype)
+        else:
+            ranks, compute = ctx.ranks, statistic.dtype
+            shared = compute if ranks.data_group is not None else None  # unrounded, to be combined
+            dx, dgate = _like(dy, need_x or need_residual, x_dtype), _like(gate, need_gate)
+            dweight, dbias = _like(weight, need_weight, shared), _like(bias, need_bias, shared)
+            call = _described(ctx.eps, ctx.contract, dy, weight, bias, dtotal, gate)
+            exchange = Exchange(len(statistic), 2 if takes_mean(ctx.contract) else 1, compute, ranks.group, call)
+            inputs = (
+                dy, x, weight, bias, ctx.eps, ctx.contract, residual, total, dtotal, gate, exchange.ranks, exchange.partial
+            )  # fmt: skip
+            outputs = (statistic, dx, dweight, dbias, dgate)
+            if dx is not None or dgate is not None:
+                _backward(*inputs, None, *outputs)
+                _backward(*inputs, exchange.gather(), *outputs)
+            elif dweight is not None or dbias is not None:  # which need nothing of other ranks
+                _backward(*inputs, exchange.partial.new_zeros(exchange.ranks, *exchange.partial.shape), *outputs)
+            if shared is not None and (dweight is not None or dbias is not None):
+                dweight, dbias = _combined((dweight, dbias), (weight, bias), len(statistic), ranks)
+        dresidual = dx.to(residual_dtype) if need_residual and dx is not None else None
+        return (dx if need_x else None, dweight, dbias, dresidual, dgate, None, None, None, None)
+
+
+def _apply(*args: Any) -> Any:
+    return ShardedNorm.apply(*args)  # type: ignore[no-untyped-call]
+
+
+# What torch.compiler.disable() says, without loading the compiler: how many turns there are depends on the data.
+_apply._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def _combined(own: Iterable[Any], like: Iterable[Any], rows: int, ranks: Ranks) -> list[Any]:
+    """dweight and dbias of the rows of all processes, in the types of weight and bias."""
+    gradients = [g for g in own if g is not None]
+    cols, compute, mean = gradients[0].numel(), gradients[0].dtype, ranks.reduction == "mean"
+    call = ("gradients", len(gradients), cols, str(compute), ranks.reduction)
+    exchange = Exchange(len(gradients) + 1, cols, compute, ranks.data_group, call)
+    for sent, gradient in zip(exchange.partial, gradients):
+        sent.copy_(gradient.flatten())
+    as_integers(exchange.partial[-1])[:] = rows
+    gathered = exchange.gather()
+    counts = as_integers(gathered[:, -1, 0]).tolist()
+    part = counts[0]
+    if any(count != part for count in counts[:-1]) or counts[-1] > part:
+        raise RuntimeError(
+            f"the processes of data_group have {counts} rows, but all before the last have to have the same number, and the "
+            "last no more"
+        )
+    filled = sum(count > 0 for count in counts)
+    if filled > 1 and (part < 32 or part & (part - 1)):
+        raise RuntimeError(
+            f"the processes of data_group have {counts} rows, but that has to be 32 times a power of two: runs of other "
+            "lengths are no subtrees of the sum over rows"
+        )
+    parts = iter(range(len(gradients)))
+    results: list[Any] = []
+    for gradient, parameter in zip(own, like):
+        if gradient is None:
+            results.append(None)
+            continue
+        whole = torch.empty(cols, dtype=compute if mean else parameter.dtype)
+        of = gathered[:filled or 1, next(parts)].contiguous()
+        if filled > 1:
+            _combine(of, whole, sum(counts), part)
+        else:
+            whole.copy_(of[0])
+        results.append((whole / len(counts) if mean else whole).to(parameter.dtype).view(parameter.shape))
+    return results
+
+
+def rms_norm(
+    x: Tensor,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    *,
+    eps: float,
+    group: Any,
+    data_group: Any = None,
+    reduction: str = "sum",
+    contract: ContractLike = "torch",
+    residual: Optional[Tensor] = None,
+    gate: Optional[Tensor] = None,
+    dtype: Optional[torch.dtype] = None,
+    return_rstd: bool = False,
+    return_mean: bool = False,
+) -> Any:
+    """`isonorm.torch.rms_norm` of rows whose columns are spread over the processes of a group. Every one of them has to call it.
+
+        >>> import torch, torch.distributed as dist, isonorm.torch.parallel
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # torchrun sets them for real ones
+        >>> isonorm.torch.parallel.rms_norm(torch.tensor([[3.0, 4.0]]), eps=1e-6, group=dist.group.WORLD)
+        tensor([[0.8485, 1.1314]])
+        >>> dist.destroy_process_group()
+
+    x, weight, bias, residual, gate: this rank's columns, [..., cols / ranks] and [cols / ranks], those of rank 0 first. They,
+        contract, eps, dtype and the results are as in `isonorm.torch.rms_norm`, and have the bits of that function on whole
+        rows. There are 1, 2, 4, ... `isonorm.parallel.max_ranks(cols)` ranks.
+    group: a ProcessGroup, or a DeviceMesh of one dimension, over which columns are spread; None: every row lies on its process.
+    data_group: over whose processes rows are spread, in rank order. dweight and dbias are then those of the rows of all of
+        them, with the bits that one process would find, and all have them. Each has 32 * 2^k rows; the last may have fewer.
+    reduction: of data_group, "sum", or "mean" where each process has the mean over its own rows as loss, as
+        DistributedDataParallel expects: dweight and dbias are then divided by the number of processes.
+
+    What is sent: one all-gather each way, of one float32 for each row and one for the whole call, which tells whether all ranks
+    mean the same call. LayerNorm and rows that overflow need more (docs/parallel.md). Differentiable once.
+
+    Raises RuntimeError as `isonorm.torch.rms_norm` does; for a number of ranks that cannot split the row, on every rank, before
+    anything is sent; where ranks call with other shapes, types or options, on every rank; in backward for rows that data_group
+    cannot combine. TypeError and ValueError for a group, a contract or a reduction that is none. Where a rank fails alone, the
+    others get the error of their group when its time is out.
+    """
+    try:
+        ranks, text = ranks_of(group, data_group, reduction), text_of(contract)
+        if weight is not None:
+            weight = matched(weight, x, "weight")
+        if bias is not None:
+            bias = matched(bias, x, "bias")
+        if return_mean and not takes_mean(text):
+            raise RuntimeError(f"return_mean is True, but the contract {contract!r} has no mean")
+        rows: Any = (x, residual, gate)
+        if x.dim() > _MAX_DIMS:
+            rows = (t if t is None else t.flatten(0, -2) for t in rows)
+        of_x, of_residual, of_gate = rows
+        y, total, mean, rstd = _apply(of_x, weight, bias, of_residual, of_gate, eps, text, dtype, ranks)
+        found = (y, total, mean if return_mean else None, rstd if return_rstd else None)
+        if x.dim() > _MAX_DIMS:
+            found = tuple(t if t is None else t.unflatten(0, x.shape[:-1]) for t in found)  # type: ignore[assignment]
+        return result("Norm", *found[:2], None, *found[2:])
+    except Exception as error:
+        explain(
+            error,
+            {"x": x},
+            {"weight": weight, "bias": bias, "residual": residual, "gate": gate},
+            {"eps": eps},
+            dtype=(dtype, torch.dtype),
+            return_rstd=(return_rstd, bool),
+            return_mean=(return_mean, bool),
+        )
+
+
+def layer_norm(
+    x: Tensor,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    *,
+    eps: float,
+    group: Any,
+    contract: ContractLike = "layer_norm",
+    **options: Any,
+) -> Any:
+    """`isonorm.torch.layer_norm` of rows whose columns are spread over a group.
+
+        >>> import torch, torch.distributed as dist, isonorm.torch.parallel
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        >>> isonorm.torch.parallel.layer_norm(torch.tensor([[1.0, 3.0]]), eps=0, group=dist.group.WORLD)
+        tensor([[-1.,  1.]])
+        >>> dist.destroy_process_group()
+
+    x: [..., cols / ranks]. Arguments, results and errors: as of `rms_norm` here. Two all-gathers forward, of two float32 for
+    each row, and one backward. Raises ValueError for a contract without a mean.
+    """
+    text = text_of(contract)
+    if not takes_mean(text):
+        raise ValueError(f"contract {contract!r} has no mean: use rms_norm")
+    return rms_norm(x, weight, bias, eps=eps, group=group, contract=text, **options)
