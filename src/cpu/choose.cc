@@ -71,6 +71,13 @@ int FindCentredBackward(const Call& call, Type out) {
   return FindRow(Operation::k_backward, Source::k_centred, Sink::k_cast, call.type[kX], Type::kNone, out);
 }
 
+// The first sums of ranks whose rows are plain: whatever follows the norm, they do not see it.
+int FindPartial(const Call& call) {
+  const bool plain = !call.norm.centres() && !call.has(kResidual) && call.gate != Gate::kBefore;
+  if (!plain || HasMore(call) || call.shard->round != Round::kSquares) return kKernels;
+  return FindRow(Operation::k_forward_partial, Source::k_plain, Sink::k_sum, call.type[kX], Type::kNone, Type::kF32);
+}
+
 // The tuned row; kKernels where the table has none.
 int FindTuned(Operation operation, const Call& call) {
   if (call.usual) {
@@ -78,6 +85,7 @@ int FindTuned(Operation operation, const Call& call) {
                ? FindRow(operation, Source::k_plain, Sink::k_cast, call.type[kX], call.weight_type, call.type[kY])
                : kKernels;
   }
+  if (operation == Operation::k_forward_partial) return FindPartial(call);
   const bool forward = operation == Operation::k_forward;
   if (forward ? !call.has(kY) : operation != Operation::k_backward) return kKernels;
   const Type x = call.type[kX], out = call.type[forward ? kY : kDy];

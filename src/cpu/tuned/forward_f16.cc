@@ -5,6 +5,7 @@
 
 #include "cpu/target_table.h"
 #include "cpu/tuned/forward-inl.h"
+#include "cpu/tuned/partial-inl.h"
 #include "cpu/tuned/rope-inl.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -20,8 +20,9 @@ namespace HWY_NAMESPACE {
 
 // The leaves of a call's rows, with what is the same for all of them taken out of the loops.
 struct RowLeaves {
-  explicit RowLeaves(int64_t cols)
-      : leaves(LeavesOf(cols)), count(leaves.count()), length(leaves.equal() ? cols >> leaves.depth : 0) {}
+  explicit RowLeaves(int64_t cols) : RowLeaves(LeavesOf(cols)) {}
+  // Those of a rank's columns may be fewer and longer than a row of as many columns has.
+  explicit RowLeaves(const Leaves& of) : leaves(of), count(of.count()), length(of.equal() ? of.cols >> of.depth : 0) {}
   int64_t begin(int64_t i) const { return length != 0 ? i * length : leaves.begin(i); }
 
   Leaves leaves;

@@ -124,6 +124,9 @@ HWY_INLINE float RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLe
 
 template <class T>
 HWY_INLINE float RowSumsByLength(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  if (row.count < 8 && row.leaves.cols > row.count * 2 * static_cast<int64_t>(kLanes)) {  // of a rank
+    return RowSumsOf<0>(x, stride, rows, row, sums);
+  }
   switch (row.length) {
     case 2 * kLanes: return RowSumsOf<2>(x, stride, rows, row, sums);
     case 4 * kLanes: return RowSumsOf<4>(x, stride, rows, row, sums);

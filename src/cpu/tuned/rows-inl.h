@@ -37,8 +37,9 @@ constexpr TunedFile FileOf(Operation operation, Source source, Sink sink) {
   if (source == Source::k_centred) {
     return operation == Operation::k_forward ? TunedFile::kForwardCentred : TunedFile::kBackwardCentred;
   }
-  if (source != Source::k_plain || (sink != Sink::k_cast && sink != Sink::k_rope)) return TunedFile::kFused;
-  const bool forward = operation == Operation::k_forward;
+  const bool own = sink == Sink::k_cast || sink == Sink::k_rope || sink == Sink::k_sum;
+  if (source != Source::k_plain || !own) return TunedFile::kFused;
+  const bool forward = operation != Operation::k_backward;
   if (std::is_same_v<Tx, float>) return forward ? TunedFile::kForwardF32 : TunedFile::kBackwardF32;
   if (std::is_same_v<Tx, Bf16>) return forward ? TunedFile::kForwardBf16 : TunedFile::kBackwardBf16;
   if (std::is_same_v<Tx, F16>) return forward ? TunedFile::kForwardF16 : TunedFile::kBackwardF16;
