@@ -2,6 +2,8 @@
 
 #include <cinttypes>
 #include <cmath>
+#include <cstring>
+#include <utility>
 
 #include "call/builder.h"
 #include "call/checks.h"
@@ -11,6 +13,17 @@
 #include "call/structure.h"
 
 namespace isonorm {
+
+// Cleared by pieces of a line, each of which becomes four stores: of a whole array g++ makes a loop.
+Call::Call() {
+  constexpr size_t kSize = offsetof(Call, stride) + sizeof(stride[0]), kPiece = 64;
+  char* const begin = reinterpret_cast<char*>(this);
+  [begin]<size_t... i>(std::index_sequence<i...>) { (std::memset(begin + i * kPiece, 0, kPiece), ...); }
+  (std::make_index_sequence<kSize / kPiece>());
+  std::memset(begin + kSize / kPiece * kPiece, 0, kSize % kPiece);
+  executor.parallel_for = nullptr;
+}
+
 namespace {
 
 // A gate is given exactly where the contract has a place for it.

@@ -46,64 +46,71 @@ constexpr int kMostTasks = 1024;  // of one call: more CPUs would not make it fa
 enum class Gate : uint8_t { kNone, kBefore, kAfter };
 
 // What the rows of the call do; the numbers are defined in docs/numerics.md §2 to §4.
+//
+// As constructed it has no rows, tensors or parts. All that is then 0 comes first, in one stretch: cleared member by member, a
+// call of one short row spent a tenth of its time on it.
 struct Call {
   // Computation.
-  bool usual = false;  // known to be nothing but x, perhaps a weight, and y
-  bool backward = false;
-  Norm norm;                      // but its count, which follows from window and ranks, set with them
-  bool wide = false;              // compute type f64 instead of f32
-  bool accumulate = false;        // dweight and dbias are added to
-  bool accumulates_rows = false;  // so is dx, by the penalty
-  Gate gate = Gate::kNone;
-  GateFunction gate_function = GateFunction::kSilu;
-  Type scaled_type = Type::kNone;  // what v * rstd is rounded to; kNone: it is not
-  Type gated_type = Type::kNone;   // what the value is rounded to before a gate after the norm; kNone: it is not
-  Type sum_type = Type::kNone;     // what x + residual is rounded to before the norm; kNone: kept
-  double weight_offset = 0;        // already rounded to the compute type
-  double lambda = 0;               // of the penalty
-  Quantizer quantizer;
-  Rope rope;
-
-  // Sizes.
-  int64_t rows = 0, cols = 0;
-  int64_t groups = 1, group_cols = 0;  // cols == groups * group_cols
-  int64_t window = 0;                  // 1 <= window <= group_cols, unless cols is 0
-  int64_t ranks = 1;                   // above 1: each row here is a shard, one of so many that make up the row of the norm
-
-  // Leading dimensions that do not collapse into one, outermost first; 0 of them: a single row.
-  int leading = 0;
-  int64_t shape[kMaxLeading];
-
-  // Row tensors; data is null for those not given. type of kX is set even if x itself is not given.
-  char* data[kRowTensors] = {};
-  Type type[kRowTensors] = {};
-  // Bytes, for dimensions below `leading`; 0 for tensors not given. [0] is there in any case, all 0 if there is no dimension.
-  int64_t stride[kMaxLeading][kRowTensors];
-
-  // Inputs of which one value stands for a whole row, or in a vector for a whole group: bits by their numbers.
-  uint32_t repeated = 0;
-
-  // Vectors of cols entries. In an input of groups, elements lead from one group's entries to the next group's.
-  int64_t group_stride[3] = {};  // by PlaceOf(vector)
-  const void* weight = nullptr;
-  const void* bias = nullptr;
-  void* dweight = nullptr;
-  void* dbias = nullptr;
-  Type weight_type = Type::kNone, bias_type = Type::kNone, dweight_type = Type::kNone, dbias_type = Type::kNone;
-  const void* ddweight = nullptr;  // of double backward
-  Type ddweight_type = Type::kNone;
-
-  void* workspace = nullptr;                        // as given; who runs the call says whether it needs one
-  size_t workspace_size = 0;                        // bytes
-  isonorm_device device = {ISONORM_DEVICE_CPU, 0};  // on which all tensors lie
-  void* stream = nullptr;                           // of a device: in whose order the call is queued
-  isonorm_executor executor = {};                   // a copy; without parallel_for the calling thread does it all
-  const Shard* shard = nullptr;                     // where statistics come from, if not from the rows alone
+  bool usual;  // known to be nothing but x, perhaps a weight, and y
+  bool backward;
+  bool wide;              // compute type f64 instead of f32
+  bool accumulate;        // dweight and dbias are added to
+  bool accumulates_rows;  // so is dx, by the penalty
+  Gate gate;
+  GateFunction gate_function;
+  Type scaled_type;  // what v * rstd is rounded to; kNone: it is not
+  Type gated_type;   // what the value is rounded to before a gate after the norm; kNone: it is not
+  Type sum_type;     // what x + residual is rounded to before the norm; kNone: kept
+  Type weight_type, bias_type, dweight_type, dbias_type;
+  Type ddweight_type;  // of double backward
 
   // Found out by who runs the call.
-  bool weight_finite = false;  // known to be, and the bias too; a short call does not look
-  bool by_group = false;       // its loops take rows without groups
-  int64_t bytes_beside = 0;    // that calls which run at the same time read and write
+  bool weight_finite;      // known to be, and the bias too; a short call does not look
+  bool by_group;           // its loops take rows without groups
+  Type type[kRowTensors];  // of kX even if x itself is not given
+  int64_t bytes_beside;    // that calls which run at the same time read and write
+
+  // Inputs of which one value stands for a whole row, or in a vector for a whole group: bits by their numbers.
+  uint32_t repeated;
+
+  // Leading dimensions that do not collapse into one, outermost first; 0 of them: a single row.
+  int leading;
+
+  // Vectors of cols entries. In an input of groups, elements lead from one group's entries to the next group's.
+  const void* weight;
+  const void* bias;
+  void* dweight;
+  void* dbias;
+  const void* ddweight;
+  int64_t group_stride[3];  // by PlaceOf(vector)
+
+  void* workspace;        // as given; who runs the call says whether it needs one
+  size_t workspace_size;  // bytes
+  void* stream;           // of a device: in whose order the call is queued
+  const Shard* shard;     // where statistics come from, if not from the rows alone
+
+  Quantizer quantizer;
+
+  double weight_offset;  // already rounded to the compute type
+  double lambda;         // of the penalty
+  int64_t rows, cols;
+  int64_t group_cols;  // cols == groups * group_cols
+  int64_t window;      // 1 <= window <= group_cols, unless cols is 0
+
+  // Row tensors; null for those not given.
+  char* data[kRowTensors];
+  // Bytes, for dimensions below `leading`; 0 for tensors not given. [0] is there in any case, all 0 if there is no dimension.
+  int64_t stride[kMaxLeading][kRowTensors];
+  int64_t shape[kMaxLeading];
+
+  Norm norm;  // but its count, which follows from window and ranks, set with them
+  int64_t groups = 1;
+  int64_t ranks = 1;  // above 1: each row here is a shard, one of so many that make up the row of the norm
+  isonorm_device device = {ISONORM_DEVICE_CPU, 0};  // on which all tensors lie
+  isonorm_executor executor;                        // a copy; without parallel_for the calling thread does it all
+  Rope rope;
+
+  Call();
 
   bool has(RowTensor tensor) const { return data[tensor] != nullptr; }
   bool repeats(int input) const { return (repeated >> input & 1) != 0; }

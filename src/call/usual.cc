@@ -1,9 +1,9 @@
 #include "call/usual.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <new>
 
 #include "call/contract.h"
 #include "call/scalar.h"
@@ -13,7 +13,7 @@ namespace isonorm {
 namespace {
 
 constexpr double kMax = std::numeric_limits<float>::max();
-constexpr int64_t kMostElements = int64_t{1} << 40;
+constexpr int64_t kMostElements = int64_t{1} << 30;   // the product of two such numbers does not overflow
 constexpr intptr_t kLastAddress = intptr_t{1} << 62;  // no sum of an address and so many elements overflows
 constexpr int kOffsetBits = 62;                       // nor does that of an address and a byte_offset of so many bits
 
@@ -47,6 +47,8 @@ Type NarrowTypeOf(const isonorm_tensor& tensor) {
   return type >= Type::kF64 ? Type::kNone : type;
 }
 
+bool IsKnownSize(int64_t size) { return size > 0 && size <= kMostElements; }
+
 // Whether dimension i goes to its next element as if nothing lay between its elements; `below` elements lie in one of them.
 bool IsCompactAt(const isonorm_tensor& tensor, int i, int64_t below) {
   return tensor.strides == nullptr || tensor.strides[i] == below || tensor.shape[i] == 1;
@@ -63,7 +65,7 @@ bool Apart(intptr_t a, intptr_t a_bytes, intptr_t b, intptr_t b_bytes) { return 
 
 }  // namespace
 
-bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call) {
+bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, CallRoom* room) {
   if (contract == nullptr || args == nullptr || !IsKnown(*contract) || !IsKnown(*args)) return false;
   if (args->executor != nullptr && !IsKnown(*args->executor)) return false;
   const double narrow_eps = RoundedToF32(eps), offset = RoundedToF32(contract->weight_offset);
@@ -74,51 +76,57 @@ bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonor
   const int last = x.ndim - 1;
   if (x_type == Type::kNone || y_type == Type::kNone || last < 0 || last > kMaxLeading || y.ndim != x.ndim) return false;
   const int64_t cols = x.shape[last];
-  if (cols <= 0 || cols > kMostElements || cols != y.shape[last] || !IsCompactAt(x, last, 1) || !IsCompactAt(y, last, 1)) {
+  if (!IsKnownSize(cols) || cols != y.shape[last] || !IsCompactAt(x, last, 1) || !IsCompactAt(y, last, 1)) {
     return false;
   }
   int64_t rows = 1, elements = cols;
   for (int i = last - 1; i >= 0; --i) {
     const int64_t size = x.shape[i];
-    if (size <= 0 || size != y.shape[i] || !IsCompactAt(x, i, elements) || !IsCompactAt(y, i, elements)) return false;
-    if (__builtin_mul_overflow(elements, size, &elements) || elements > kMostElements) return false;
+    if (!IsKnownSize(size) || size != y.shape[i] || !IsCompactAt(x, i, elements) || !IsCompactAt(y, i, elements)) return false;
+    elements *= size;
     rows *= size;
+    if (elements > kMostElements) return false;
   }
   const intptr_t x_at = AddressOf(x), x_bytes = elements << Log2SizeOf(x_type);
   const intptr_t y_at = AddressOf(y), y_bytes = elements << Log2SizeOf(y_type);
   if (!IsKnown(x_at) || !IsKnown(y_at) || ((x.byte_offset | y.byte_offset) >> kOffsetBits) != 0) return false;
   if (!Apart(x_at, x_bytes, y_at, y_bytes) && !(x_at == y_at && x_type == y_type)) return false;
 
+  intptr_t weight_at = 0;
+  Type weight_type = Type::kNone;
   if (args->weight != nullptr) {
     const isonorm_tensor& weight = *args->weight;
-    const Type type = NarrowTypeOf(weight);
-    if (type == Type::kNone || weight.ndim != 1 || weight.shape[0] != cols || !IsCompactAt(weight, 0, 1)) return false;
-    const intptr_t at = AddressOf(weight);
-    if (!IsKnown(at) || weight.byte_offset >> kOffsetBits != 0 || !Apart(at, cols << Log2SizeOf(type), y_at, y_bytes))
+    weight_type = NarrowTypeOf(weight);
+    if (weight_type == Type::kNone || weight.ndim != 1 || weight.shape[0] != cols || !IsCompactAt(weight, 0, 1)) return false;
+    weight_at = AddressOf(weight);
+    if (!IsKnown(weight_at) || weight.byte_offset >> kOffsetBits != 0 ||
+        !Apart(weight_at, cols << Log2SizeOf(weight_type), y_at, y_bytes)) {
       return false;
-    call->weight = reinterpret_cast<const void*>(at);
-    call->weight_type = type;
+    }
   }
-  call->usual = true;
-  if (args->executor != nullptr) call->executor = *args->executor;
-  call->workspace = args->workspace;
-  call->norm.eps_outside = contract->eps_place == ISONORM_EPS_OUTSIDE;
-  call->norm.eps = narrow_eps;
-  call->norm.count = cols;
-  call->weight_offset = offset;
-  call->cols = call->group_cols = call->window = cols;
-  call->rows = call->shape[0] = rows;
-  call->leading = rows > 1;
-  std::fill_n(call->stride[0], kRowTensors, 0);
-  if (call->leading != 0) {
-    call->stride[0][kX] = cols << Log2SizeOf(x_type);
-    call->stride[0][kY] = cols << Log2SizeOf(y_type);
+
+  Call& call = *new (&room->call) Call;
+  call.usual = true;
+  call.weight = reinterpret_cast<const void*>(weight_at);
+  call.weight_type = weight_type;
+  if (args->executor != nullptr) call.executor = *args->executor;
+  call.workspace = args->workspace;
+  call.norm.eps_outside = contract->eps_place == ISONORM_EPS_OUTSIDE;
+  call.norm.eps = narrow_eps;
+  call.norm.count = cols;
+  call.weight_offset = offset;
+  call.cols = call.group_cols = call.window = cols;
+  call.rows = call.shape[0] = rows;
+  if (rows > 1) {
+    call.leading = 1;
+    call.stride[0][kX] = cols << Log2SizeOf(x_type);
+    call.stride[0][kY] = cols << Log2SizeOf(y_type);
   }
-  call->data[kX] = reinterpret_cast<char*>(x_at);
-  call->data[kY] = reinterpret_cast<char*>(y_at);
-  call->type[kX] = x_type;
-  call->type[kY] = y_type;
-  SetRoundings(*contract, x_type, Type::kNone, call);
+  call.data[kX] = reinterpret_cast<char*>(x_at);
+  call.data[kY] = reinterpret_cast<char*>(y_at);
+  call.type[kX] = x_type;
+  call.type[kY] = y_type;
+  SetRoundings(*contract, x_type, Type::kNone, &call);
   return true;
 }
 

@@ -6,8 +6,15 @@
 
 namespace isonorm {
 
-// True: `call` is what MakeForward makes of these arguments, and nothing is wrong with them. False: something is wrong, or
-// unusual, or merely not known here; `call` is as it was.
-[[gnu::hot]] bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args, Call* call);
+// For a call that may not be made at all: nothing is cleared before it is known to be needed.
+union CallRoom {
+  CallRoom() {}
+  Call call;
+};
+
+// True: `room` has become what MakeForward makes of these arguments, and nothing is wrong with them. False: something is wrong,
+// or unusual, or merely not known here; `room` is as it was.
+[[gnu::hot]] bool MakeUsualForward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args,
+                                   CallRoom* room);
 
 }  // namespace isonorm

@@ -40,9 +40,8 @@ namespace {
   return ISONORM_OK;
 }
 
-// Whether a vector is finite, or absent. Within a group it has no gaps; groups may lie anywhere.
+// Whether a vector is finite. Within a group it has no gaps; groups may lie anywhere.
 bool IsFinite(const Target& target, const Call& call, InputVector vector, Type type) {
-  if (type == Type::kNone) return true;
   const int64_t groups = call.by_group ? call.groups : 1, cols = call.cols / groups;
   for (int64_t group = 0; group < groups; ++group) {
     if (!target.all_finite(EntryOf(call, vector, group), type, cols)) return false;
@@ -65,14 +64,16 @@ inline isonorm_status CpuBackend::Prepare(Operation operation, Call& call, int* 
   }
   const bool tuned = *kernel != FindGeneralRow(operation, call.wide);
   call.by_group = tuned && call.groups != 1;
-  call.weight_finite = (call.weight_type == Type::kNone && call.bias_type == Type::kNone) ||
-                       (tuned && PaysToLookAtWeight(operation, call) && IsFinite(*target_, call, kWeight, call.weight_type) &&
-                        IsFinite(*target_, call, kBias, call.bias_type));
+  const bool looks = tuned && PaysToLookAtWeight(operation, call);
+  const auto finite = [&](InputVector vector, Type type) {
+    return type == Type::kNone || (looks && IsFinite(*target_, call, vector, type));
+  };
+  call.weight_finite = finite(kWeight, call.weight_type) && finite(kBias, call.bias_type);
   return ISONORM_OK;
 }
 
 inline isonorm_status CpuBackend::RunPrepared(const Call& call, int kernel) const {
-  if (WantsSums(call)) return RunWithSums(call, target_->kernels[kernel]);
+  if (WantsSums(call)) return RunWithSums(call, *target_, target_->kernels[kernel]);
   return call.rows > 0 ? RunAllRows(call, target_->kernels[kernel]) : ISONORM_OK;
 }
 
@@ -90,7 +91,7 @@ isonorm_status CpuBackend::RunChain(Operation operation, Chain& chain, int* kern
     kernels[i] = target_->kernels[id];
     if (i == 0) *kernel = id;
   }
-  return RunTogether(chain, kernels);
+  return RunTogether(chain, *target_, kernels);
 }
 
 isonorm_status CpuBackend::FinishForward(Call& call, Round* next, bool* complete, int* kernel) const {

@@ -19,6 +19,7 @@ struct Part {
 };
 
 struct Together {
+  const Target* target = nullptr;
   int count = 0;
   std::atomic<int64_t> next{0};  // chunk of all parts without sums
   Part parts[kMaxChain];
@@ -51,14 +52,15 @@ void RunTask(void* context, int64_t task) {
   }
   for (int i = 0; i < all.count; ++i) {
     Part& part = all.parts[i];
-    if (WantsSums(*part.call) && task < part.tasks) RunSumTask(*part.call, part.kernel, task, &part.next);
+    if (WantsSums(*part.call) && task < part.tasks) RunSumTask(*part.call, *all.target, part.kernel, task, &part.next);
   }
 }
 
 }  // namespace
 
-isonorm_status RunTogether(Chain& chain, const Kernel* kernels) {
+isonorm_status RunTogether(Chain& chain, const Target& target, const Kernel* kernels) {
   Together all;
+  all.target = &target;
   all.count = chain.count;
   int64_t tasks = 0, bytes = 0;
   for (int i = 0; i < chain.count; ++i) {
@@ -81,7 +83,7 @@ isonorm_status RunTogether(Chain& chain, const Kernel* kernels) {
   const isonorm_status status = RunTasks(chain.calls[0], static_cast<int>(tasks), RunTask, &all);
   if (status != ISONORM_OK) return status;
   for (int i = 0; i < chain.count; ++i) {
-    if (WantsSums(chain.calls[i])) StoreSums(chain.calls[i], kernels[i]);
+    if (WantsSums(chain.calls[i])) StoreSums(chain.calls[i], target, kernels[i]);
   }
   return ISONORM_OK;
 }

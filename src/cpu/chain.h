@@ -7,6 +7,6 @@
 namespace isonorm {
 
 // All rows of all calls, with their sums, on the executor of the first; kernels[i] is that of calls[i].
-[[nodiscard]] isonorm_status RunTogether(Chain& chain, const Kernel* kernels);
+[[nodiscard]] isonorm_status RunTogether(Chain& chain, const Target& target, const Kernel* kernels);
 
 }  // namespace isonorm

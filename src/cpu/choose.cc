@@ -78,13 +78,13 @@ int FindPartial(const Call& call) {
   return FindRow(Operation::k_forward_partial, Source::k_plain, Sink::k_sum, call.type[kX], Type::kNone, Type::kF32);
 }
 
-// The tuned row; kKernels where the table has none.
-int FindTuned(Operation operation, const Call& call) {
-  if (call.usual) {
-    return RoundsAsTuned(call)
-               ? FindRow(operation, Source::k_plain, Sink::k_cast, call.type[kX], call.weight_type, call.type[kY])
-               : kKernels;
-  }
+// The tuned row for a usual call, or for any other; kKernels where the table has none.
+int FindUsual(const Call& call) {
+  if (!RoundsAsTuned(call)) return kKernels;
+  return FindRow(Operation::k_forward, Source::k_plain, Sink::k_cast, call.type[kX], call.weight_type, call.type[kY]);
+}
+[[gnu::noinline]] int FindTuned(Operation operation, const Call& call) {
+  if (call.repeated != 0) return kKernels;  // they read every element
   if (operation == Operation::k_forward_partial) return FindPartial(call);
   const bool forward = operation == Operation::k_forward;
   if (forward ? !call.has(kY) : operation != Operation::k_backward) return kKernels;
@@ -105,7 +105,7 @@ int FindTuned(Operation operation, const Call& call) {
 }  // namespace
 
 int ChooseKernel(const Target& target, Operation operation, const Call& call) {
-  const int tuned = call.repeated == 0 ? FindTuned(operation, call) : static_cast<int>(kKernels);  // they read every element
+  const int tuned = call.usual ? FindUsual(call) : FindTuned(operation, call);
   if (tuned != kKernels && target.kernels[tuned] != nullptr) return tuned;
   const int general = FindGeneralRow(operation, call.wide);
   return target.kernels[general] != nullptr ? general : kKernels;

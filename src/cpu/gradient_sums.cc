@@ -53,8 +53,15 @@ struct Slot {
 template <class F>
 class SumTask {
  public:
-  SumTask(const Call& call, Kernel kernel, std::atomic<int64_t>* next)
-      : next_(next), call_(call), kernel_(kernel), plan_(PlanOf(call)), width_(call.cols * SumsWanted(call)) {
+  SumTask(const Call& call, const Target& target, Kernel kernel, std::atomic<int64_t>* next)
+      : next_(next),
+        call_(call),
+        target_(target),
+        kernel_(kernel),
+        plan_(PlanOf(call)),
+        width_(call.cols * SumsWanted(call)),
+        dweight_{call.dweight, call.dweight_type, 0},
+        dbias_{call.dbias, call.dbias_type, call.dweight != nullptr ? call.cols : 0} {
     const auto address = reinterpret_cast<uintptr_t>(call.workspace);
     base_ = reinterpret_cast<F*>((address + kAlignment - 1) / kAlignment * kAlignment);
   }
@@ -87,11 +94,8 @@ class SumTask {
     for (int64_t step = 1; step < plan_.subtrees; step *= 2) {
       for (int64_t i = 0; i + step < plan_.subtrees; i += 2 * step) Result(i).AddFrom(Result(i + step), width_);
     }
-    const F* sum = plan_.blocks == 0 ? nullptr : Result(0).data;
-    if (call_.dweight != nullptr) Store(sum, call_.dweight, call_.dweight_type);
-    if (call_.dbias != nullptr) {
-      Store(sum == nullptr || call_.dweight == nullptr ? sum : sum + call_.cols, call_.dbias, call_.dbias_type);
-    }
+    Store(dweight_);
+    Store(dbias_);
   }
 
  private:
@@ -104,27 +108,57 @@ class SumTask {
 
   void Combine(int64_t task, int pending) const { Stack(task, pending - 2).AddFrom(Stack(task, pending - 1), width_); }
 
+  struct Gradient {
+    void* out;  // null: it is not wanted
+    Type type;
+    int64_t offset;  // in a slot
+  };
+
+  // Whether it is added up where it is to lie: it has neither a partner nor an old value, and is not rounded.
+  bool IsInPlace(const Gradient& gradient) const {
+    return plan_.blocks == 1 && IsKept(gradient) && reinterpret_cast<uintptr_t>(gradient.out) % sizeof(F) == 0;
+  }
+  // Whether its bits are those of the sum, unless that is NaN.
+  bool IsKept(const Gradient& gradient) const {
+    return gradient.type == (sizeof(F) == 8 ? Type::kF64 : Type::kF32) && !call_.accumulate;
+  }
+  F* SumIn(const Gradient& gradient, Slot<F> slot) const {
+    if (gradient.out == nullptr) return nullptr;
+    return IsInPlace(gradient) ? static_cast<F*>(gradient.out) : slot.data + gradient.offset;
+  }
+
   void SumBlock(int64_t block, Slot<F> into) const {
-    std::memset(into.data, 0, static_cast<size_t>(width_) * sizeof(F));
-    ColumnSums sums{};
-    if (call_.dweight != nullptr) sums.dweight = into.data;
-    if (call_.dbias != nullptr) sums.dbias = call_.dweight != nullptr ? into.data + call_.cols : into.data;
+    const ColumnSums sums = {SumIn(dweight_, into), SumIn(dbias_, into)};
+    for (void* sum : {sums.dweight, sums.dbias}) {
+      if (sum != nullptr) std::memset(sum, 0, static_cast<size_t>(call_.cols) * sizeof(F));
+    }
     RunRows(call_, kernel_, block * kRowBlock, std::min(call_.rows, (block + 1) * kRowBlock), sums);
   }
 
-  void Store(const F* sum, void* out, Type type) const { StoreSum(sum, out, type, 0, call_.cols, call_.accumulate); }
+  // To look for a NaN in all of a sum takes less time than to look for one in each value that is stored.
+  void Store(const Gradient& gradient) const {
+    if (gradient.out == nullptr) return;
+    const F* const sum = plan_.blocks == 0 ? nullptr : SumIn(gradient, Result(0));
+    if (sum == nullptr || !IsKept(gradient) || !target_.all_finite(sum, gradient.type, call_.cols)) {
+      StoreSum(sum, gradient.out, gradient.type, 0, call_.cols, call_.accumulate);
+    } else if (sum != gradient.out) {
+      std::memcpy(gradient.out, sum, static_cast<size_t>(call_.cols) * sizeof(F));
+    }
+  }
 
   std::atomic<int64_t>* const next_;
   const Call& call_;
+  const Target& target_;
   const Kernel kernel_;
   const Plan plan_;
   const int64_t width_;
+  const Gradient dweight_, dbias_;
   F* base_;
 };
 
 template <class Body>
-auto WithSums(const Call& call, Kernel kernel, std::atomic<int64_t>* next, Body body) {
-  return call.wide ? body(SumTask<double>(call, kernel, next)) : body(SumTask<float>(call, kernel, next));
+auto WithSums(const Call& call, const Target& target, Kernel kernel, std::atomic<int64_t>* next, Body body) {
+  return call.wide ? body(SumTask<double>(call, target, kernel, next)) : body(SumTask<float>(call, target, kernel, next));
 }
 
 }  // namespace
@@ -144,19 +178,19 @@ bool GradientWorkspace(const Call& call, size_t* bytes) {
   return true;
 }
 
-isonorm_status RunWithSums(const Call& call, Kernel kernel) {
+isonorm_status RunWithSums(const Call& call, const Target& target, Kernel kernel) {
   std::atomic<int64_t> next{0};
-  return WithSums(call, kernel, &next, [](auto sums) { return sums.Run(); });
+  return WithSums(call, target, kernel, &next, [](auto sums) { return sums.Run(); });
 }
 
 int SumTasks(const Call& call) { return PlanOf(call).tasks; }
 
-void RunSumTask(const Call& call, Kernel kernel, int64_t task, std::atomic<int64_t>* next) {
-  WithSums(call, kernel, next, [task](auto sums) { sums.RunTask(task); });
+void RunSumTask(const Call& call, const Target& target, Kernel kernel, int64_t task, std::atomic<int64_t>* next) {
+  WithSums(call, target, kernel, next, [task](auto sums) { sums.RunTask(task); });
 }
 
-void StoreSums(const Call& call, Kernel kernel) {
-  WithSums(call, kernel, nullptr, [](auto sums) { sums.StoreAll(); });
+void StoreSums(const Call& call, const Target& target, Kernel kernel) {
+  WithSums(call, target, kernel, nullptr, [](auto sums) { sums.StoreAll(); });
 }
 
 }  // namespace isonorm

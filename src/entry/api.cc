@@ -14,6 +14,22 @@
 #define ISONORM_STRING_(x) #x
 #define ISONORM_STRING(x) ISONORM_STRING_(x)
 
+namespace isonorm {
+namespace {
+
+// Any call. Not inlined: what it needs of the stack is more than a usual call does.
+[[gnu::noinline]] isonorm_status ForwardBySteps(const isonorm_contract* contract, double eps,
+                                                const isonorm_forward_args* args) {
+  if (HasAlso(args)) {
+    return Compute<Chain>(Operation::k_forward,
+                          [&](ChainBuilder& builder) { return MakeForwardChain(contract, eps, args, builder); });
+  }
+  return Compute(Operation::k_forward, [&](CallBuilder& builder) { return MakeForward(contract, eps, args, builder); });
+}
+
+}  // namespace
+}  // namespace isonorm
+
 extern "C" {
 
 const char* isonorm_status_name(isonorm_status status) {
@@ -66,23 +82,13 @@ isonorm_status isonorm_contract_by_name(const char* name, isonorm_contract* cont
 }
 
 isonorm_status isonorm_forward(const isonorm_contract* contract, double eps, const isonorm_forward_args* args) {
-  if (isonorm::HasAlso(args)) {
-    return isonorm::Compute<isonorm::Chain>(isonorm::Operation::k_forward, [&](isonorm::ChainBuilder& builder) {
-      return isonorm::MakeForwardChain(contract, eps, args, builder);
-    });
-  }
-  return isonorm::Guarded([&] {
+  return isonorm::Guarded([&]() __attribute__((always_inline)) {
     const isonorm::FpGuard guard;
-    isonorm::Call call;
+    isonorm::CallRoom room;
+    if (!isonorm::MakeUsualForward(contract, eps, args, &room)) return isonorm::ForwardBySteps(contract, eps, args);
     const isonorm::Backend* backend = nullptr;
-    const isonorm_status status =
-        isonorm::MakeUsualForward(contract, eps, args, &call)
-            ? isonorm::FindBackend(call.device, "x", &backend)
-            : isonorm::Check(
-                  isonorm::Operation::k_forward,
-                  [&](isonorm::CallBuilder& builder) { return isonorm::MakeForward(contract, eps, args, builder); }, &call,
-                  &backend);
-    return status == ISONORM_OK ? isonorm::RunChecked(*backend, isonorm::Operation::k_forward, call) : status;
+    const isonorm_status status = isonorm::FindBackend(room.call.device, "x", &backend);
+    return status == ISONORM_OK ? isonorm::RunChecked(*backend, isonorm::Operation::k_forward, room.call) : status;
   });
 }
 

@@ -22,7 +22,7 @@ extern constinit thread_local Last last;
 
 // No exception crosses the C ABI: an executor of the caller's may throw.
 template <class Body>
-isonorm_status Guarded(Body body) noexcept {
+[[gnu::always_inline]] inline isonorm_status Guarded(Body body) noexcept {
   try {
     return body();
   } catch (...) {

@@ -10,6 +10,7 @@ namespace isonorm {
 
 constexpr int kLanes = 64;     // partial sums in a leaf
 constexpr int kMaxLeaf = 512;  // elements in the longest leaf of any row
+constexpr int kOneLeaf = 128;  // elements of the longest row that is a single leaf
 constexpr int kMaxDepth = 60;  // levels of the leaf tree that an int64 width can need
 
 // The leaves of a row of `cols` elements.
@@ -36,7 +37,7 @@ struct Leaves {
 // At least 8 leaves above 512 elements, so that up to 8 ranks or threads own whole subtrees.
 ISONORM_HD inline Leaves LeavesOf(int64_t cols) {
   Leaves leaves{cols, cols / 8 + (cols % 8 != 0), 0};
-  while (((cols - 1) >> leaves.depth) + 1 > (leaves.depth < 3 ? 128 : kMaxLeaf)) ++leaves.depth;
+  while (((cols - 1) >> leaves.depth) + 1 > (leaves.depth < 3 ? kOneLeaf : kMaxLeaf)) ++leaves.depth;
   return leaves;
 }
 

@@ -14,18 +14,18 @@
 
 namespace isonorm {
 
-// How y is quantised; y's type says to what.
+// How y is quantised; y's type says to what. All is 0 where it is not.
 struct Quantizer {
-  bool on = false;
-  bool dynamic = false;           // scales are computed
-  bool power_of_two = false;      // as E8M0
-  bool per_row = false;           // one dynamic scale for all columns
-  Type rounded_to = Type::kNone;  // of 16 bits
-  int64_t scale_cols = 0;         // columns of one dynamic scale
-  const void* scale = nullptr;    // static: where it lies, in f32
-  float multiplier = 1;           // static: 1 / scale, found out by who runs the call
-  float min_scale = 0;            // least scale; a power of two where scales are
-  float scale_ub = 0;             // amax is cut to it; infinity: it is not
+  bool on;
+  bool dynamic;        // scales are computed
+  bool power_of_two;   // as E8M0
+  bool per_row;        // one dynamic scale for all columns
+  Type rounded_to;     // of 16 bits
+  int64_t scale_cols;  // columns of one dynamic scale
+  const void* scale;   // static: where it lies, in f32
+  float multiplier;    // static: 1 / scale, found out by who runs the call
+  float min_scale;     // least scale; a power of two where scales are
+  float scale_ub;      // amax is cut to it; infinity: it is not
 };
 
 // What a format of 8 bits has below and at the top of its range.

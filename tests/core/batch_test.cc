@@ -119,10 +119,11 @@ float Read(Type type, const Bytes& bytes, size_t index) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
 
-// What dweight and dbias held is added in f32, and the sum is rounded once to their type.
+// What dweight and dbias held is added in f32, and the sum is rounded once to their type. Up to 32 rows in f32 that are not
+// accumulated are added up where they are stored, others in the workspace.
 TEST_P(BatchTest, AccumulatedGradients) {
   for (const Type type : {Type::kF32, Type::kBf16}) {
-    for (const int64_t rows : {0, 1, 33, 100}) {
+    for (const int64_t rows : {0, 1, 7, 31, 32, 33, 100}) {
       for (const int64_t cols : {1, 65, 300}) {
         Problem problem = Simple(Type::kBf16, rows, cols);
         problem.type[kWeight] = problem.type[kBias] = Type::kF32;

@@ -69,7 +69,7 @@ class FakeBackend final : public Backend {
     if (call.quantizer.scale != nullptr) {
       call.quantizer.multiplier = StaticMultiplier(LoadScalar<float>(call.quantizer.scale, Type::kF32, 0));
     }
-    WantsSums(call) ? RunWithSums(call, function) : RunAllRows(call, function);
+    WantsSums(call) ? RunWithSums(call, ReferenceTarget(), function) : RunAllRows(call, function);
     return ISONORM_OK;
   }
   isonorm_status RunChain(Operation operation, Chain& chain, int* kernel) const override {

@@ -72,10 +72,14 @@ class GradientRows {
 
   void Run() {
     if (run_.first % kRowBlock != 0) ArrangeSums<true>();  // otherwise they are zeros
-    if (streams_ && fetch_ == GradientFetch::kNone) {  // the hardware follows the tensors of one row better than those of two
-      GradientLoop<1>(run_.count, *this);
+    const bool cached = flow_ < Flow::kInPlace;            // rows from memory are fetched as pairs of them go on
+    if (cached && call_.cols * static_cast<int64_t>(sizeof(Tx)) <= kShortGradient) {
+      GradientLoop<kShortGradients, kTogether>(run_.count, *this);
+    } else if (streams_ &&
+               fetch_ == GradientFetch::kNone) {  // the hardware follows the tensors of one row better than those of two
+      GradientLoop<1, 1>(run_.count, *this);
     } else {
-      GradientLoop<kTogether>(run_.count, *this);
+      GradientLoop<kTogether, kTogether>(run_.count, *this);
     }
     ArrangeSums<false>();
     if (streams_) hwy::FlushStream();
@@ -296,7 +300,7 @@ class GradientRows {
   const Call& call_;
   const isonorm::Run run_;
   const PlainRows<Tx> rows_;
-  GradientStatistic<kTogether> statistic_;
+  GradientStatistic<kShortGradients> statistic_;
   const size_t cols_;
   const Tw* const weight_;
   const float offset_;

@@ -149,10 +149,7 @@ struct CentredGradientColumns {
 
 template <class T>
 class CentredGradientRows {
-  // Rows whose sums are taken before the first of them is written, so that they need not wait for each other's: 8 if they are
-  // short and stay in the first-level cache.
-  static constexpr int kFew = 2, kMany = 8;
-  static constexpr int64_t kShort = 1 << 10;
+  static constexpr int kFew = 2, kMany = kShortGradients;
   // Bytes of a call from which on rows are fetched ahead though stores are ordinary: the last cache has them no longer, or
   // late, and each of three sweeps waits for it. Measured: 12 MB and 24 MB take 0.75 of the time so, 6 MB 1.15.
   static constexpr int64_t kLarge = 8 << 20;
@@ -173,8 +170,8 @@ class CentredGradientRows {
   }
 
   void Run() {
-    call_.cols* static_cast<int64_t>(sizeof(T)) <= kShort ? GradientLoop<kMany>(run_.count, *this)
-                                                          : GradientLoop<kFew>(run_.count, *this);
+    call_.cols* static_cast<int64_t>(sizeof(T)) <= kShortGradient ? GradientLoop<kMany, kFew>(run_.count, *this)
+                                                                  : GradientLoop<kFew, kFew>(run_.count, *this);
     if (flow_ == Flow::kStreamed) hwy::FlushStream();
   }
 
@@ -195,11 +192,7 @@ class CentredGradientRows {
   }
   template <int kRows>
   HWY_INLINE void Write(int64_t row, int first) const {
-    if constexpr (kRows > kFew) {
-      for (int i = 0; i < kRows; i += kFew) WriteRows<kFew>(row + i, first + i);
-    } else {
-      WriteRows<kRows>(row, first);
-    }
+    WriteRows<kRows>(row, first);
   }
   HWY_NOINLINE void General(int64_t row) const {
     char* data[kRowTensors];

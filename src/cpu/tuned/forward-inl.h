@@ -32,9 +32,16 @@ HWY_INLINE int64_t RowsPerBlock(int64_t row_bytes, bool from_memory) {
 }
 
 // A call of one short row, which must not spend more time on plans than on the row.
+template <class Tx>
+struct RowAlone {
+  const Tx* x;
+  int64_t cols;
+  HWY_INLINE float Sum(int64_t) const { return cols <= kOneLeaf ? LeafSum(x, cols) : RowSum(x, RowLeaves(cols)); }
+};
+
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
-  const float sum = SumOf(call, run, 0, PlainRows<Tx>(call, run));
+  const float sum = SumOf(call, run, 0, RowAlone<Tx>{At<const Tx>(run, kX, 0), call.cols});
   if (HWY_UNLIKELY(!TameRange(call.norm).Holds(sum))) return RunGeneralRow(call, run, 0);
   float r;
   RstdOfSums(&sum, 1, call.norm, &r);

@@ -135,7 +135,7 @@ class GatedGradientRows {
   }
 
   void Run() {
-    GradientLoop<1>(run_.count, *this);
+    GradientLoop<1, 1>(run_.count, *this);
     if (flow_ == Flow::kStreamed) hwy::FlushStream();
   }
 

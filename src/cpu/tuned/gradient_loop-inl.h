@@ -89,27 +89,33 @@ class GradientStatistic {
 
 // What a loop does with rows:  void Find(int64_t first, int count, bool* tame): their statistic, and which of them are tame;
 // template <int kRows> void Write(int64_t first, int i): the outputs of that many tame rows, of which the first is the i-th
-// that Find saw; void General(int64_t row): those of one, by the general path. kTogether rows are written together if all are
-// tame.
-template <int kTogether, class Rows>
+// that Find saw; void General(int64_t row): those of one, by the general path. kFound rows have their sums taken before the
+// first of them is written, so that the sums of one need not wait for another's; kTogether tame ones are written together.
+template <int kFound, int kTogether, class Rows>
 HWY_INLINE void GradientLoop(int64_t rows, Rows& of) {
-  for (int64_t first = 0; first < rows; first += kTogether) {
-    const auto count = static_cast<int>(std::min<int64_t>(kTogether, rows - first));
-    bool tame[kTogether] = {};
+  for (int64_t first = 0; first < rows; first += kFound) {
+    const auto count = static_cast<int>(std::min<int64_t>(kFound, rows - first));
+    bool tame[kFound + kTogether] = {};
     of.Find(first, count, tame);
-    if (HWY_LIKELY(std::all_of(tame, tame + kTogether, [](bool is) { return is; }))) {
-      of.template Write<kTogether>(first, 0);
-      continue;
-    }
-    for (int i = 0; i < count; ++i) {
-      if (tame[i]) {
+    for (int i = 0; i < count;) {
+      if (HWY_LIKELY(std::all_of(tame + i, tame + i + kTogether, [](bool is) { return is; }))) {
+        of.template Write<kTogether>(first + i, i);
+        i += kTogether;
+        continue;
+      }
+      if (kTogether > 1 && tame[i]) {
         of.template Write<1>(first + i, i);
       } else {
         of.General(first + i);
       }
+      ++i;
     }
   }
 }
+
+// Of rows up to this many bytes that many have their sums taken together: they stay in the first-level cache.
+constexpr int64_t kShortGradient = 1 << 10;
+constexpr int kShortGradients = 8;
 
 #endif  // ISONORM_TUNED_LOOPS
 

@@ -101,10 +101,6 @@ HWY_INLINE void NarrowRowSums(const T* x, int64_t stride, int64_t rows, const Ro
 // kTurns: as for LeafVector, for every leaf.
 template <int kTurns, class T>
 HWY_INLINE float RowSumsOf(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
-  if (row.count == 1 && rows == 1) {
-    const Tag<float> d;
-    return sums[0] = FoldLevels<T>(d, LeafVector<kTurns>(d, x, static_cast<size_t>(row.leaves.cols)));
-  }
   if constexpr (kTurns <= 2) {  // longer leaves come in eights
     if (row.count <= 4) {
       if (row.count == 1) NarrowRowSums<1, kTurns>(x, stride, rows, row, sums);
@@ -142,18 +138,34 @@ HWY_INLINE float RowSumsByLength(const T* x, int64_t stride, int64_t rows, const
   return RowSumsOf<0>(x, stride, rows, row, sums);
 }
 
-// Sums of squares of `rows` rows, `stride` bytes apart; whole vectors are written. Not inlined, nor is RowSum(): they have many
-// loops, and every tuned kernel calls them.
+// The sum of a row of one leaf, which needs no memory on the way.
 template <class T>
-HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
-  RowSumsByLength(x, stride, rows, row, sums);
+HWY_NOINLINE float LeafSum(const T* x, int64_t cols) {
+  const Tag<float> d;
+  return FoldLevels<T>(d, LeafVector<0>(d, x, static_cast<size_t>(cols)));
 }
 
-// The sum of one row, in a register: read back from `sums` it would have to wait for the store.
+// The sum of a longer one, in a register: read back from `sums` it would have to wait for the store. Not inlined, nor are
+// RowSums(): they have many loops, and every tuned kernel calls them.
 template <class T>
-HWY_NOINLINE float RowSum(const T* x, const RowLeaves& row) {
+HWY_NOINLINE float LeavesSum(const T* x, const RowLeaves& row) {
   HWY_ALIGN float sums[8];
   return RowSumsByLength(x, 0, 1, row, sums);
+}
+
+template <class T>
+HWY_INLINE float RowSum(const T* x, const RowLeaves& row) {
+  return row.count == 1 ? LeafSum(x, row.leaves.cols) : LeavesSum(x, row);
+}
+
+// Sums of squares of `rows` rows, `stride` bytes apart; whole vectors are written.
+template <class T>
+HWY_NOINLINE void RowSums(const T* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums) {
+  if (rows == 1 && row.count == 1) {
+    sums[0] = LeafSum(x, row.leaves.cols);
+  } else {
+    RowSumsByLength(x, stride, rows, row, sums);
+  }
 }
 
 // The sum of squares of one row, while a row that comes later is fetched: with every 64 elements kTimes `step` bytes from
@@ -182,6 +194,11 @@ HWY_NOINLINE float RowSumFetching(const T* x, const RowLeaves& row, const char* 
 }
 
 #else
+
+template <class T>
+HWY_NOINLINE float LeafSum(const T* x, int64_t cols) {
+  return LeafValue(Tag<float>(), Squares<T>{x}, static_cast<size_t>(cols));
+}
 
 template <class T>
 HWY_NOINLINE float RowSum(const T* x, const RowLeaves& row) {

@@ -68,6 +68,8 @@ std::vector<Row> RowsWithGoals() {
       {"in_place.16384x4096.bf16", kInPlace, bf16, 16384, 4096, 92},
       {"backward.16384x4096.f32", kBackward, f32, 16384, 4096, 76},
       {"backward.16384x4096.bf16", kBackward, bf16, 16384, 4096, 70},
+      {"backward_cached.1x4096.f32", kBackwardCached, f32, 1, 4096, {}},
+      {"backward_cached.128x128.f32", kBackwardCached, f32, 128, 128, {}},
       {"cold.512x4096.f32", kCold, f32, 512, 4096, {}},
       {"cold.512x4096.bf16", kCold, bf16, 512, 4096, {}},
       {"cached.1x4096.f32", kCached, f32, 1, 4096, 1.2},
