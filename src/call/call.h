@@ -51,7 +51,7 @@ enum class Gate : uint8_t { kNone, kBefore, kAfter };
 // call of one short row spent a tenth of its time on it.
 struct Call {
   // Computation.
-  bool usual;  // known to be nothing but x, perhaps a weight, and y
+  bool usual;  // of no more than x, y, weight, LayerNorm's bias, rstd and mean
   bool backward;
   bool wide;              // compute type f64 instead of f32
   bool accumulate;        // dweight and dbias are added to

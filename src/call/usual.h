@@ -1,5 +1,5 @@
-// The usual forward call, made in one straight line: x and y without gaps and at most a weight, so that a call for one short
-// row does not spend more time on its arguments than on the row.
+// The usual forward call, made in one straight line: x and y without gaps and at most a weight, rstd, and LayerNorm's bias and
+// mean, so that a call for one short row does not spend more time on its arguments than on the row.
 #pragma once
 
 #include "call/call.h"

@@ -78,7 +78,7 @@ int FindPartial(const Call& call) {
   return FindRow(Operation::k_forward_partial, Source::k_plain, Sink::k_sum, call.type[kX], Type::kNone, Type::kF32);
 }
 
-// The tuned row for a usual call, or for any other; kKernels where the table has none.
+// The tuned row for a usual call of RMSNorm, or for any other; kKernels where the table has none.
 int FindUsual(const Call& call) {
   if (!RoundsAsTuned(call)) return kKernels;
   return FindRow(Operation::k_forward, Source::k_plain, Sink::k_cast, call.type[kX], call.weight_type, call.type[kY]);
@@ -105,13 +105,15 @@ int FindUsual(const Call& call) {
 }  // namespace
 
 int ChooseKernel(const Target& target, Operation operation, const Call& call) {
-  const int tuned = call.usual ? FindUsual(call) : FindTuned(operation, call);
+  const int tuned = call.usual && !call.norm.centres() ? FindUsual(call) : FindTuned(operation, call);
   if (tuned != kKernels && target.kernels[tuned] != nullptr) return tuned;
   const int general = FindGeneralRow(operation, call.wide);
   return target.kernels[general] != nullptr ? general : kKernels;
 }
 
-bool WeightIsInPlace(const Call& call) { return call.weight_type == Type::kF32 && call.weight_offset == 0; }
+bool WeightIsInPlace(const Call& call) {
+  return call.weight_type == Type::kF32 && call.weight_offset == 0 && call.type[kX] != Type::kBF16;
+}
 
 bool ReadsAffineInPlace(const Call& call) {
   const Type x = call.type[kX];

@@ -15,8 +15,8 @@ constexpr int64_t kMostBuffered = 64 << 10, kMostColumns = 8 << 10;
 // The first row of kernels.inc that fits the call and that the target has; kKernels if none does.
 int ChooseKernel(const Target& target, Operation operation, const Call& call);
 
-// Whether LayerNorm's loops read vectors as they lie, so that rows may have any width: backward a weight in f32, forward weight
-// and bias of x's type, which is not f16, or none; without an offset.
+// Whether LayerNorm's loops read vectors as they lie, so that rows may have any width: backward a weight in f32, but not beside
+// bf16, which has it in the order of pairs; forward weight and bias of x's type, which is not f16, or none. Without an offset.
 bool WeightIsInPlace(const Call& call);
 bool ReadsAffineInPlace(const Call& call);
 

@@ -28,14 +28,20 @@ struct Scene {
     shape.back() = 24;
     y_shape = shape;
     weight_shape = shape.back();
-    for (isonorm_tensor* tensor : {&x, &y, &weight}) {
+    statistic_shape = shape;
+    statistic_shape.back() = 1;
+    for (isonorm_tensor* tensor : {&x, &y, &weight, &bias, &mean, &rstd}) {
       *tensor = {memory.data() + 64, {ISONORM_DEVICE_CPU, 0}, ndim, ISONORM_F32, shape.data(), nullptr, 0};
     }
     y.shape = y_shape.data();
     y.data = memory.data() + (1 << 20);
     weight.data = memory.data() + (2 << 20);
-    weight.ndim = 1;
-    weight.shape = &weight_shape;
+    bias.data = memory.data() + (2 << 20) + 512;
+    mean.data = memory.data() + (2 << 20) + 1024;
+    rstd.data = memory.data() + (2 << 20) + 8192;
+    mean.shape = rstd.shape = statistic_shape.data();
+    weight.ndim = bias.ndim = 1;
+    weight.shape = bias.shape = &weight_shape;
   }
   Scene(const Scene&) = delete;
   Scene& operator=(const Scene&) = delete;
@@ -43,9 +49,9 @@ struct Scene {
   isonorm_contract contract = ISONORM_CONTRACT_TORCH;
   double eps = 1e-6;
   isonorm_executor executor = {sizeof(isonorm_executor), 2, 0, nullptr, NoTasks};
-  std::vector<int64_t> shape, y_shape, x_strides, y_strides;
+  std::vector<int64_t> shape, y_shape, x_strides, y_strides, statistic_shape, statistic_strides;
   int64_t weight_shape = 0, weight_stride = 1;
-  isonorm_tensor x = {}, y = {}, weight = {}, other = {};
+  isonorm_tensor x = {}, y = {}, weight = {}, bias = {}, mean = {}, rstd = {}, other = {};
   isonorm_forward_args args = {};
   isonorm_rope rope = {};
   static inline std::vector<char> memory = std::vector<char>(3 << 20);
@@ -161,8 +167,21 @@ TEST(UsualCallTest, TakesUsualCalls) {
     Scene scene;
     ASSERT_EQ(isonorm_contract_by_name(isonorm_contract_name(i), &scene.contract, sizeof(scene.contract)), ISONORM_OK);
     scene.x.dtype = scene.y.dtype = scene.weight.dtype = ISONORM_BF16;
-    const bool usual = scene.contract.statistic == ISONORM_STATISTIC_RMS && scene.contract.gate_place == ISONORM_GATE_NONE;
+    const bool usual = scene.contract.gate_place == ISONORM_GATE_NONE;
     EXPECT_EQ(Takes(scene), usual) << isonorm_contract_name(i);
+    scene.args.rstd = &scene.rstd;
+    EXPECT_EQ(Takes(scene), usual) << isonorm_contract_name(i);
+    const bool layer = usual && scene.contract.statistic == ISONORM_STATISTIC_LAYER;  // alone has the rest
+    scene.rstd.dtype = ISONORM_BF16;
+    --scene.rstd.ndim;
+    EXPECT_EQ(Takes(scene), layer) << isonorm_contract_name(i);
+    scene.rstd = {};
+    scene.args.rstd = nullptr;
+    scene.args.mean = &scene.mean;
+    EXPECT_EQ(Takes(scene), layer) << isonorm_contract_name(i);
+    scene.args.mean = nullptr;
+    scene.args.bias = &scene.bias;
+    EXPECT_EQ(Takes(scene), layer) << isonorm_contract_name(i);
   }
 }
 
@@ -178,10 +197,14 @@ TEST(UsualCallTest, AgreesWithTheLongWay) {
   int taken = 0, refused = 0;
   for (int round = 0; round < 200000; ++round) {
     Scene scene(static_cast<int>(random() % 7) + 1);
-    isonorm_tensor* tensor = pick(&scene.x, &scene.y, &scene.weight);
+    if (random() % 2 != 0) scene.contract = ISONORM_CONTRACT_LAYER_NORM;
+    if (random() % 2 != 0) scene.args.bias = &scene.bias;
+    if (random() % 2 != 0) scene.args.rstd = &scene.rstd;
+    if (random() % 3 == 0) scene.args.mean = &scene.mean;
+    isonorm_tensor* tensor = pick(&scene.x, &scene.y, &scene.weight, &scene.bias, &scene.rstd, &scene.mean);
     const size_t dimension = random() % scene.shape.size();
     for (unsigned changes = random() % 4; changes > 0; --changes) {
-      switch (random() % 26) {
+      switch (random() % 29) {
         case 0: scene.eps = pick(0.0, -0.0, 1e-5, 0.1, 1e-60, -1e-60, -1.0, 1e39, kInfinity, std::nan("")); break;
         case 1: scene.contract.weight_offset = pick(1.0, -0.0, 0.1, 1e39, -kInfinity, std::nan("")); break;
         case 2: scene.contract.eps_place = pick(0, 1, 2, 3); break;
@@ -195,12 +218,18 @@ TEST(UsualCallTest, AgreesWithTheLongWay) {
         case 10: tensor->dtype = pick(ISONORM_F32, ISONORM_BF16, ISONORM_F16, ISONORM_F64, isonorm_dtype{1, 32, 1}); break;
         case 11: tensor->device.device_type = pick(0, 1, 2); break;
         case 12: tensor->ndim = pick(-1, 0, 1, 2, 8); break;
-        case 13: tensor->data = pick(static_cast<void*>(nullptr), scene.x.data, scene.y.data, scene.weight.data); break;
+        case 13:
+          tensor->data = pick(static_cast<void*>(nullptr), scene.x.data, scene.y.data, scene.weight.data, scene.rstd.data);
+          break;
         case 14: tensor->byte_offset = pick(uint64_t{0}, uint64_t{2}, uint64_t{4}, uint64_t{1} << 20, ~uint64_t{0} << 2); break;
         case 15: tensor->data = reinterpret_cast<void*>(pick(intptr_t{64}, INTPTR_MAX - 63, intptr_t{-64})); break;
-        case 16: scene.shape[dimension] = scene.y_shape[dimension] = pick(0, 1, 2, 5, -1); break;
+        case 16:
+          scene.shape[dimension] = scene.y_shape[dimension] = pick(0, 1, 2, 5, -1);
+          if (dimension + 1 < scene.shape.size()) scene.statistic_shape[dimension] = scene.shape[dimension];
+          break;
         case 17:
           scene.shape[dimension] = scene.y_shape[dimension] = pick(kHuge, kHuge + 1, 4 * kHuge, INT64_MAX / 2, INT64_MIN);
+          if (dimension + 1 < scene.shape.size()) scene.statistic_shape[dimension] = scene.shape[dimension];
           break;
         case 18: scene.y_shape[dimension] = pick(1, 2, 3); break;
         case 19: scene.weight_shape = pick(1, 23, 24, 25); break;
@@ -212,7 +241,7 @@ TEST(UsualCallTest, AgreesWithTheLongWay) {
           break;
         case 21:
           scene.weight_stride = pick(0, 1, 2);
-          scene.weight.strides = &scene.weight_stride;
+          scene.weight.strides = scene.bias.strides = &scene.weight_stride;
           break;
         case 22:
           scene.args.executor = &scene.executor;
@@ -222,6 +251,17 @@ TEST(UsualCallTest, AgreesWithTheLongWay) {
           if (random() % 4 == 0) scene.executor.parallel_for = nullptr;
           break;
         case 23: scene.contract.rotation_rounding = pick(-1, 0, 1, 2, 3); break;
+        case 26: {  // or without the last dimension, or wrong
+          isonorm_tensor& statistic = *pick(&scene.rstd, &scene.mean);
+          statistic.ndim -= pick(0, 1, 1, 2);
+          break;
+        }
+        case 27: scene.statistic_shape[random() % scene.statistic_shape.size()] = pick(1, 2, 3); break;
+        case 28:
+          scene.statistic_strides = CompactStrides(scene.statistic_shape);
+          scene.statistic_strides[random() % scene.statistic_shape.size()] += pick(0, 0, 1, 8, -8);
+          scene.rstd.strides = scene.mean.strides = scene.statistic_strides.data();
+          break;
         case 24:
           scene.contract.reserved = pick(0, 1);
           scene.args.rope = pick(static_cast<isonorm_rope*>(nullptr), &scene.rope);

@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 
 #include "cpu/choose.h"
 #include "cpu/tuned/centred_sums-inl.h"
@@ -37,8 +38,8 @@ struct CentredPiece {
   CentredOfRows of;
 };
 
-// Tw: the type of weight and bias: T, or f32 in the order of duos.
-template <class T, class Tw, Nans kNans>
+// Tw: the type of weight and bias: T, or f32 in the order of duos. kLooks: they may not be finite, see row_alone-inl.h.
+template <class T, class Tw, bool kLooks>
 class CentredColumns {
   using D = Tag<float>;
   static constexpr Layout kLayout = kLayoutOf<T, T>;
@@ -47,21 +48,34 @@ class CentredColumns {
  public:
   explicit CentredColumns(const CentredPiece<Raw<T>>& piece) : piece_(piece) {}
 
-  // Columns [0, cols) of all rows; two duos at a time share their weight and bias in registers.
-  template <bool kOne, class Next>
-  HWY_INLINE void Write(size_t cols, const Next& next) const {
-    size_t i = 0;
-    for (; i + 2 * kDuo <= cols; i += 2 * kDuo) {
-      Take<kOne, 2, false>(i, kDuo);
-      next.template Fetch<2 * kDuo>(i);
+  // Columns [0, cols) of one row, while another is fetched; if none is, from the end, for it is still in the first-level cache.
+  template <Store kStore>
+  HWY_INLINE void WriteRow(size_t cols, FetchAhead ahead) {
+    constexpr size_t kGroup = std::max<size_t>(kDuo, kLine / sizeof(T));
+    const bool back = kStore == Store::kCached && ahead.step == 0;
+    const size_t groups = cols / kGroup, move = back ? -kGroup : kGroup;
+    size_t i = back ? (groups - 1) * kGroup : 0;
+    for (size_t group = 0; group < groups; ++group, i += move) {
+      HWY_UNROLL(4)
+      for (size_t k = 0; k < kGroup; k += kDuo) Take<true, 1, false, kStore>(i + k, kDuo);
+      ahead.Fetch<kGroup * sizeof(T) / kLine>();
     }
-    for (; i + kDuo <= cols; i += kDuo) Take<kOne, 1, false>(i, kDuo);
-    if (i < cols) Take<kOne, 1, true>(i, cols - i);
+    for (i = groups * kGroup; i + kDuo <= cols; i += kDuo) Take<true, 1, false, kStore>(i, kDuo);
+    if (kStore == Store::kCached && i < cols) Take<true, 1, true>(i, cols - i);
   }
+  // Of all rows; two duos at a time share their weight and bias in registers.
+  HWY_INLINE void WriteRows(size_t cols) {
+    size_t i = 0;
+    for (; i + 2 * kDuo <= cols; i += 2 * kDuo) Take<false, 2, false>(i, kDuo);
+    for (; i + kDuo <= cols; i += kDuo) Take<false, 1, false>(i, kDuo);
+    if (i < cols) Take<false, 1, true>(i, cols - i);
+  }
+  // Whether no weight or bias was seen that is NaN or infinite.
+  HWY_INLINE bool finite() const { return !kLooks || hn::AllTrue(D(), hn::And(hn::IsFinite(seen_.a), hn::IsFinite(seen_.b))); }
 
  private:
-  template <bool kOne, size_t kDuos, bool kPart>
-  HWY_INLINE void Take(size_t i, size_t n) const {
+  template <bool kOne, size_t kDuos, bool kPart, Store kStore = Store::kCached>
+  HWY_INLINE void Take(size_t i, size_t n) {
     const D d;
     constexpr Layout kLayoutOfW = !kPart && std::is_same_v<Tw, float> ? Layout::kRuns : kLayout;
     const auto *weight = static_cast<const Tw*>(piece_.affine.weight), *bias = static_cast<const Tw*>(piece_.affine.bias);
@@ -70,6 +84,7 @@ class CentredColumns {
     for (size_t k = 0; k < kDuos; ++k) {
       w[k] = TakeDuo<kPart, kLayoutOfW>(weight + ((i + k * kDuo) & piece_.affine.weight_mask), n);
       b[k] = TakeDuo<kPart, kLayoutOfW>(bias + ((i + k * kDuo) & piece_.affine.bias_mask), n);
+      if constexpr (kLooks) seen_ = {Fma(w[k].a, w[k].b, seen_.a), Fma(b[k].a, b[k].b, seen_.b)};
     }
     const char* x = reinterpret_cast<const char*>(piece_.x + i);
     char* y = reinterpret_cast<char*>(piece_.y + i);
@@ -85,7 +100,12 @@ class CentredColumns {
           if (piece_.rounds) c = Map(c, [&](V<D> v) HWY_ATTR { return RoundThrough<T, Nans::kNone>(d, v); });
         }
         const auto t = Map(c, w[k], b[k], [](V<D> v, V<D> by, V<D> add) HWY_ATTR { return Fma(v, by, add); });
-        PutDuo<kPart, kLayout, kNans>(t, reinterpret_cast<T*>(y) + k * kDuo, n);
+        T* const to = reinterpret_cast<T*>(y) + k * kDuo;
+        if constexpr (kPart) {
+          StoreDuoPart<kLayout, Nans::kNone>(t, d, to, n);
+        } else {
+          StoreDuo<kLayout, Nans::kNone, kStore>(t, d, to);
+        }
       }
       x += piece_.x_stride;
       y += piece_.y_stride;
@@ -93,40 +113,74 @@ class CentredColumns {
   }
 
   const CentredPiece<Raw<T>> piece_;  // a copy, which no store of y can change
+  Duo<D> seen_ = {hn::Zero(D()), hn::Zero(D())};
 };
 
-template <class T, class Tw, Nans kNans>
-void WriteCentredRow(const CentredPiece<Raw<T>>& piece, size_t cols, const NextRows<Raw<T>, 1>& next) {
+template <class T, class Tw, bool kLooks, Store kStore>
+bool WriteCentredRow(const CentredPiece<Raw<T>>& piece, size_t cols, const FetchAhead& ahead) {
   const float mean = *piece.of.mean, shift = *piece.of.shift, r = *piece.of.r;
   CentredPiece<Raw<T>> one = piece;
   one.of = {&mean, &shift, &r};
-  CentredColumns<T, Tw, kNans>(one).template Write<true>(cols, NextRows<Raw<T>, 1>(next));
+  CentredColumns<T, Tw, kLooks> columns(one);
+  columns.template WriteRow<kStore>(cols, ahead);
+  return columns.finite();
 }
-template <class T, class Tw, Nans kNans>
-void WriteCentredRows(const CentredPiece<Raw<T>>& piece, size_t cols) {
-  CentredColumns<T, Tw, kNans>(piece).template Write<false>(cols, NoRows());
+template <class T, class Tw, bool kLooks>
+bool WriteCentredRows(const CentredPiece<Raw<T>>& piece, size_t cols) {
+  CentredColumns<T, Tw, kLooks> columns(piece);
+  columns.WriteRows(cols);
+  return columns.finite();
 }
 
-// Those for types of x, weight and bias, so that what is around them is compiled once for a size of x.
+// Those for types of x, weight and bias, so that what is around them is compiled once for a size of x. They return whether
+// weight and bias are known to be finite now.
 template <class E>
 struct CentredWrites {
-  void (*row)(const CentredPiece<E>& piece, size_t cols, const NextRows<E, 1>& next);
-  void (*rows)(const CentredPiece<E>& piece, size_t cols);
+  using Row = bool(const CentredPiece<E>& piece, size_t cols, const FetchAhead& ahead);
+  using Rows = bool(const CentredPiece<E>& piece, size_t cols);
+  Row *looking, *row, *streamed;  // streamed: whole duos at whole lines, of a finite weight and bias
+  Rows *looking_rows, *rows;
   size_t weight_size;
   bool arranged;  // weight and bias are in the order of duos
 };
-template <class T, class Tw, Nans kNans>
+// kSpares: once weight and bias are known to be finite, loops that do not look any more.
+template <class T, class Tw, bool kSpares>
 HWY_INLINE CentredWrites<Raw<T>> CentredWritesOf() {
   constexpr bool kArranged = kLayoutOf<T, T> == Layout::kEvenOdd && !std::is_same_v<T, Tw>;
-  return {WriteCentredRow<T, Tw, kNans>, WriteCentredRows<T, Tw, kNans>, sizeof(Tw), kArranged};
+  constexpr Store kCached = Store::kCached;
+  return {WriteCentredRow<T, Tw, true, kCached>,
+          WriteCentredRow<T, Tw, !kSpares, kCached>,
+          WriteCentredRow<T, Tw, false, Store::kStreamed>,
+          WriteCentredRows<T, Tw, true>,
+          WriteCentredRows<T, Tw, !kSpares>,
+          sizeof(Tw),
+          kArranged};
 }
 
-// The sink.
+// NaNs of a row that was written as if there were none, as in row_alone-inl.h: they come from the weight and the bias.
+HWY_NOINLINE inline void CanonicaliseCentred(const Call& call, void* y) {
+  const auto is_nan = [](const void* data, Type type, int64_t i) {
+    return type != Type::kNone && std::isnan(LoadScalar<float>(data, type, i));
+  };
+  for (int64_t i = 0; i < call.cols; ++i) {
+    if (is_nan(call.weight, call.weight_type, i) || is_nan(call.bias, call.bias_type, i) || is_nan(y, call.type[kY], i)) {
+      StoreScalar(CanonicalNaN<float>(), y, call.type[kY], i);
+    }
+  }
+}
+
+// The sink. Rows are fetched ahead as the plan has it, those of a call that leaves the second-level cache too.
 template <class E>
 class CentredSink : public TakesAll {
  public:
   CentredSink(const Call& call, const Run& run, const Affine& affine, const CentredWrites<E>& writes)
-      : run_(run), cols_(call.cols), flow_(FlowOf(call, run.data[kX], run.data[kY])), writes_(writes) {
+      : call_(call),
+        run_(run),
+        cols_(static_cast<size_t>(call.cols)),
+        flow_(FlowOf(call, run.data[kX], run.data[kY])),
+        plan_(PlanOfRows<E>(call.cols, flow_ == Flow::kCached ? Flow::kInPlace : flow_, false)),
+        clean_(call.weight_finite),
+        writes_(writes) {
     all_.affine = affine;
     all_.rounds = call.scaled_type != Type::kNone;
     all_.x_stride = run.stride[kX];
@@ -137,28 +191,31 @@ class CentredSink : public TakesAll {
   }
 
   HWY_INLINE bool from_memory() const { return flow_ > Flow::kCached; }
+  HWY_INLINE const FetchPlan& plan() const { return plan_; }
+  // The row that is fetched while this one is worked on. Only fetched, so it may lie past the last row.
+  HWY_INLINE const char* Ahead(int64_t row) const { return run_.data[kX] + (row + plan_.distance) * run_.stride[kX]; }
 
-  HWY_INLINE void Write(int64_t first, int64_t rows, const CentredOfRows& of) const {
+  HWY_INLINE void Write(int64_t first, int64_t rows, const CentredOfRows& of) {
     CentredPiece<E> piece = all_;
-    const auto cols = static_cast<size_t>(cols_);
-    if (rows > 1 && flow_ != Flow::kStreamed) {
+    const bool streams = flow_ == Flow::kStreamed && clean_;
+    if (rows > 1 && !streams) {
       piece.x = At<const E>(run_, kX, first);
       piece.y = At<E>(run_, kY, first);
       piece.rows = rows;
       piece.of = of;
-      return writes_.rows(piece, cols);
+      return Look((clean_ ? writes_.rows : writes_.looking_rows)(piece, cols_), first, rows);
     }
-    for (int64_t i = 0; i < rows; ++i) {
-      const auto next = NextRows<E, 1>::Of(run_, {kX}, first + i + 1, cols_, flow_ == Flow::kCached ? Flow::kInPlace : flow_);
-      const E* x = At<const E>(run_, kX, first + i);
-      piece.of = {of.mean + i, of.shift + i, of.r + i};
-      WriteInPieces(At<E>(run_, kY, first + i), cols, flow_, [&](size_t at, size_t n, E* to) HWY_ATTR {
-        piece.x = x + at;
-        piece.y = to;
-        piece.affine.weight = Advanced(all_.affine.weight, at & all_.affine.weight_mask);
-        piece.affine.bias = Advanced(all_.affine.bias, at & all_.affine.bias_mask);
-        writes_.row(piece, n, next.From(at));
-      });
+    for (int64_t i = first; i < first + rows; ++i) {
+      const int64_t at = i - first;
+      piece.x = At<const E>(run_, kX, i);
+      piece.y = At<E>(run_, kY, i);
+      piece.of = {of.mean + at, of.shift + at, of.r + at};
+      const FetchAhead ahead(plan_, Ahead(i) + plan_.from);
+      if (streams) {
+        Streamed(piece, ahead);
+      } else {
+        Look((clean_ ? writes_.row : writes_.looking)(piece, cols_, ahead), i, 1);
+      }
     }
   }
   HWY_INLINE void Finish() const {
@@ -166,13 +223,48 @@ class CentredSink : public TakesAll {
   }
 
  private:
-  HWY_INLINE const void* Advanced(const void* p, size_t columns) const {
-    return static_cast<const char*>(p) + columns * writes_.weight_size;
+  HWY_INLINE void Look(bool finite, int64_t first, int64_t rows) {
+    clean_ = finite;
+    if (HWY_LIKELY(finite)) return;
+    for (int64_t row = first; row < first + rows; ++row) CanonicaliseCentred(call_, At<E>(run_, kY, row));
   }
 
+  static HWY_INLINE const void* Advanced(const void* p, size_t bytes) { return static_cast<const char*>(p) + bytes; }
+  // Columns of the row from `at` on, to be written to `to`.
+  HWY_INLINE CentredPiece<E> From(const CentredPiece<E>& row, size_t at, E* to) const {
+    CentredPiece<E> piece = row;
+    piece.x += at;
+    piece.y = to;
+    piece.affine.weight = Advanced(row.affine.weight, (at & row.affine.weight_mask) * writes_.weight_size);
+    piece.affine.bias = Advanced(row.affine.bias, (at & row.affine.bias_mask) * writes_.weight_size);
+    return piece;
+  }
+  // y bypasses the cache by whole lines, by way of a buffer if the plan has one.
+  HWY_NOINLINE void Streamed(const CentredPiece<E>& row, const FetchAhead& ahead) const {
+    constexpr size_t kPerLine = kLine / sizeof(E), kDirect = std::max(kPerLine, 2 * hn::MaxLanes(Tag<float>()));
+    const size_t head = std::min(ElementsToLine(row.y), cols_);
+    if (head != 0) writes_.row(From(row, 0, row.y), head, FetchAhead());
+    alignas(kLine) char room[kPage + 512];
+    E* const stage = reinterpret_cast<E*>(HalfAPageFrom(row.x + head, room));
+    const bool staged = plan_.stage != 0;
+    const size_t least = staged ? kPerLine : kDirect, most = staged ? plan_.stage / sizeof(E) : cols_;
+    size_t i = head;
+    while (cols_ - i >= least) {
+      const size_t count = std::min(most, (cols_ - i) / least * least);
+      (staged ? writes_.row : writes_.streamed)(From(row, i, staged ? stage : row.y + i), count,
+                                                ahead.From((i - head) / kPerLine));
+      if (staged) StreamLines(stage, row.y + i, count * sizeof(E));
+      i += count;
+    }
+    if (i < cols_) writes_.row(From(row, i, row.y + i), cols_ - i, FetchAhead());
+  }
+
+  const Call& call_;
   const Run& run_;
-  const int64_t cols_;
+  const size_t cols_;
   Flow flow_;
+  const FetchPlan plan_;
+  bool clean_;  // whether weight and bias are known to be finite
   const CentredWrites<E> writes_;
   CentredPiece<E> all_ = {};
 };
@@ -180,8 +272,8 @@ class CentredSink : public TakesAll {
 template <class E>
 HWY_NOINLINE void CentredForwardRows(const Call& call, const Run& run, const Affine& affine, const CentredSums& sums,
                                      const CentredWrites<E>& writes) {
-  const CentredRows source(call, run, sums);
-  const CentredSink<E> sink(call, run, affine, writes);
+  CentredSink<E> sink(call, run, affine, writes);
+  const CentredRows source(call, run, sums, sink.plan());
   const int64_t block = RowsPerBlock(call.cols * static_cast<int64_t>(sizeof(E)), sink.from_memory());
   RowLoop<CentredStatistics>(call, run, block, source, sink);
 }
@@ -203,7 +295,7 @@ HWY_NOINLINE void CentredForwardConverted(const Call& call, const Run& run, Affi
     ArrangeDuos<kLayout>(cols, bias);
     affine.bias = bias;
   }
-  CentredForwardRows(call, run, affine, CentredSums::Of<T>(), CentredWritesOf<T, float, Nans::kPossible>());
+  CentredForwardRows(call, run, affine, CentredSums::Of<T>(), CentredWritesOf<T, float, false>());
 }
 
 // Ones, or -0, of a type.
@@ -226,8 +318,7 @@ void CentredForward(const Call& call, const Run& run, const ColumnSums&) {
       FillDuo(1.0f, ones);
       FillDuo(-0.0f, zeros);
       const Affine affine = {weight_mask == 0 ? ones : call.weight, bias_mask == 0 ? zeros : call.bias, weight_mask, bias_mask};
-      const auto writes = call.weight_finite ? CentredWritesOf<T, T, Nans::kNone>() : CentredWritesOf<T, T, Nans::kPossible>();
-      return CentredForwardRows(call, run, affine, CentredSums::Of<T>(), writes);
+      return CentredForwardRows(call, run, affine, CentredSums::Of<T>(), CentredWritesOf<T, T, true>());
     }
   }
   HWY_ALIGN float ones[kDuo];

@@ -7,6 +7,7 @@
 #define ISONORM_CPU_TUNED_CENTRED_SUMS_INL_H_
 #endif
 
+#include "cpu/plan.h"
 #include "cpu/tuned/duo-inl.h"
 #include "cpu/tuned/row_sums-inl.h"
 #include "cpu/tuned/rstd-inl.h"
@@ -41,19 +42,34 @@ HWY_INLINE Duo<D> DistancesOf(D d, const Duo<D>& v, float mean, size_t count) {
   return distance;
 }
 
-// What a sweep over a leaf adds up: the values; or their distances from the mean, alone or with the squares.
+// What a sweep over a leaf adds up, given two vectors of values, the first of which is the `at`-th of the leaf: the values, or
+// their distances from the mean, alone or with the squares. What reads beside them has From(begin), for a leaf that begins
+// there, and what fetches Fetch(at), for every 64 elements.
 struct ValueSums {
   static constexpr int kSums = 1;
   template <Layout kLayout, bool kPart, class D>
-  HWY_INLINE void Add(D, const Duo<D>& v, size_t, Duo<D> (&sum)[1]) const {
+  HWY_INLINE void Add(D, const Duo<D>& v, size_t, size_t, Duo<D> (&sum)[1]) const {
     sum[0] = Map(v, sum[0], [](V<D> of, V<D> to) HWY_ATTR { return hn::Add(to, of); });
+  }
+};
+// While `step` bytes with every 64 elements are fetched; 16-bit types ask once for two lines.
+template <class T>
+struct FetchingValueSums : ValueSums {
+  const char* ahead;
+  size_t step;
+  FetchingValueSums(const char* from, size_t bytes) : ahead(from), step(bytes) {}
+  HWY_INLINE FetchingValueSums From(int64_t begin) const { return {ahead + static_cast<size_t>(begin) / kLanes * step, step}; }
+  HWY_INLINE void Fetch(size_t at) const {
+    constexpr size_t kTimes = sizeof(T) == 2 ? 1 : kLanes * sizeof(T) / kLine;
+    HWY_UNROLL(4)
+    for (size_t i = 0; i < kTimes; ++i) PrefetchFar(ahead + at / kLanes * step + i * step / kTimes);
   }
 };
 struct ShiftSums {
   static constexpr int kSums = 1;
   float mean;
   template <Layout kLayout, bool kPart, class D>
-  HWY_INLINE void Add(D d, const Duo<D>& v, size_t count, Duo<D> (&sum)[1]) const {
+  HWY_INLINE void Add(D d, const Duo<D>& v, size_t, size_t count, Duo<D> (&sum)[1]) const {
     const auto distance = DistancesOf<kLayout, kPart>(d, v, mean, count);
     sum[0] = Map(distance, sum[0], [](V<D> of, V<D> to) HWY_ATTR { return hn::Add(to, of); });
   }
@@ -62,7 +78,7 @@ struct DistanceSums {
   static constexpr int kSums = 2;
   float mean;
   template <Layout kLayout, bool kPart, class D>
-  HWY_INLINE void Add(D d, const Duo<D>& v, size_t count, Duo<D> (&sum)[2]) const {
+  HWY_INLINE void Add(D d, const Duo<D>& v, size_t, size_t count, Duo<D> (&sum)[2]) const {
     const auto distance = DistancesOf<kLayout, kPart>(d, v, mean, count);
     sum[0] = Map(distance, sum[0], [](V<D> of, V<D> to) HWY_ATTR { return Fma(of, of, to); });
     sum[1] = Map(distance, sum[1], [](V<D> of, V<D> to) HWY_ATTR { return hn::Add(to, of); });
@@ -91,8 +107,10 @@ HWY_INLINE void LeafOfSums(D d, const T* p, size_t length, const Sums& of, V<D> 
     const auto turn = [&]() HWY_ATTR {
       HWY_UNROLL(8)
       for (size_t k = 0; k < kEach; ++k) {
-        of.template Add<kLayout, false>(d, LoadDuo<kLayout>(d, p + at + k * kDuo), kDuo, sum[k]);
+        const size_t from = at + k * kDuo;
+        of.template Add<kLayout, false>(d, LoadDuo<kLayout>(d, p + from), from, kDuo, sum[k]);
       }
+      if constexpr (requires { of.Fetch(at); }) of.Fetch(at);
     };
     if constexpr (kTurns > 0) {
       HWY_UNROLL(8)
@@ -103,9 +121,9 @@ HWY_INLINE void LeafOfSums(D d, const T* p, size_t length, const Sums& of, V<D> 
       for (size_t k = 0; k < kEach; ++k) {
         const size_t from = at + k * kDuo;
         if (from + kDuo <= length) {
-          of.template Add<kLayout, false>(d, LoadDuo<kLayout>(d, p + from), kDuo, sum[k]);
+          of.template Add<kLayout, false>(d, LoadDuo<kLayout>(d, p + from), from, kDuo, sum[k]);
         } else if (from < length) {
-          of.template Add<kLayout, true>(d, LoadDuoPart<kLayout>(d, p + from, length - from), length - from, sum[k]);
+          of.template Add<kLayout, true>(d, LoadDuoPart<kLayout>(d, p + from, length - from), from, length - from, sum[k]);
         }
       }
     }
@@ -147,8 +165,16 @@ HWY_INLINE void StoreLeaf(const T* p, size_t length, const Sums& of, float* HWY_
 }
 template <class T, class Sums>
 HWY_NOINLINE void StoreAnyLeaf(const T* p, size_t length, Sums of, float* HWY_RESTRICT into, size_t apart) {
-  if (length == 2 * kLanes) return StoreLeaf<2>(p, length, of, into, apart);
+  if constexpr (!requires { of.From(0); }) {  // what all loops have
+    if (length == 2 * kLanes) return StoreLeaf<2>(p, length, of, into, apart);
+  }
   StoreLeaf<0>(p, length, of, into, apart);
+}
+
+template <class Sums>
+HWY_INLINE Sums Beginning(const Sums& of, [[maybe_unused]] int64_t begin) {
+  if constexpr (requires { of.From(begin); }) return of.From(begin);
+  return of;
 }
 
 // Those sums of one row.
@@ -156,14 +182,15 @@ template <class T, class Sums>
 HWY_INLINE void TotalsOfRow(const T* x, const RowLeaves& row, const Sums& of, float (&totals)[Sums::kSums]) {
   constexpr size_t kWidth = hn::MaxLanes(Tag<float>());
 #if ISONORM_LEAF_NETWORK
-  const auto leaf = [&](int64_t begin, size_t n, float* into) HWY_ATTR { StoreAnyLeaf(x + begin, n, of, into, 8 * kWidth); };
+  const auto leaf = [&](int64_t begin, size_t n, float* into)
+                        HWY_ATTR { StoreAnyLeaf(x + begin, n, Beginning(of, begin), into, 8 * kWidth); };
   RowTotals<T, Sums::kSums>(row, leaf, totals);
 #else
   LeafTree<float> tree[Sums::kSums];
   for (int64_t i = 0; i < row.count; ++i) {
     const int64_t begin = row.begin(i);
     HWY_ALIGN float vector[Sums::kSums * kWidth];
-    StoreAnyLeaf(x + begin, static_cast<size_t>(row.begin(i + 1) - begin), of, vector, kWidth);
+    StoreAnyLeaf(x + begin, static_cast<size_t>(row.begin(i + 1) - begin), Beginning(of, begin), vector, kWidth);
     for (size_t s = 0; s < Sums::kSums; ++s) tree[s].Push(FoldAll(Tag<float>(), hn::Load(Tag<float>(), vector + s * kWidth)));
   }
   for (int s = 0; s < Sums::kSums; ++s) totals[s] = tree[s].Total();
@@ -183,7 +210,7 @@ HWY_INLINE void TotalsOfRows(const T* x, int64_t stride, int64_t rows, const Row
     return NarrowRowTotals<1, T>(rows, row, leaf, totals);
   }
   const auto leaf = [&](int64_t r, int64_t begin, size_t n, float* into)
-                        HWY_ATTR { StoreAnyLeaf(at(r) + begin, n, of(r), into, 8 * kWidth); };
+                        HWY_ATTR { StoreAnyLeaf(at(r) + begin, n, Beginning(of(r), begin), into, 8 * kWidth); };
   if (row.count == 1) return NarrowRowTotals<1, T>(rows, row, leaf, totals);
   if (row.count == 2) return NarrowRowTotals<2, T>(rows, row, leaf, totals);
   if (row.count == 4) return NarrowRowTotals<4, T>(rows, row, leaf, totals);
@@ -203,6 +230,13 @@ HWY_NOINLINE void SumsOfValues(const void* x, int64_t stride, int64_t rows, cons
   TotalsOfRows(static_cast<const T*>(x), stride, rows, row, of, {sums});
 }
 template <class T>
+HWY_NOINLINE float SumFetchingRow(const void* x, const RowLeaves& row, const char* ahead, size_t bytes) {
+  const FetchingValueSums<T> of(ahead, bytes * (kLanes * sizeof(T) / kLine));
+  float total[1];
+  TotalsOfRow(static_cast<const T*>(x), row, of, total);
+  return total[0];
+}
+template <class T>
 HWY_NOINLINE void SumsOfDistances(const void* x, int64_t stride, int64_t rows, const RowLeaves& row,
                                   const float* HWY_RESTRICT means, float* HWY_RESTRICT squares, float* HWY_RESTRICT shifts) {
   const auto of = [means](int64_t r) HWY_ATTR { return DistanceSums{means[r]}; };
@@ -211,6 +245,10 @@ HWY_NOINLINE void SumsOfDistances(const void* x, int64_t stride, int64_t rows, c
 
 // Sums to means. A sum ends with + 0.
 HWY_NOINLINE inline void ToMeans(const Norm& norm, int64_t rows, float* HWY_RESTRICT sums) {
+  if (rows == 1) {
+    sums[0] = MeanOfSum(sums[0] + 0.0f, norm.count);
+    return;
+  }
   const EightSums d;
   for (size_t i = 0; i < static_cast<size_t>(rows); i += hn::Lanes(d)) {
     hn::StoreU(MeanOfSum(hn::Add(hn::LoadU(d, sums + i), hn::Zero(d)), norm.count), d, sums + i);
@@ -221,6 +259,12 @@ HWY_NOINLINE inline void ToMeans(const Norm& norm, int64_t rows, float* HWY_REST
 // 2 * sqrt(squares) * r, here 2^15.
 HWY_NOINLINE inline void RstdOfDistances(const Norm& norm, int64_t rows, const float* HWY_RESTRICT shifts,
                                          float* HWY_RESTRICT squares, float* HWY_RESTRICT r) {
+  if (rows == 1) {
+    const float m = std::fma(-shifts[0], shifts[0], MeanOfSum(squares[0], norm.count));
+    r[0] = RstdOfMean(m < 0 ? 0.0f : m, norm);
+    if (!(squares[0] * r[0] * r[0] <= 0x1p28f)) squares[0] = std::numeric_limits<float>::quiet_NaN();
+    return;
+  }
   const EightSums d;
   const auto zero = hn::Zero(d), nan = hn::Set(d, std::numeric_limits<float>::quiet_NaN());
   for (size_t i = 0; i < static_cast<size_t>(rows); i += hn::Lanes(d)) {
@@ -249,18 +293,24 @@ struct CentredSums {
   void (*values)(const void* x, int64_t stride, int64_t rows, const RowLeaves& row, float* HWY_RESTRICT sums);
   void (*distances)(const void* x, int64_t stride, int64_t rows, const RowLeaves& row, const float* HWY_RESTRICT means,
                     float* HWY_RESTRICT squares, float* HWY_RESTRICT shifts);
+  float (*fetching)(const void* x, const RowLeaves& row, const char* ahead, size_t bytes);  // the sum of one row's values
   template <class T>
   static CentredSums Of() {
-    return {SumsOfValues<T>, SumsOfDistances<T>};
+    return {SumsOfValues<T>, SumsOfDistances<T>, SumFetchingRow<T>};
   }
 };
 
-// Rows as they lie.
+// Rows as they lie; the plan is that of the sink.
 class CentredRows {
  public:
-  CentredRows(const Call& call, const Run& run, const CentredSums& sums) : run_(run), leaves_(call.cols), sums_(sums) {}
+  CentredRows(const Call& call, const Run& run, const CentredSums& sums, const FetchPlan& plan)
+      : run_(run), leaves_(call.cols), sums_(sums), plan_(plan) {}
   HWY_INLINE void Make(int64_t) const {}
   HWY_INLINE void Values(int64_t first, int64_t rows, float* sums) const {
+    if (rows == 1 && plan_.in_sum != 0) {
+      sums[0] = sums_.fetching(X(first), leaves_, static_cast<const char*>(X(first + plan_.distance)), plan_.in_sum);
+      return;
+    }
     sums_.values(X(first), run_.stride[kX], rows, leaves_, sums);
   }
   HWY_INLINE void Distances(int64_t first, int64_t rows, const float* means, float* squares, float* shifts) const {
@@ -273,6 +323,7 @@ class CentredRows {
   const Run& run_;
   const RowLeaves leaves_;
   const CentredSums sums_;
+  const FetchPlan& plan_;
 };
 
 // What the sink is given of some rows.

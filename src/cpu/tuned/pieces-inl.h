@@ -38,14 +38,14 @@ HWY_INLINE void WidenWeight(const Call& call, float* HWY_RESTRICT w) {
   WidenVector(call.weight, call.weight_type, call.weight_offset == 0 ? -0.0f : static_cast<float>(call.weight_offset), cols, w);
 }
 
-// From the order of columns to that in which the loops read duos, but for a part of one at the end.
-template <Layout kLayout>
+// From the order of columns to that in which the loops read duos, or back, but for a part of one at the end.
+template <Layout kFrom, Layout kTo = Layout::kRuns>
 HWY_INLINE void ArrangeDuos(size_t cols, float* HWY_RESTRICT w) {
-  if constexpr (kLayout == Layout::kEvenOdd) {
+  if constexpr (kFrom != kTo) {
     const Tag<float> d;
     const size_t width = 2 * hn::Lanes(d);
     for (size_t i = 0; i + width <= cols; i += width) {
-      StoreDuo<Layout::kRuns, Nans::kNone, Store::kCached>(LoadDuo<kLayout>(d, w + i), d, w + i);
+      StoreDuo<kTo, Nans::kNone, Store::kCached>(LoadDuo<kFrom>(d, w + i), d, w + i);
     }
   }
 }
@@ -121,6 +121,27 @@ HWY_NOINLINE void ColumnLoop(Loop loop, size_t cols, Next next) {
   if (i < cols) loop.template Step<true>(i, cols - i);
 }
 
+// A row that comes later, of which `step` bytes are fetched with each line of this one; 0: none. Nothing is read there.
+struct FetchAhead {
+  FetchAhead() = default;
+  FetchAhead(const FetchPlan& plan, const char* of) : row(of), step(plan.in_write), near(plan.near) {}
+  HWY_INLINE FetchAhead From(size_t lines) const {
+    FetchAhead ahead = *this;
+    ahead.row += lines * step;
+    return ahead;
+  }
+  template <size_t kLines>
+  HWY_INLINE void Fetch() {
+    if (step == 0) return;
+    HWY_UNROLL(4)
+    for (size_t line = 0; line < kLines; ++line) near ? PrefetchNear(row + line * step) : PrefetchFar(row + line * step);
+    row += kLines * step;
+  }
+  const char* row = nullptr;
+  size_t step = 0;
+  bool near = false;
+};
+
 // No rows that are fetched.
 struct NoRows {
   template <size_t kElements>
@@ -129,7 +150,8 @@ struct NoRows {
 
 // Rows of kRows tensors of T that come next, fetched with the columns of this one; not `on`: not at all. Nothing is read there,
 // so they may lie past the last row.
-template <class T, size_t kRows>
+// kOnce: each line once; otherwise with each vector, of which a line may have several.
+template <class T, size_t kRows, bool kOnce = false>
 struct NextRows {
   bool on = false;
   const char* row[kRows] = {};
@@ -144,7 +166,7 @@ struct NextRows {
   // With kElements columns from i on.
   template <size_t kElements>
   HWY_INLINE void Fetch(size_t i) const {
-    if (!on) return;
+    if (!on || (kOnce && i * sizeof(T) % kLine != 0)) return;
     HWY_UNROLL(4)
     for (size_t line = 0; line < kElements * sizeof(T); line += kLine) {
       HWY_UNROLL(4)
