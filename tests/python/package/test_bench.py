@@ -161,9 +161,12 @@ def test_both_scripts_take_results_from_a_file(tmp_path):
     for path in ("docs/speed-python.md", "docs/python.md"):
         assert mark in (tmp_path / path).read_text(encoding="utf-8")
     row = {"row": "a_row", "seconds": 1e-3, "gigabytes_per_second": None, "unit": "times the reference's time", "value": 1.5,
-           "reference": {"name": "itself", "seconds": 1}, "goal": 2, "met": False, "note": None, "beside": {"a copy": 2e-3},
+           "reference": {"name": "itself", "seconds": 1}, "goal": 2, "goal_met": True, "within": [1.2, 1.7],
+           "bound": None, "met": False, "note": None, "beside": {"a copy": 2e-3},
            "plain": {"name": "unfused", "seconds": 9e-4, "times_the_time": 0.9, "met": False}}  # fmt: skip
-    results.write_text(json.dumps({"cpu": "C", "compiler": "gcc", "target": "AVX2", "rows": [row]}), encoding="utf-8")
+    rows = [row, {**row, "row": "near", "goal": 1.4}, {**row, "row": "bound", "goal": 1.1, "goal_met": False, "bound": "in cache"}]
+    results.write_text(json.dumps({"cpu": "C", "compiler": "gcc", "target": "AVX2", "rows": rows}), encoding="utf-8")
     subprocess.run([sys.executable, tmp_path / "scripts/speed", results], check=True)
-    text = (tmp_path / "docs/speed.md").read_text(encoding="utf-8")
-    assert "| a_row | 1 ms |  | 1.50 × the time of itself | ≤ 2 | 0.90 × (missed) | a copy 2 ms |" in text.split(mark)[1]
+    text = (tmp_path / "docs/speed.md").read_text(encoding="utf-8").split(mark)[1]
+    for name, goal in (("a_row", "≤ 2"), ("near", "≤ 1.4 (the run says 1.2 to 1.7)"), ("bound", "≤ 1.1 (bound: in cache, missed)")):
+        assert f"| {name} | 1 ms |  | 1.50 × the time of itself | {goal} | 0.90 × (missed) | a copy 2 ms |" in text
