@@ -2,7 +2,9 @@
 
 #include <cinttypes>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "call/builder.h"
@@ -13,6 +15,10 @@
 #include "call/structure.h"
 
 namespace isonorm {
+
+// That all of it may be cleared as bytes.
+static_assert(static_cast<int>(Type::kNone) == 0 && static_cast<int>(Gate::kNone) == 0);
+static_assert(static_cast<int>(GateFunction::kSilu) == 0 && std::is_trivially_copyable_v<Call>);
 
 // Cleared by pieces of a line, each of which becomes four stores: of a whole array g++ makes a loop.
 Call::Call() {

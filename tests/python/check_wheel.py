@@ -55,7 +55,8 @@ def build(source, work, tools):
     """The wheel, and the source that it was made of."""
     variables = dict(os.environ)
     if shutil.which("ccache"):
-        variables |= {"CMAKE_C_COMPILER_LAUNCHER": "ccache", "CMAKE_CXX_COMPILER_LAUNCHER": "ccache"}
+        # And the compilers by the names that CMake finds, not by those that Python was built with, which a cache takes for others.
+        variables |= {"CMAKE_C_COMPILER_LAUNCHER": "ccache", "CMAKE_CXX_COMPILER_LAUNCHER": "ccache", "CC": "cc", "CXX": "c++"}
     run(tools / "python", "-m", "build", "--sdist", "--outdir", work, source)
     (archive,) = work.glob("isonorm-*.tar.gz")
     shutil.unpack_archive(archive, work)

@@ -72,11 +72,11 @@ class GradientRows {
 
   void Run() {
     if (run_.first % kRowBlock != 0) ArrangeSums<true>();  // otherwise they are zeros
-    const bool cached = flow_ < Flow::kInPlace;            // rows from memory are fetched as pairs of them go on
+    // Rows from memory are fetched as pairs of them go on; where none is, the hardware follows the tensors of one row better.
+    const bool cached = flow_ < Flow::kInPlace;
     if (cached && call_.cols * static_cast<int64_t>(sizeof(Tx)) <= kShortGradient) {
       GradientLoop<kShortGradients, kTogether>(run_.count, *this);
-    } else if (streams_ &&
-               fetch_ == GradientFetch::kNone) {  // the hardware follows the tensors of one row better than those of two
+    } else if (streams_ && fetch_ == GradientFetch::kNone) {
       GradientLoop<1, 1>(run_.count, *this);
     } else {
       GradientLoop<kTogether, kTogether>(run_.count, *this);

@@ -204,9 +204,38 @@ class CentredGradientRows {
       tame[i] = tame[i] && IsFinite(sums[i][0]) && IsFinite(sums[i][1]) && IsFinite(row.f);
     }
   }
-  template <int kRows>
-  HWY_INLINE void Write(int64_t row, int first) const {
-    WriteRows<kRows>(row, first);
+  template <int kTogether>
+  HWY_NOINLINE void Write(int64_t row, int first) const {
+    if (kTogether > 1 && streams_ && !Directs()) {
+      for (int i = 0; i < kTogether; ++i) Write<1>(row + i, first + i);
+      return;
+    }
+    CentredGradientColumns<T, kTogether> columns;
+    columns.weight = weight_;
+    columns.dweight = static_cast<float*>(sums_.dweight);
+    columns.dbias = static_cast<float*>(sums_.dbias);
+    columns.rounds = call_.scaled_type != Type::kNone;
+    for (int i = 0; i < kTogether; ++i) {
+      const Found& of = found_[first + i];
+      columns.x[i] = X(row + i);
+      columns.dy[i] = Dy(row + i);
+      columns.dx[i] = run_.data[kDx] == nullptr ? nullptr : At<T>(run_, kDx, row + i);
+      columns.row[i] = of.centred;
+      columns.f[i] = of.f;
+      columns.mean_g[i] = of.mean_g;
+    }
+    const auto next = Next<kTogether>(row);
+    if (!streams_) {
+      if constexpr (kTogether > 1) {
+        if (columns.All()) return ColumnLoop(columns.template From<true>(0), cols_, next);
+      }
+      return ColumnLoop(columns, cols_, next);
+    }
+    if constexpr (kTogether == 1) {
+      WriteInRowPieces(columns, next);
+    } else if constexpr (kWide) {
+      Direct(columns, next);
+    }
   }
   HWY_NOINLINE void General(int64_t row) const {
     char* data[kRowTensors];
@@ -285,40 +314,6 @@ class CentredGradientRows {
   }
   HWY_NOINLINE void Dot(int64_t row, const Centred& centred, float (&sums)[2]) const {
     TotalsOfRow(X(row), leaves_, GradientSums<T>{Dy(row), weight_of_leaves_, centred}, sums);
-  }
-
-  template <int kTogether>
-  HWY_NOINLINE void WriteRows(int64_t row, int first) const {
-    if (kTogether > 1 && streams_ && !Directs()) {
-      for (int i = 0; i < kTogether; ++i) WriteRows<1>(row + i, first + i);
-      return;
-    }
-    CentredGradientColumns<T, kTogether> columns;
-    columns.weight = weight_;
-    columns.dweight = static_cast<float*>(sums_.dweight);
-    columns.dbias = static_cast<float*>(sums_.dbias);
-    columns.rounds = call_.scaled_type != Type::kNone;
-    for (int i = 0; i < kTogether; ++i) {
-      const Found& of = found_[first + i];
-      columns.x[i] = X(row + i);
-      columns.dy[i] = Dy(row + i);
-      columns.dx[i] = run_.data[kDx] == nullptr ? nullptr : At<T>(run_, kDx, row + i);
-      columns.row[i] = of.centred;
-      columns.f[i] = of.f;
-      columns.mean_g[i] = of.mean_g;
-    }
-    const auto next = Next<kTogether>(row);
-    if (!streams_) {
-      if constexpr (kTogether > 1) {
-        if (columns.All()) return ColumnLoop(columns.template From<true>(0), cols_, next);
-      }
-      return ColumnLoop(columns, cols_, next);
-    }
-    if constexpr (kTogether == 1) {
-      WriteInRowPieces(columns, next);
-    } else if constexpr (kWide) {
-      Direct(columns, next);
-    }
   }
 
   // The rows that come after those from `row` on: x and dy of each.

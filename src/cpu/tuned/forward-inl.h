@@ -31,7 +31,7 @@ HWY_INLINE int64_t RowsPerBlock(int64_t row_bytes, bool from_memory) {
   return std::clamp<int64_t>((from_memory ? 4 << 10 : 8 << 10) / row_bytes, 1, kBlockRows);
 }
 
-// A call of one short row, which must not spend more time on plans than on the row.
+// The row of a call that has one, of which a single leaf needs no list of leaves.
 template <class Tx>
 struct RowAlone {
   const Tx* x;
@@ -39,6 +39,7 @@ struct RowAlone {
   HWY_INLINE float Sum(int64_t) const { return cols <= kOneLeaf ? LeafSum(x, cols) : RowSum(x, RowLeaves(cols)); }
 };
 
+// A call of one short row, which must not spend more time on plans than on the row.
 template <class Tx, class Tw, class Ty, bool kOffset>
 HWY_INLINE void TunedForwardRow(const Call& call, const Run& run) {
   const float sum = SumOf(call, run, 0, RowAlone<Tx>{At<const Tx>(run, kX, 0), call.cols});

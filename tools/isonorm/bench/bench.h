@@ -55,8 +55,6 @@ struct Row {
   isonorm::dtype out = isonorm::dtype::f32;  // of a quantised row
   isonorm::scale_kind scale_kind = {};
   int64_t groups = 1;  // of a gate before the norm
-  // What docs/tuning.md shows to be possible on this CPU, where that is less than the goal.
-  std::optional<double> bound = {};
 
   // With a bias, as models have it.
   bool LayerNorm() const { return contract.statistic == isonorm::statistic::layer; }

@@ -158,9 +158,8 @@ const std::vector<Row>& Rows() {
   return all;
 }
 
-namespace {
-
-Result RunKind(const Row& row, const Settings& settings, Arena& arena) {
+Result RunRow(const Row& row, const Settings& settings, Arena& arena) {
+  arena.UsePages(row.pages);
   switch (row.kind) {
     case kStream:
     case kInPlace: return RunStream(row, settings, arena);
@@ -187,15 +186,6 @@ Result RunKind(const Row& row, const Settings& settings, Arena& arena) {
     case kCachedResidual: return RunCachedResidual(row, settings, arena);
   }
   return {};
-}
-
-}  // namespace
-
-Result RunRow(const Row& row, const Settings& settings, Arena& arena) {
-  arena.UsePages(row.pages);
-  Result result = RunKind(row, settings, arena);
-  if (row.bound && !result.bound) result.bound = Bound{"docs/tuning.md", *row.bound};
-  return result;
 }
 
 }  // namespace isonorm_cli::bench

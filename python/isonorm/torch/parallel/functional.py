@@ -95,14 +95,6 @@ class ShardedNorm(Function):
         return (dx if need_x else None, dweight, dbias, dresidual, dgate, None, None, None, None)
 
 
-def _apply(*args: Any) -> Any:
-    return ShardedNorm.apply(*args)  # type: ignore[no-untyped-call]
-
-
-# What torch.compiler.disable() says, without loading the compiler: how many turns there are depends on the data.
-_apply._torchdynamo_disable = True  # type: ignore[attr-defined]
-
-
 def _combined(own: Iterable[Any], like: Iterable[Any], rows: int, ranks: Ranks) -> list[Any]:
     """dweight and dbias of the rows of all processes, in the types of weight and bias."""
     gradients = [g for g in own if g is not None]
@@ -195,7 +187,9 @@ def rms_norm(
         if x.dim() > _MAX_DIMS:
             rows = (t if t is None else t.flatten(0, -2) for t in rows)
         of_x, of_residual, of_gate = rows
-        y, total, mean, rstd = _apply(of_x, weight, bias, of_residual, of_gate, eps, text, dtype, ranks)
+        y, total, mean, rstd = ShardedNorm.apply(  # type: ignore[no-untyped-call]
+            of_x, weight, bias, of_residual, of_gate, eps, text, dtype, ranks
+        )
         found = (y, total, mean if return_mean else None, rstd if return_rstd else None)
         if x.dim() > _MAX_DIMS:
             found = tuple(t if t is None else t.unflatten(0, x.shape[:-1]) for t in found)  # type: ignore[assignment]
