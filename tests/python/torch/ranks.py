@@ -16,13 +16,21 @@ _context.set_forkserver_preload(["torch", "torch.distributed.tensor.parallel", "
 LIMIT = 120  # seconds; none takes a tenth of it
 
 
+def _meet(store, name, rank, world):
+    store.set(f"{name}{rank}", "")
+    store.wait([f"{name}{other}" for other in range(world)], datetime.timedelta(seconds=LIMIT))
+
+
 def _run(function, rank, world, store, timeout, args, pipe):
     try:
         torch.set_num_threads(1)
         timeout = datetime.timedelta(seconds=timeout)
-        dist.init_process_group(
-            "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world, timeout=timeout
-        )
+        # Ranks meet before, so that a short timeout does not begin while a process is still to be started, and after: one that
+        # is done at once must not leave while others are still connecting to it.
+        store = dist.FileStore(store, world)
+        _meet(store, "started", rank, world)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timeout)
+        _meet(store, "connected", rank, world)
         pipe.send((True, function(rank, world, *args)))
         dist.destroy_process_group()
     except BaseException:
