@@ -86,10 +86,12 @@ Processor DetectProcessor() {
 #if HWY_ARCH_X86
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid(0, &a, &b, &c, &d) == 0) return processor;
-  processor.amd = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+  if (b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx) processor.maker = Processor::kAmd;
+  if (b == signature_INTEL_ebx && c == signature_INTEL_ecx && d == signature_INTEL_edx) processor.maker = Processor::kIntel;
   if (__get_cpuid(1, &a, &b, &c, &d) == 0) return processor;
   processor.family = ((a >> 8) & 0xF) + ((a >> 20) & 0xFF);
   processor.model = ((a >> 4) & 0xF) + ((a >> 12) & 0xF0);
+  processor.avx512_fp16 = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & (1u << 23)) != 0;
 #endif
   return processor;
 }

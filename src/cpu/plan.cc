@@ -3,7 +3,7 @@
 namespace isonorm {
 namespace {
 
-constexpr int64_t kKilo = 1 << 10;
+constexpr int64_t kKilo = 1 << 10, kMega = 1 << 20;
 constexpr RowPlan Nothing(int64_t most) { return {most, 0, 0, 0}; }
 constexpr RowPlan Near(int64_t most, int ahead) { return {most, ahead, 0, 64, true}; }
 constexpr GradientPlan kOneByOne = {GradientFetch::kInDotsToo};
@@ -34,6 +34,17 @@ constexpr RowPlan kZen3Wide[] = {Nothing(255),       Near(kKilo, 8),           N
 constexpr RowPlan kZen3Narrow[] = {Nothing(255),       Near(kKilo, 8),   Near(2 * kKilo, 4),
                                    Near(4 * kKilo, 2), {256 * kKilo, 1}, Nothing(kEveryRow)};
 
+// Intel's servers from Sapphire Rapids on: once and without a buffer, into L2. Rows of 2 KB moved at 101 % of the speed of a copy
+// so, at 90 % by way of a buffer, at 68 % into L1. Above 4 KB, in place, a part is fetched in the sum, as much as is best. To fetch
+// x and y for ordinary stores, too, made cold calls of 8 and 16 MB 1.35 times as fast, and left warm ones as they were.
+constexpr RowPlan Far(int64_t most, int ahead) { return {most, ahead}; }
+constexpr RowPlan kXeon[] = {Nothing(255),      Far(kKilo, 8),       Far(2 * kKilo, 4),
+                             Far(4 * kKilo, 2), Far(256 * kKilo, 1), Nothing(kEveryRow)};
+constexpr RowPlan kXeonWideInPlace[] = {
+    Nothing(255), Far(kKilo, 8), Far(2 * kKilo, 4), Far(4 * kKilo, 2), {256 * kKilo, 1, 32, 32}, Nothing(kEveryRow)};
+constexpr RowPlan kXeonNarrowInPlace[] = {
+    Nothing(255), Far(kKilo, 8), Far(2 * kKilo, 4), Far(4 * kKilo, 2), {256 * kKilo, 1, 16, 48}, Nothing(kEveryRow)};
+
 // Of plans that are the same for all rows the one that is nearest to the best on each of these CPUs.
 constexpr RowPlan kOnce[] = {Nothing(255), {kKilo, 8}, {256 * kKilo, 2, 0, 64, false, 512}, Nothing(kEveryRow)};
 
@@ -43,12 +54,21 @@ constexpr Plan kZen3Plan = {"zen3",
                             {kZen3Wide, kZen3Narrow},
                             kSeveral,
                             {{GradientFetch::kNone, false, true}, {GradientFetch::kInWrite}},
-                            int64_t{16} << 20};
+                            16 * kMega};
 constexpr Plan kZen4Plan = {"zen4", {kZen4Wide, kZen4Narrow}, {kZen4Wide, kZen4Narrow}, kSeveral, {kOneByOne, kOneByOne}};
 constexpr Plan kZen5Plan = {
     "zen5", {kZen5, kZen5}, {kZen5InPlace, kZen5InPlace}, kSeveral, {{GradientFetch::kInWrite, true, true}, kOneByOne}};
 
-constexpr const Plan* kPlans[] = {&kDefault, &kZen3Plan, &kZen4Plan, &kZen5Plan};
+constexpr Plan kXeonPlan = {"xeon",
+                            {kXeon, kXeon},
+                            {kXeonWideInPlace, kXeonNarrowInPlace},
+                            kSeveral,
+                            {{GradientFetch::kInWrite}, kOneByOne},
+                            32 * kMega,
+                            4 * kMega,
+                            true};
+
+constexpr const Plan* kPlans[] = {&kDefault, &kZen3Plan, &kZen4Plan, &kZen5Plan, &kXeonPlan};
 
 constexpr bool AreWhole() {
   for (const Plan* plan : kPlans) {
@@ -74,7 +94,8 @@ constexpr Models kModels[] = {
 }  // namespace
 
 const Plan& PlanOf(const Processor& processor) {
-  if (!processor.amd) return kDefault;
+  if (processor.maker == Processor::kIntel && processor.avx512_fp16) return kXeonPlan;
+  if (processor.maker != Processor::kAmd) return kDefault;
   for (const Models& models : kModels) {
     if (processor.family == models.family && processor.model >= models.first && processor.model <= models.last) {
       return *models.plan;

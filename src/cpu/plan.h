@@ -26,6 +26,7 @@ struct GradientPlan {
   bool direct = false;    // dx leaves without a buffer; of f32 alone
 };
 
+constexpr int64_t kNoCall = INT64_MAX;
 struct Plan {
   const char* name;
   // Of types of 32 bits and of 16: those wait for memory more, these for arithmetic.
@@ -33,6 +34,9 @@ struct Plan {
   const RowPlan* several;  // rows made of two tensors: the sum fetches one of them again, the write both
   GradientPlan gradient[2];
   int64_t last_cache = int64_t{32} << 20;  // bytes that calls can count on of the last cache, which many cores share
+  // Bytes from which calls of rows of one tensor fetch x and y ahead although their stores are ordinary.
+  int64_t fetched = kNoCall;
+  bool aligns_stores = false;  // of rows that are written by themselves, at the expense of loads
 };
 
 // The part of the list for rows of so many bytes.
@@ -81,9 +85,11 @@ constexpr bool IsWhole(const RowPlan* list, bool narrow) {
   }
 }
 
-// What cpuid says; all 0 of a CPU that has no such instruction.
+// What cpuid says; all 0 of a CPU that has no such instruction. Virtual machines may have an Intel model of their own, but not
+// instructions: those of f16 came with Sapphire Rapids.
 struct Processor {
-  bool amd;
+  enum Maker : uint8_t { kOther, kAmd, kIntel } maker;
+  bool avx512_fp16;
   unsigned family, model;
 };
 

@@ -12,7 +12,10 @@
 namespace isonorm {
 namespace {
 
-std::string NameFor(bool amd, unsigned family, unsigned model) { return PlanOf({amd, family, model}).name; }
+std::string NameFor(bool amd, unsigned family, unsigned model) {
+  return PlanOf({amd ? Processor::kAmd : Processor::kOther, false, family, model}).name;
+}
+std::string NameForIntel(bool avx512_fp16, unsigned model) { return PlanOf({Processor::kIntel, avx512_fp16, 6, model}).name; }
 
 TEST(PlanTest, OfEachCpu) {
   EXPECT_EQ(NameFor(true, 0x19, 0x01), "zen3");  // Milan
@@ -26,13 +29,16 @@ TEST(PlanTest, OfEachCpu) {
   EXPECT_EQ(NameFor(true, 0x1A, 0x02), "zen5");  // Turin
   EXPECT_EQ(NameFor(true, 0x17, 0x31), "default");
   EXPECT_EQ(NameFor(false, 0x19, 0x01), "default");
-  EXPECT_EQ(NameFor(false, 0x06, 0x8F), "default");  // Intel
-  EXPECT_EQ(NameFor(false, 0, 0), "default");        // Arm
+  EXPECT_EQ(NameFor(false, 0, 0), "default");       // Arm
+  EXPECT_EQ(NameForIntel(true, 0x8F), "xeon");      // Sapphire Rapids
+  EXPECT_EQ(NameForIntel(true, 0xAD), "xeon");      // Granite Rapids
+  EXPECT_EQ(NameForIntel(true, 0xA7), "xeon");      // one that a virtual machine shows
+  EXPECT_EQ(NameForIntel(false, 0x6A), "default");  // Ice Lake
 }
 
 // Rows of every length have a part of every list, and lengths only rise: static_assert in plan.cc holds the rest.
 TEST(PlanTest, HasNamesAndLengths) {
-  for (const char* name : {"default", "zen3", "zen4", "zen5"}) {
+  for (const char* name : {"default", "zen3", "zen4", "zen5", "xeon"}) {
     const Plan* plan = PlanNamed(name);
     ASSERT_NE(plan, nullptr) << name;
     EXPECT_STREQ(plan->name, name);

@@ -63,7 +63,7 @@ foreach(entry IN ITEMS
   isonorm_in_tree(${name} aarch64 1800 ${check_qemu} ${aarch64_isonorm} ${cpu} ${words})
 endforeach()
 # Bits know nothing of the plan of fetching, nor of whether results bypass the cache: a tenth of the cases under each.
-foreach(entry IN ITEMS "default *8" "zen3 *9" "zen4 *0" "zen5 *1")
+foreach(entry IN ITEMS "default *8" "zen3 *9" "zen4 *0" "zen5 *1" "xeon *2")
   separate_arguments(words UNIX_COMMAND "${entry}")
   list(GET words 0 plan)
   list(GET words 1 cases)

@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "cpu/tuned/duo-inl.h"
+#include "cpu/tuning.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {
@@ -36,8 +37,9 @@ HWY_NOINLINE bool WriteAlone(const Tx* x, const Tw* w, Ty* y, size_t cols, float
   const D d;
   const auto r = hn::Set(d, r_of_row), offset = hn::Set(d, offset_of_call);
   const size_t step = 2 * hn::Lanes(d), to_line = ElementsToLine(y);
-  // A store that crosses a line costs more than a load that does, but not more than two that would not have to.
-  const size_t head = ElementsToLine(x) != 0 && to_line < step && to_line < cols ? to_line : 0;
+  // A store that crosses a line costs more than a load that does, but on most CPUs not more than two that would not have to.
+  const bool aligns = to_line != 0 && (ElementsToLine(x) != 0 || CurrentPlan().aligns_stores);
+  const size_t head = aligns && to_line < step && to_line < cols ? to_line : 0;
   const size_t rest = (cols - head) % step, end = cols - rest;
   const auto weight_at = [w](size_t i) HWY_ATTR { return std::is_same_v<Tw, None> ? w : w + i; };
 

@@ -25,6 +25,7 @@ namespace HWY_NAMESPACE {
 enum class Flow {
   kNear,      // cached, in a call that fits the second-level cache: backwards, for the row's end is still in the first
   kCached,    // ordinary stores
+  kFetched,   // the same, where the plan says that calls of this size fetch the row that comes next, and y's lines
   kInPlace,   // ordinary stores to lines that were just read; the row that comes next is fetched meanwhile
   kStreamed,  // y bypasses the cache, and the row that comes next is fetched meanwhile
 };
@@ -47,12 +48,18 @@ HWY_INLINE Flow FlowOf(const Call& call, const char* in, const char* out) {
   return ISONORM_FIXED_VECTORS && in != out && WritesAlignedElements(call) ? Flow::kStreamed : Flow::kInPlace;
 }
 
+// Of rows of one tensor, which are also fetched where they lie in the last cache, or not even there.
+HWY_INLINE Flow FlowOfRows(const Call& call, const Run& run) {
+  const Flow flow = FlowOf(call, run.data[kX], run.data[kY]);
+  return flow == Flow::kCached && RowBytes(call) + call.bytes_beside >= CurrentPlan().fetched ? Flow::kFetched : flow;
+}
+
 // What the plan for this CPU has for rows of one tensor, or of several.
 template <class T>
 HWY_INLINE FetchPlan PlanOfRows(int64_t cols, Flow flow, bool several) {
   if (flow <= Flow::kCached) return {};
   const Plan& plan = CurrentPlan();
-  const RowPlan* const* lists = flow == Flow::kInPlace ? plan.in_place : plan.streamed;
+  const RowPlan* const* lists = flow == Flow::kStreamed ? plan.streamed : plan.in_place;
   return {several ? plan.several : lists[sizeof(T) == 2], cols * static_cast<int64_t>(sizeof(T))};
 }
 
@@ -67,7 +74,7 @@ class RowWriter : public TakesAll {
   static constexpr bool kCanRound = sizeof(Tc) == 2;
 
  public:
-  RowWriter(const Call& call, const Run& run) : RowWriter(call, run, FlowOf(call, run.data[kX], run.data[kY])) {}
+  RowWriter(const Call& call, const Run& run) : RowWriter(call, run, FlowOfRows(call, run)) {}
 
   // From a buffer that holds one row at a time, made of x and another tensor, which are fetched meanwhile.
   RowWriter(const Call& call, const Run& run, Flow flow, const Tx* buffer, RowTensor other) : RowWriter(call, run, flow) {
@@ -153,7 +160,7 @@ class RowWriter : public TakesAll {
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t row = first + i;
         const AheadRows ahead = AheadRows{Ahead(row), OtherAhead(row)}.From<kTwo>(static_cast<size_t>(plan_.from));
-        if (flow_ == Flow::kInPlace) {
+        if (flow_ != Flow::kStreamed) {
           InPlace<kRound>(X(row), Y(row), r[i], ahead);
         } else if (plan_.stage != 0) {
           Streamed<kRound, true>(X(row), Y(row), r[i], ahead);
@@ -183,6 +190,9 @@ class RowWriter : public TakesAll {
       }
     });
   }
+
+  // Bytes from the line that is written to the one that is fetched to be written: half a KB is as good, 16 KB are not.
+  static constexpr size_t kYAhead = 2 << 10;
 
   HWY_INLINE const Tw* WeightAt(size_t i) const { return std::is_same_v<Tw, None> ? weight_ : weight_ + i; }
 
@@ -281,8 +291,14 @@ class RowWriter : public TakesAll {
       }
       ahead = ahead.From<kTwo>(kLines * plan_.in_write);
     };
+    const auto fetch_y = [&]() HWY_ATTR {
+      HWY_UNROLL(4)
+      for (size_t at = 0; at < kGroup * sizeof(Ty); at += kLine)
+        PrefetchFar(reinterpret_cast<const char*>(y + i) + kYAhead + at);
+    };
     for (; i + kGroup <= count; i += kGroup) {
       if (kFetchFirst) fetch();
+      if (kFetchFirst && flow_ == Flow::kFetched) fetch_y();
       HWY_UNROLL(8)
       for (size_t k = i; k < i + kGroup; k += kStep) {
         Step<kRound, kStore>(d, x + k, weight_at(k), y + k, r, offset);
@@ -293,7 +309,7 @@ class RowWriter : public TakesAll {
     return ahead;
   }
 
-  // Lines that were just read are written.
+  // Ordinary stores, in place to lines that were just read.
   template <bool kRound>
   HWY_INLINE void InPlace(const Tx* x, Ty* y, float r_of_row, AheadRows ahead) const {
     const D d;

@@ -64,9 +64,9 @@ void RequireNumbers(const bench::Result& r) {
       throw Failure(kCheckFailed, fmt::format("the row '{}' measured {}, which is not a time or ratio", r.name, number));
     }
   }
-  if (r.plain && !std::isfinite(r.plain->value)) {
+  if (r.plain && !std::isfinite(r.plain->value())) {
     throw Failure(kCheckFailed,
-                  fmt::format("the plain loop of the row '{}' measured {}, which is no ratio", r.name, r.plain->value));
+                  fmt::format("the plain loop of the row '{}' measured {}, which is no ratio", r.name, r.plain->value()));
   }
   if (r.unit == bench::Unit::kPercentOfLimit && r.value > 200) {
     throw Failure(kCheckFailed,

@@ -1,5 +1,6 @@
 #include "bench/free_loops.h"
 
+#include <iterator>
 #include <span>
 
 #include "bench/loops.h"
@@ -40,6 +41,18 @@ size_t AddFreeLoops(const Row& row, const Place& place, std::vector<Candidate>& 
 }
 
 bool EndsWithTextbook(const std::vector<Candidate>& candidates) { return candidates.back().name == kTextbookName; }
+
+Bound BesideACall(const Candidate& loop, const RaceOptions& options) {
+  alignas(64) float x[8] = {1}, y[8] = {}, weight[8] = {}, lanes[8 * 64] = {};
+  const ForwardCall call(isonorm::dtype::f32, {1, 8}, {x, y, weight});
+  const auto both = [&] {
+    call.Run();
+    for (size_t line = 0; line < std::size(lanes); line += 64 / sizeof(float)) *const_cast<volatile float*>(lanes + line) = 0;
+    loop.run();
+  };
+  const Times times = Race({loop, {"beside a call", both, {}}}, options);
+  return {"beside a call", MedianRatio(times[1], times[0])};
+}
 
 void HoldAgainstItself(Result& result) {
   result.unit = Unit::kTimesReference;

@@ -180,7 +180,7 @@ Result RunFused(const Row& row, const Settings& settings, Arena& arena) {
   result.Set(SpreadOfRatio(times[best], times[2], 100));
   result.goal = row.goal;
   for (size_t i = 3; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
-  if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[2])};
+  if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), SpreadOfRatio(times.back(), times[2])};
   fused.run();
   result.kernel = isonorm::last_kernel();
   return result;
@@ -205,7 +205,7 @@ Result RunCachedResidual(const Row& row, const Settings& settings, Arena& arena)
   result.Set(SpreadOfRatio(times[1], times[0]));
   if (TextbookLoopsRun()) {
     result.beside.push_back({"unfused", Median(times[2])});
-    result.plain = Plain{result.beside.back(), MedianRatio(times[2], times[1])};
+    result.plain = Plain{result.beside.back(), SpreadOfRatio(times[2], times[1])};
   }
   result.goal = row.goal;
   fused.run();

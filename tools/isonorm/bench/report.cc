@@ -37,7 +37,7 @@ std::string GoalText(const Result& result) {
 // "1.27x": the plain way takes so many times as long. "+28 ns": a short call takes so much more than the plain loop.
 std::string PlainText(const Result& result) {
   if (!result.plain) return "-";
-  return fmt::format(fmt::runtime(result.plain->short_call ? "{:+.0f} ns" : "{:.2f}x"), result.plain->value);
+  return fmt::format(fmt::runtime(result.plain->short_call ? "{:+.0f} ns" : "{:.2f}x"), result.plain->value());
 }
 
 const char* Verdict(const Result& result) {
@@ -94,7 +94,8 @@ Json ToJson(const std::vector<Result>& results) {
     if (r.plain) {
       plain = {{"name", r.plain->measure.name},
                {"seconds", r.plain->measure.seconds},
-               {r.plain->short_call ? "nanoseconds_more" : "times_the_time", r.plain->value},
+               {r.plain->short_call ? "nanoseconds_more" : "times_the_time", r.plain->value()},
+               {"goal", r.plain->goal},
                {"met", r.plain->Met()}};
     }
     rows.push_back({{"row", r.name},

@@ -120,7 +120,7 @@ Result RunRope(const Row& row, const Settings& settings, Arena& arena) {
   result.Set(stream ? SpreadOfRatio(times[best], times[limits], 100) : SpreadOfRatio(times[limits], times[best]));
   result.goal = row.goal;
   for (size_t i = limits + 1; i < candidates.size(); ++i) result.beside.push_back({candidates[i].name, Median(times[i])});
-  if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[limits])};
+  if (TextbookLoopsRun()) result.plain = Plain{result.beside.back(), SpreadOfRatio(times.back(), times[limits])};
   call.Run();
   result.kernel = isonorm::last_kernel();
   return result;

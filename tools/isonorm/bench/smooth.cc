@@ -95,6 +95,7 @@ Result RunMisaligned(const Row& row, const Settings& settings, Arena& arena) {
   result.goal = row.goal;
   std::vector<Slow> all;
   double seconds = 0;
+  Candidate reference_loop;
   for (const Shift& shift : kShifts) {
     const Place place = {at(arena.x(), shift.x), at(arena.y(), shift.y), at(arena.weight(), shift.weight)};
     const ForwardCall call(row.type, {of.rows, row.cols}, place);
@@ -114,17 +115,19 @@ Result RunMisaligned(const Row& row, const Settings& settings, Arena& arena) {
       result.value = ratio.value;
       result.reference = {candidates[best].name, Median(times[best])};
       seconds = Median(times[0]);
+      reference_loop = candidates[best];
     }
     if (EndsWithTextbook(candidates)) {
       const Plain plain = {{fmt::format("{} at {}", kTextbookName, what), Median(times.back())},
-                           MedianRatio(times.back(), times[0])};
-      if (!result.plain || plain.value < result.plain->value) result.plain = plain;
+                           SpreadOfRatio(times.back(), times[0])};
+      if (!result.plain || plain.value() < result.plain->value()) result.plain = plain;
     }
     all.push_back({ratio, what});
   }
   result.bytes = 2.0 * static_cast<double>(of.rows * row.cols) * static_cast<double>(size);
   result.kernel = isonorm::last_kernel();
   result.seconds = seconds;
+  if (row.rows == 1) result.bound = BesideACall(reference_loop, Options(settings));
   const Measure reference = result.reference;
   Finish(std::move(all), result);
   result.reference = {fmt::format("{} at {}", reference.name, result.reference.name), reference.seconds};

@@ -73,7 +73,7 @@ Result Judge(const Row& row, const std::vector<Candidate>& candidates, const Tim
 // The textbook loop is the last candidate, if it ran.
 void JudgePlain(const std::vector<Candidate>& candidates, const Times& times, size_t isonorm, Result& result) {
   if (candidates.back().name != kTextbookName) return;
-  result.plain = Plain{result.beside.back(), MedianRatio(times.back(), times[isonorm])};
+  result.plain = Plain{result.beside.back(), SpreadOfRatio(times.back(), times[isonorm])};
 }
 
 }  // namespace

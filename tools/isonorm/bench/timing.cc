@@ -252,10 +252,10 @@ Spread SpreadOfRatio(const std::vector<double>& a, const std::vector<double>& b,
 
 double MedianRatio(const std::vector<double>& a, const std::vector<double>& b) { return SpreadOfRatio(a, b).value; }
 
-double MedianDifference(const std::vector<double>& a, const std::vector<double>& b) {
+Spread SpreadOfDifference(const std::vector<double>& a, const std::vector<double>& b, double times) {
   std::vector<double> differences;
   for (size_t i = 0; i < a.size(); ++i) differences.push_back(a[i] - b[i]);
-  return Median(differences);
+  return SpreadOf(std::move(differences), times);
 }
 
 size_t Fastest(const Times& times, size_t first, size_t last) {

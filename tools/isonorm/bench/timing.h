@@ -76,7 +76,7 @@ Spread SpreadOfRatio(const std::vector<double>& a, const std::vector<double>& b,
 double MedianRatio(const std::vector<double>& a, const std::vector<double>& b);
 
 // Likewise of the difference.
-double MedianDifference(const std::vector<double>& a, const std::vector<double>& b);
+Spread SpreadOfDifference(const std::vector<double>& a, const std::vector<double>& b, double times = 1);
 
 // The candidate with the smallest median among [first, last).
 size_t Fastest(const Times& times, size_t first, size_t last);
