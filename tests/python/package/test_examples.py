@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree
 from typing import Any
 
 import numpy as np
@@ -193,3 +194,57 @@ def test_fits_are_the_minimum(example: Any) -> None:
             # No better loss can be seen in float32: two of them are off by as much as two sums of that many squares. Those of
             # float64 below are off by less than 2^-40.
             assert loss(exact) * (1 - 2.0**-40) <= loss(fit) <= loss(exact) * (1 + 2 * (width + rows + 6) * 2.0**-24)
+
+
+@pytest.mark.parametrize("example", ["microgpt"], indirect=True)
+def test_picture_of_training_is_whole_and_says_what_readme_says(example: Any) -> None:
+    steps, (least, most) = 40, (2.0, 9.0)
+    fine, broken = [least + 1 / (1 + step) for step in range(steps)], [most, float("nan")]
+    runs = {(blocks, rate): {"RMSNorm": fine, "LayerNorm": fine, "no norm": broken} for blocks in (2, 8) for rate in (0.1, 1.0)}
+    committed = (ROOT / "docs" / "microgpt.svg").read_text()
+    for svg, panels, broken_panels in ((example.picture(runs, steps), 4, 4), (committed, 9, 7)):
+        root = xml.etree.ElementTree.fromstring(svg)
+        words = [element.text for element in root.iter() if element.tag.endswith("text")]
+        assert sum(" blocks, learning rate " in word for word in words) == panels
+        # Without a norm training broke, with one never.
+        assert [word[:9] for word in words if word.startswith("✕ ") and "step" in word] == ["✕ no norm"] * broken_panels
+        assert "nan" not in svg and "inf" not in svg
+    # A loss that is not finite breaks a run, and one that is no better than guessing.
+    assert example.verdict(broken) == "broken, step 2" and example.verdict(fine) == "2.03"
+    assert example.verdict([example.GUESSING] * 20) == "broken, step 20"
+
+
+@pytest.mark.parametrize("example", ["microgpt"], indirect=True)
+def test_words_that_are_missing_are_named_with_their_package(example: Any, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(SystemExit, match="words does not exist: install Debian's package wamerican"):
+        example.read_words(str(tmp_path / "words"))
+    (tmp_path / "words").write_text("Aachen\nab\nab's\nz\u00e9\n", "utf-8")
+    assert example.read_words(str(tmp_path / "words")).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("example", ["finetune_patched"], indirect=True)
+def test_weights_are_the_same_only_if_every_bit_is(example: Any) -> None:
+    torch = pytest.importorskip("torch")
+    one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    other.load_state_dict(one.state_dict())
+    assert example.same_weights(one, other)
+    with torch.no_grad():
+        one.bias[1], other.bias[1] = 0.0, -0.0
+    assert not example.same_weights(one, other)
+
+
+@pytest.mark.parametrize("example", ["swap_norms"], indirect=True)
+def test_a_mean_costs_range_after_rms_norm_alone(example: Any) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    # Small integers, of which each row has as many of both signs: sums and means are exact in any order.
+    half = torch.randint(1, 9, (64, example.WIDTH // 2)).float()
+    x = torch.cat([half, -half], -1)
+    model = example.Model(gated=False)
+    other = example.swapped(model)
+    assert torch.equal(model.norms[0](x), other.norms[0](x)) and not torch.equal(model.norms[0](x + 32), other.norms[0](x + 32))
+    rows, shifted = x.numpy(), (x + 32).numpy()
+    for dtype in ("int8", "float8_e4m3fn"):
+        without = example.lost(dtype, "layer_norm", rows)
+        assert without > 0 and example.lost(dtype, "rms_norm", rows) == without
+        assert example.lost(dtype, "layer_norm", shifted) == without < example.lost(dtype, "rms_norm", shifted)
