@@ -10,7 +10,7 @@ models of Hugging Face; each is loaded only when it is imported.
 
 import logging as _logging
 
-from isonorm import _native, contracts, parallel
+from isonorm import _native, checkpoint, contracts, parallel
 from isonorm._arrays import get_num_threads, set_num_threads
 from isonorm._stats import compare, digest, stats, write_report
 from isonorm.contracts import Contract
@@ -27,6 +27,7 @@ __all__ = [
     "Contract",
     "Quantization",
     "Rope",
+    "checkpoint",
     "compare",
     "contracts",
     "digest",

@@ -81,6 +81,7 @@ void BindVectors(nb::module_& m);
 void BindParallel(nb::module_& m);
 void BindInfo(nb::module_& m);
 void BindStats(nb::module_& m);
+void BindCheckpoint(nb::module_& m);
 void BindMemory(nb::module_& m);
 void BindTensors(nb::module_& m);
 

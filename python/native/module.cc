@@ -11,6 +11,7 @@ NB_MODULE(_native, m) {
   python::BindParallel(m);
   python::BindInfo(m);
   python::BindStats(m);
+  python::BindCheckpoint(m);
   python::BindMemory(m);
   python::BindTensors(m);
 }

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "process.h"
+#include "tensors.h"
 
 namespace isonorm_test {
 namespace {
@@ -11,7 +12,10 @@ using Words = std::vector<std::string>;
 
 class Streams : public testing::Test {
  protected:
-  Streams() { WriteAll(folder_ / "in.npy", NpyFile(NpyDictionary("<f4", "(2, 4)"), Bytes(Values(8, 1)))); }
+  Streams() {
+    WriteAll(folder_ / "in.npy", NpyFile(NpyDictionary("<f4", "(2, 4)"), Bytes(Values(8, 1))));
+    WriteTensors(folder_ / "in.safetensors", {{"x", F32({3, 4}, 1)}});
+  }
 
   // Every verb, and what all of them share.
   std::vector<Words> Lines() const {
@@ -20,6 +24,8 @@ class Streams : public testing::Test {
             {"stats", folder_ / "in.npy"},
             {"stats", folder_ / "in.npy", "--html", folder_ / "r.html", "--force"},
             {"verify", "--quick", "--case", "p000", "--target", "reference"},
+            {"checkpoint", "recenter", folder_ / "in.safetensors", "-o", folder_ / "out.safetensors", "--rows", "x",
+             "--no-head", "--force"},
             {"bench", "--list"},
             {"bench", "--quick", "--rounds", "1", "--filter", "cached.1x4096.f32"},
             {"--help"},

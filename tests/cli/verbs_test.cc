@@ -11,13 +11,13 @@ namespace {
 TEST(Verbs, HelpAndVersion) {
   const Outcome help = RunCli({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* const word : {"apply", "stats", "verify", "list", "bench", "Exit codes", "--json"}) {
+  for (const char* const word : {"apply", "stats", "checkpoint", "verify", "list", "bench", "Exit codes", "--json"}) {
     EXPECT_NE(help.out.find(word), std::string::npos) << word;
   }
   const Outcome version = RunCli({"--version"});
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_EQ(version.out, isonorm::version() + "\n");
-  for (const char* const verb : {"apply", "stats", "verify", "list", "bench"})
+  for (const char* const verb : {"apply", "stats", "checkpoint", "verify", "list", "bench"})
     EXPECT_EQ(RunCli({verb, "--help"}).exit_code, 0) << verb;
 }
 

@@ -1,5 +1,5 @@
 # Every snippet of the pages below and every example is compiled, run, and its output compared where the text states one.
-set(pages README.md docs/gradients.md docs/parallel.md docs/python.md)
+set(pages README.md docs/cli.md docs/gradients.md docs/parallel.md docs/python.md)
 
 # isonorm_documented(NAME SOURCE EXPECTED): a program of the documentation as a test.
 function(isonorm_documented name source expected)

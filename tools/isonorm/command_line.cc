@@ -37,6 +37,7 @@ bool TakesValue(const CLI::App& app, const std::string& option) {
     for (const CLI::Option* known : verb->get_options()) {  // get_option_no_throw() ends the program without memory
       if (known->nonpositional() && known->check_name(option) && known->get_items_expected_max() > 0) return true;
     }
+    if (TakesValue(*verb, option)) return true;
   }
   return false;
 }
@@ -62,16 +63,13 @@ std::int64_t ParseCount(const std::string& option, std::string_view text, Allowe
 }
 
 void MakeStrict(CLI::App& app) {
-  std::vector<CLI::App*> all = app.get_subcommands([](const CLI::App*) { return true; });
-  all.push_back(&app);
-  for (CLI::App* verb : all) {
-    for (CLI::Option* option : verb->get_options()) {
-      if (option->get_items_expected_max() == 0) {
-        option->disable_flag_override();
-      } else {
-        option->check(CLI::Validator(NotEmpty, ""));
-        if (option->nonpositional()) option->allow_extra_args(false);
-      }
+  for (CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) MakeStrict(*verb);
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_items_expected_max() == 0) {
+      option->disable_flag_override();
+    } else {
+      option->check(CLI::Validator(NotEmpty, ""));
+      if (option->nonpositional()) option->allow_extra_args(false);
     }
   }
 }

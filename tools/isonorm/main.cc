@@ -113,6 +113,7 @@ int Main(int argc, char** argv) {
   app.parse_complete_callback(CheckTarget);
   AddApply(app, context);
   AddStats(app, context);
+  AddCheckpoint(app, context);
   AddVerify(app, context);
   AddBench(app, context);
   AddList(app, context);

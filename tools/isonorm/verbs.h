@@ -46,5 +46,6 @@ void AddVerify(CLI::App& app, Context& context);
 void AddList(CLI::App& app, Context& context);
 void AddBench(CLI::App& app, Context& context);
 void AddStats(CLI::App& app, Context& context);
+void AddCheckpoint(CLI::App& app, Context& context);
 
 }  // namespace isonorm_cli

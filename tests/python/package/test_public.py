@@ -16,10 +16,10 @@ import isonorm
 import isonorm.torch
 import isonorm.torch.parallel
 import isonorm.transformers
-from isonorm import _native, parallel
+from isonorm import _native, checkpoint, parallel
 
 torch = pytest.importorskip("torch")
-MODULES = (isonorm, isonorm.contracts, parallel, isonorm.torch, isonorm.torch.parallel, isonorm.transformers)
+MODULES = (isonorm, checkpoint, isonorm.contracts, parallel, isonorm.torch, isonorm.torch.parallel, isonorm.transformers)
 # Those that take no array, and those that take no argument.
 NO_SHAPES = {"compare", "digest", "stats", "write_report"}  # of any array: what they take is named in words
 NO_ERRORS = {"get_num_threads", "kernels", "last_kernel", "max_ranks", "names", "target", "targets", "Report", "Row"}
