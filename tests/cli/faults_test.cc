@@ -220,6 +220,9 @@ class Faults : public testing::Test {
     commands.push_back(Learned({"verify", "--quick", "--golden", folder_ / "golden.tsv", "--target", "reference", "--case",
                                 "p000", "--threads", threads},
                                ""));
+    commands.push_back(Learned({"--json", "checkpoint", "fold", folder_ / "in.safetensors", "-o",
+                                folder_ / "folded.safetensors", "--norm", "*.weight", "--linear", "*.x"},
+                               "folded.safetensors"));
     commands.push_back(Learned({"list"}, ""));
     commands.push_back(Learned({"--json", "list"}, ""));
     return commands;

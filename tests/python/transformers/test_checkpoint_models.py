@@ -142,3 +142,25 @@ def test_models_that_are_not_what_the_preset_says():
         )  # fmt: skip
     last = checkpoint.fold(llama, norm="model.norm.weight", linear="lm_head.weight")
     check_logits(build("llama", llama), build("llama", last), {"lm_head.weight"})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_tensors_of_torch_become_what_arrays_do(dtype):
+    numpy = pytest.importorskip("numpy")
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    tensors = {name: torch.nn.Parameter(value.to(dtype)) for name, value in random_tensors("gpt2").items()}
+    # Strides, a gradient, and a vector inside another tensor are no obstacle.
+    tensors["transformer.wpe.weight"] = torch.nn.Parameter(tensors["transformer.wpe.weight"].T.clone().T)
+    bits = {torch.float64: torch.int64, torch.float32: torch.int32}.get(dtype, torch.int16)
+    types = {torch.bfloat16: ml_dtypes.bfloat16, torch.float16: numpy.float16, torch.float64: numpy.float64}
+
+    def array(tensor):
+        return tensor.detach().contiguous().view(bits).numpy().view(types.get(dtype, numpy.float32))
+
+    arrays = {name: array(value) for name, value in tensors.items()}
+    for function in (checkpoint.recenter, checkpoint.fold):
+        new, expected = function(tensors, "gpt2"), function(arrays, "gpt2")
+        assert list(new) == list(expected)
+        for name, value in new.items():
+            assert (value is tensors[name]) == (expected[name] is arrays[name])
+            assert array(value).tobytes() == expected[name].tobytes() and value.shape == expected[name].shape

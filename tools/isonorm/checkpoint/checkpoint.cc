@@ -124,7 +124,7 @@ void Rewrite(const CheckpointFiles& files, const Context& context, MakePlan make
 }
 
 std::shared_ptr<CheckpointFiles> AddFiles(CLI::App& verb) {
-  const auto files = std::make_shared<CheckpointFiles>();
+  auto files = std::make_shared<CheckpointFiles>();
   verb.add_option("IN", files->input, "File to read, .safetensors")->required();
   verb.add_option("-o,--output", files->output, "File to write, .safetensors")->required();
   verb.add_flag("--force", files->force, "Replace an existing output file, which may be the input");
