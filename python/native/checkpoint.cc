@@ -25,6 +25,10 @@ namespace {
 namespace cli = isonorm_cli;
 
 using Texts = std::vector<std::string>;
+// As stubs are to show them.
+using Tensors = nb::typed<nb::list, nb::any>;
+using ByPlace = nb::typed<nb::callable, nb::object(std::size_t)>;
+using Done = nb::typed<nb::tuple, nb::typed<nb::list, std::size_t>, nb::str, std::size_t>;
 
 cli::ElementType ElementOf(const std::string& type) {
   if (type == "F32") return cli::ElementType::kF32;
@@ -34,7 +38,7 @@ cli::ElementType ElementOf(const std::string& type) {
 }
 
 // Each is a name, a type and a shape.
-std::vector<cli::TensorInfo> Infos(nb::list tensors) {
+std::vector<cli::TensorInfo> Infos(const Tensors& tensors) {
   std::vector<cli::TensorInfo> infos;
   for (const nb::handle tensor : tensors) {
     cli::TensorInfo info;
@@ -62,8 +66,8 @@ class Memory {
 
 // source(i) is tensor i as it is, target(i) a new one that is to hold what becomes of it. The places of these, and of the one of
 // which a copy is added under the name that follows.
-nb::tuple Rewrite(const cli::CheckpointPlan& plan, const std::vector<cli::TensorInfo>& tensors, nb::callable source,
-                  nb::callable target) {
+Done Rewrite(const cli::CheckpointPlan& plan, const std::vector<cli::TensorInfo>& tensors, const ByPlace& source,
+             const ByPlace& target) {
   std::map<std::size_t, std::unique_ptr<Memory>> inputs;
   std::vector<std::unique_ptr<Memory>> outputs;
   const auto load = [&](std::size_t i) {
@@ -92,11 +96,11 @@ nb::tuple Rewrite(const cli::CheckpointPlan& plan, const std::vector<cli::Tensor
       });
     }
   }
-  return nb::make_tuple(changed, plan.untied, plan.untied_from);
+  return nb::borrow<Done>(nb::make_tuple(changed, plan.untied, plan.untied_from));
 }
 
 template <class Work>
-nb::tuple Refusing(Work work) {
+Done Refusing(Work work) {
   try {
     return work();
   } catch (const cli::Refusal& e) {
@@ -105,8 +109,8 @@ nb::tuple Refusing(Work work) {
   }
 }
 
-nb::tuple Recenter(nb::list tensors, nb::callable source, nb::callable target, const std::string& preset, const Texts& rows,
-                   const Texts& linear, const std::string& head, bool no_head, const std::string& untie) {
+Done Recenter(Tensors tensors, ByPlace source, ByPlace target, const std::string& preset, const Texts& rows,
+              const Texts& linear, const std::string& head, bool no_head, const std::string& untie) {
   return Refusing([&] {
     const std::vector<cli::TensorInfo> infos = Infos(tensors);
     const cli::RecenterOptions options = {
@@ -115,8 +119,8 @@ nb::tuple Recenter(nb::list tensors, nb::callable source, nb::callable target, c
   });
 }
 
-nb::tuple Fold(nb::list tensors, nb::callable source, nb::callable target, const std::string& preset, const std::string& norm,
-               const Texts& linear, const Texts& conv1d, std::optional<double> offset) {
+Done Fold(Tensors tensors, ByPlace source, ByPlace target, const std::string& preset, const std::string& norm,
+          const Texts& linear, const Texts& conv1d, std::optional<double> offset) {
   return Refusing([&] {
     const std::vector<cli::TensorInfo> infos = Infos(tensors);
     const cli::FoldOptions options = {.preset = preset, .norm = norm, .linear = linear, .conv1d = conv1d, .offset = offset};

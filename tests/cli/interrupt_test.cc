@@ -48,6 +48,19 @@ TEST(Interrupt, ApplyAndStats) {
   EXPECT_EQ(folder.Names(), std::vector<std::string>{"in.npy"});
 }
 
+// While it looks for the means of columns, and has nothing to write yet.
+TEST(Interrupt, Checkpoint) {
+  const Folder folder;
+  constexpr std::int64_t kRows = 1 << 22, kBytes = kRows * 4096 * 4;
+  const std::string header = SafetensorsFile("{" + Entry("x", "F32", "[4194304,4096]", 0, kBytes) + "}", "");
+  WriteAll(folder / "in.safetensors", header);
+  ASSERT_EQ(truncate((folder / "in.safetensors").c_str(), static_cast<off_t>(header.size()) + kBytes), 0);
+  ExpectSoonOver({"checkpoint", "recenter", folder / "in.safetensors", "-o", folder / "out.safetensors", "--linear", "x",
+                  "--no-head", "--json"},
+                 kJson);
+  EXPECT_EQ(folder.Names(), std::vector<std::string>{"in.safetensors"});
+}
+
 // The rest of a second signal's way: at once.
 TEST(Interrupt, TwiceIsAtOnce) {
   Program program(CliCommand({"bench", "--filter", "cached.1x4096.bf16", "--rounds", "10000"}));

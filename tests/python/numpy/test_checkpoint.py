@@ -197,6 +197,19 @@ def test_refused(case):
     assert all((bits(tensors[name]) == old).all() for name, old in before.items())
 
 
+def test_a_star_is_text_without_a_dot():
+    layers = {f"{place}.weight": np.float32([[1, 3]]) for place in ("h.0.up", "h.10.up", "h.0.x.up", "h0.up", "g.0.up", "h.0.up2")}
+    norms = {f"{place}.weight": np.float32([2, 2]) for place in ("h.0.n", "h.10.n", "h.0.x.n", "g.0.n", "hat.1.n")}
+    found = checkpoint.fold({**layers, **norms}, norm="h.*.n.weight", linear="h.*.up.weight")
+    assert {name for name in layers if found[name] is not layers[name]} == {"h.0.up.weight", "h.10.up.weight"}
+    found = checkpoint.fold({**layers, **norms}, norm="*.0.*n.weight", linear="*.0.*up.weight")
+    assert {name for name in layers if found[name] is not layers[name]} == {"h.0.up.weight", "g.0.up.weight"}
+    names = {"ab.abc": 1, "ab.aXbYc": 1, "ab.ac": 0, "ab.abcb": 0, "ab.abbc": 1, "a.b.abc": 0, "b.abc": 0}
+    rows = {name: np.float32([1, 3]) for name in names}
+    found = checkpoint.recenter(rows, rows="a*.a*b*c", no_head=True)
+    assert {name: int(found[name] is not rows[name]) for name in names} == names
+
+
 def test_tensors_that_share_memory_are_tied():
     tensors = model()
     tensors["head.weight"] = tensors["embed.weight"]

@@ -17,6 +17,7 @@
 #include "command_line.h"
 #include "formats/safetensors.h"
 #include "input_file.h"
+#include "interrupt.h"
 #include "output_file.h"
 #include "print.h"
 #include "progress.h"
@@ -91,6 +92,7 @@ void Rewrite(const CheckpointFiles& files, const Context& context, MakePlan make
     OutputFile out(files.output, files.force);
     out.Write(0, std::as_bytes(std::span(out_header)));
     const ReadTensor read = [&](std::size_t tensor, std::int64_t offset, std::span<std::byte> bytes) {
+      StopIfInterrupted();
       file.Read(tensors[tensor].offset + offset, bytes);
     };
     std::size_t next = 0;  // changes are in the order of the tensors
