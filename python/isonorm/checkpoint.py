@@ -96,10 +96,11 @@ class _Tensors:
 
 
 def _texts(patterns: Patterns, name: str) -> list[str]:
-    found = [patterns] if isinstance(patterns, str) else list(patterns)
-    for pattern in found:
-        _text(pattern, name)
-    return [utf8(pattern) for pattern in found]
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    if not isinstance(patterns, (list, tuple)):
+        raise TypeError(f"{name} is a {type(patterns).__name__}, but has to be a pattern of names, or a list of them")
+    return [_text(pattern, name) for pattern in patterns]
 
 
 def _text(value: Optional[str], name: str) -> str:

@@ -101,7 +101,8 @@ TEST_F(Checkpoint, ReplacesItsOwnInputWhereItIsAsked) {
 }
 
 TEST_F(Checkpoint, RefusesAndWritesNothing) {
-  ExpectRefused(Run("recenter", {"--rows", "embd.weight", "--no-head"}), 3, "the pattern 'embd.weight' matches no tensor");
+  ExpectRefused(Run("recenter", {"--rows", "embd.weight", "--no-head"}), 3,
+                "the pattern 'embd.weight' of rows matches no tensor");
   ExpectRefused(Run("recenter", {"--rows", "embed.weight"}), 2, "the head is not named");
   ExpectRefused(Run("recenter", {"--rows", "ids", "--no-head"}), 3, "ids is of type I8, but has to be one of");
   ExpectRefused(Run("recenter", {"--preset", "gpt2"}), 3, "so this is no model of the preset gpt2");

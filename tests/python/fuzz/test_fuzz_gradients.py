@@ -1,12 +1,13 @@
 """Gradients, vectors, ranks and a look into arrays in NumPy, called well and badly, as in test_fuzz_numpy.py."""
 
 import numpy as np
-from fuzz_arrays import agree, bools, calls, entries, judge, plain, spoil
+from fuzz_arrays import agree, bools, calls, entries, judge, plain, same_bytes, spoil, wrong_array
 from fuzz_support import F16, F32, F64, FLOATS, GATED, LAYER, NONSENSE, examples, laid_out, shapes, values
 from hypothesis import given
 from hypothesis import strategies as st
 
 import isonorm
+from isonorm import checkpoint
 
 
 def again(call, *left_out):
@@ -190,3 +191,34 @@ def test_looks(data):
         if isinstance(one, dict):
             one = {key: one[key] for key in expected if key != "name"}  # a mapping's names are in it, too
         assert repr(one) == repr(expected)
+
+
+@examples(100)
+@given(st.data())
+def test_checkpoints(data):
+    """Weights of every type and layout, and what is no model."""
+    draw = data.draw
+    width, others = draw(st.sampled_from([1, 2, 7, 33])), draw(st.sampled_from([1, 3, 8]))
+    shapes = {"a.weight": (others, width), "a.bias": (others,), "c.weight": (width, others), "c.bias": (others,),
+              "n.weight": (width,), "n.bias": (width,), "e": (5, width), "b": (width,), "h": (4, width)}  # fmt: skip
+    tensors = {name: draw(laid_out(draw(values(shape, draw(st.sampled_from(FLOATS)))))) for name, shape in shapes.items()}
+    if draw(bools):
+        function, call = checkpoint.recenter, {"rows": ["e", "b", "a.weight"], "linear": "c.weight", "head": "h"}
+    else:
+        function, call = checkpoint.fold, {"norm": "*.weight", "linear": ["a.weight"], "conv1d": "c.weight", "contract": "gemma"}
+        call["norm"] = draw(st.sampled_from(["n.weight", "n.weight", "*.weight"]))
+    call["tensors"] = tensors
+    if draw(bools):
+        spoil(draw, call, function)
+    elif draw(bools):
+        name = draw(st.sampled_from(sorted(shapes)))
+        try:
+            tensors[name] = draw(NONSENSE) if draw(st.integers(0, 3)) == 0 else wrong_array(draw, tensors[name])
+        except (TypeError, ValueError):
+            tensors[name] = None
+    found = judge(function, call, names=shapes)
+    if found is not None and call["tensors"] is tensors and all(value.size < 1 << 32 for value in tensors.values()):
+        expected = function(**{**call, "tensors": {name: plain(value) for name, value in tensors.items()}})
+        assert list(found) == list(expected)
+        for name, value in found.items():
+            assert same_bytes(plain(value), expected[name]), name

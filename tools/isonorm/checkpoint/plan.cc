@@ -144,9 +144,9 @@ class Changes {
   std::map<std::size_t, Change> changes_;
 };
 
-std::vector<std::size_t> AllOf(const Names& names, const std::string& pattern, bool optional = false) {
+std::vector<std::size_t> AllOf(const Names& names, std::string_view option, const std::string& pattern) {
   std::vector<std::size_t> found = names.All(pattern);
-  if (found.empty() && !optional) Refuse("the pattern '{}' matches no tensor", pattern);
+  if (found.empty()) Refuse("the pattern '{}' of {} matches no tensor", pattern, option);
   return found;
 }
 
@@ -155,8 +155,8 @@ class Writers {
  public:
   Writers(const Names& names, Changes& changes) : names_(names), changes_(changes) {}
 
-  void Add(const std::string& pattern, Change::Kind kind, bool optional = false) {
-    for (const std::size_t i : AllOf(names_, pattern, optional)) {
+  void Add(const std::vector<std::size_t>& places, Change::Kind kind) {
+    for (const std::size_t i : places) {
       const TensorInfo& t = names_[i];
       const bool columns = kind == Change::Kind::kCentreColumns;
       CheckDims(t, columns ? 2 : 1, 2);
@@ -289,7 +289,7 @@ void CheckReaders(const Names& names, const std::string& norm, const std::vector
 }
 
 void FoldAll(const Names& names, Changes& changes, const FoldOptions& options) {
-  for (const std::size_t norm : AllOf(names, options.norm)) {
+  for (const std::size_t norm : AllOf(names, "norm", options.norm)) {
     const std::vector<std::string> texts = *Capture(options.norm, names[norm].name);
     Folder folder(names, changes, norm, options.offset.value_or(0));
     std::vector<std::string> named;
@@ -324,20 +324,22 @@ CheckpointPlan PlanRecenter(const std::vector<TensorInfo>& tensors, const Recent
     const KnownModel known(options.preset, names);
     const ModelNames& model = known.model();
     if (!model.layer_norm) Refuse("models of the preset {} have RMSNorm, so there is no mean to be taken away", model.name);
-    for (const std::string& name : model.embeddings) writers.Add(known.Full(name), Kind::kCentreRows);
-    for (const std::string& layer : model.linear) writers.Add(known.Full(layer + ".weight"), Kind::kCentreColumns);
-    for (const std::string& layer : model.conv1d) writers.Add(known.Full(layer + ".weight"), Kind::kCentreRows);
+    const auto add = [&](const std::string& name, Kind kind) { writers.Add(names.All(known.Full(name)), kind); };
+    for (const std::string& name : model.embeddings) add(name, Kind::kCentreRows);
+    for (const std::string& layer : model.linear) add(layer + ".weight", Kind::kCentreColumns);
+    for (const std::string& layer : model.conv1d) add(layer + ".weight", Kind::kCentreRows);
     for (const std::vector<std::string>* const list : {&model.linear, &model.conv1d}) {
-      for (const std::string& layer : *list) writers.Add(known.Full(layer + ".bias"), Kind::kCentreRows, true);
+      for (const std::string& layer : *list) add(layer + ".bias", Kind::kCentreRows);  // where there are any
     }
     for (const std::string& name : model.heads) {
       if (options.head.empty() && names.Find(name)) options.head = name;
     }
     if (options.head.empty()) options.head = model.heads.front();
   } else {
-    if (options.rows.empty() && options.linear.empty()) Exclude("nothing is named that writes into the residual stream");
-    for (const std::string& pattern : options.rows) writers.Add(pattern, Kind::kCentreRows);
-    for (const std::string& pattern : options.linear) writers.Add(pattern, Kind::kCentreColumns);
+    if (options.rows.empty() && options.linear.empty())
+      Exclude("rows and linear name nothing that writes into the residual stream");
+    for (const std::string& pattern : options.rows) writers.Add(AllOf(names, "rows", pattern), Kind::kCentreRows);
+    for (const std::string& pattern : options.linear) writers.Add(AllOf(names, "linear", pattern), Kind::kCentreColumns);
     if (options.head.empty() && !options.no_head) {
       Exclude("the head is not named: what reads the last norm must not be tied to what writes into the residual stream");
     }
