@@ -51,7 +51,7 @@ need() {
 
 # What building the library, the command line and the Python package needs, and what the tests need besides.
 build_packages=(g++ cmake ninja-build libhwy-dev libcli11-dev nlohmann-json3-dev libfmt-dev python3-dev python3-venv)
-test_packages=(libgtest-dev libgmock-dev chromium wamerican)
+test_packages=(libgtest-dev libgmock-dev chromium wamerican libopenmpi-dev openmpi-bin)
 gate_packages=(clang clang-format clang-tidy libclang-rt-dev g++-aarch64-linux-gnu qemu-user ccache)
 
 # Where ccache is, builds use it: find_launcher comes after need(), which may install it. Paths are compared from the folder of

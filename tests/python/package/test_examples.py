@@ -37,7 +37,8 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return importlib.import_module(request.param)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+# Those of MPI are run by ranks: tests/package/mpi.cmake.
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if not name.startswith("mpi_")])
 def test_prints_what_stands_beside_it(name: str) -> None:
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py", *ARGUMENTS.get(name, [])],
