@@ -34,7 +34,8 @@ def main() -> int:
         return gathered
 
     number = np.arange(ROWS * COLS).reshape(ROWS, COLS)
-    x = (number * 2654435761 % 2001 - 1000).astype(np.float32) * np.float32([[0.01], [0.01], [1e35]])  # the last overflows
+    scale = np.array([[0.01], [0.01], [1e35]], np.float32)  # the squares of the last row overflow, which takes exchanges of its own
+    x = (number * 2654435761 % 2001 - 1000).astype(np.float32) * scale
     dy, weight = (number * 40503 % 17 - 8).astype(np.float32), np.full(COLS, 1.5, np.float32)
 
     cols = COLS // ranks
