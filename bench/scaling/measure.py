@@ -8,6 +8,7 @@ import time
 from typing import Any, Callable
 
 import ml_dtypes
+import model
 import numpy as np
 from mpi4py import MPI
 
@@ -52,7 +53,9 @@ def main() -> None:
         "alone": timed(lambda: isonorm.rms_norm(x, weight, eps=EPS, out=y)),
     }
     if MPI.COMM_WORLD.rank == 0:
-        print({"rows": ROWS, "width": WIDTH, "ranks": ranks} | {name: round(time, 1) for name, time in times.items()})
+        found = {"rows": ROWS, "width": WIDTH, "ranks": ranks} | {name: round(time, 1) for name, time in times.items()}
+        assert found.keys() == model.MEASURED.keys()
+        print(found)
 
 
 if __name__ == "__main__":

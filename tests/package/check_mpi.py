@@ -4,6 +4,7 @@ possible, every rank says the same sentence before anything was sent.
 
   check_mpi.py EXPECTED MPIEXEC PROGRAM [ARGUMENT ...]
   check_mpi.py --self-test EXPECTED    fails unless results that are wrong are seen
+  check_mpi.py --two MPIEXEC PROGRAM [ARGUMENT ...]    any program, by two ranks: one line is printed
 """
 import os
 import pathlib
@@ -65,6 +66,10 @@ def self_test(lines):
 
 
 def main():
+  if sys.argv[1] == "--two":
+    status, output, errors = run(sys.argv[2], 2, sys.argv[3:])
+    print(output, errors, sep="")
+    return status != 0 or output.count("\n") != 1
   lines = pathlib.Path(sys.argv[-1] if sys.argv[1] == "--self-test" else sys.argv[1]).read_text(encoding="utf-8").splitlines()
   if sys.argv[1] == "--self-test":
     found, what = self_test(lines), "every fault was seen"

@@ -1,4 +1,4 @@
-# The examples that ranks of MPI run together, where there is an MPI: the library needs none. MPI keeps what it allocates, and its
+# The examples and the measurement that ranks of MPI run together, where there is an MPI: the library needs none. MPI keeps what it allocates, and its
 # shared memory is no business of a sanitizer; and a cross build would find that of this machine.
 if("${CMAKE_CXX_FLAGS}" MATCHES "-fsanitize" OR CMAKE_CROSSCOMPILING)
   return()
@@ -23,6 +23,8 @@ if(ISONORM_BUILD_PYTHON)
   set(twin ${PROJECT_SOURCE_DIR}/examples/python/mpi_rms_norm)
   add_test(NAME package.example_mpi_rms_norm.python
     COMMAND ${check_mpi} ${twin}.out ${MPIEXEC_EXECUTABLE} ${Python_EXECUTABLE} -m mpi4py ${twin}.py)
-  list(APPEND tests package.example_mpi_rms_norm.python)
+  add_test(NAME package.scaling.measure
+    COMMAND ${check_mpi} --two ${MPIEXEC_EXECUTABLE} ${Python_EXECUTABLE} -m mpi4py ${PROJECT_SOURCE_DIR}/bench/scaling/measure.py)
+  list(APPEND tests package.example_mpi_rms_norm.python package.scaling.measure)
 endif()
 set_tests_properties(${tests} PROPERTIES TIMEOUT 600 ENVIRONMENT "${documented_environment}")
