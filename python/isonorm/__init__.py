@@ -4,8 +4,8 @@
     >>> isonorm.rms_norm(np.array([[3.0, 4.0]], np.float32), eps=1e-6)
     array([[0.8485281, 1.1313708]], dtype=float32)
 
-This module computes with arrays of NumPy. `isonorm.torch` has functions and modules for PyTorch, `isonorm.transformers` patches
-models of Hugging Face; each is loaded only when it is imported.
+This module computes with arrays of NumPy. `isonorm.torch` has functions and modules for PyTorch, `isonorm.jax` for JAX,
+`isonorm.transformers` patches models of Hugging Face; each is loaded only when it is imported.
 """
 
 import logging as _logging

@@ -31,6 +31,7 @@ ROOMS = {
     "tools": {"include", "tools"},
     "python": {"include", "tools", "python"},
     "python/native/torch": {"include", "python/native/torch"},
+    "python/native/jax": {"include", "python/native/jax"},
     "fuzz": {"include", "tools", "fuzz"},
     "examples": {"include"},
     "tests": LIBRARY | {"tools", "tests"},

@@ -16,6 +16,7 @@ import venv
 import zipfile
 
 MAX_BYTES = 8_000_000
+LIBRARIES = ("libisonorm.so.0.2", "libisonorm_torch.so", "libisonorm_jax.so")
 TOOLS = ["build>=1", "abi3audit>=0.0.26", "auditwheel>=6.8"]
 if sys.version_info >= (3, 11):
     TOOLS += ["torch-abi-audit>=0.3"]  # which takes no older Python; what it judges is the same for all
@@ -81,7 +82,7 @@ def look(wheel, source):
     paths += ["../src/", "../tools/", "../python/", "../include/"]  # what a compiler cache makes of the first
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        for needed in ("libisonorm.so.0.2", "libisonorm_torch.so", "_native", "py.typed", "_native.pyi", "scripts/isonorm"):
+        for needed in (*LIBRARIES, "_native", "py.typed", "_native.pyi", "scripts/isonorm"):
             if not any(needed in name for name in names):
                 faults.append(f"{wheel.name} has no {needed}")
         for name in names:
@@ -120,8 +121,9 @@ def use(wheel, work):
     run(binaries / "python", "-c", FIRST_LINES, cwd=work, env=clean)
     info = json.loads(run(binaries / "python", "-m", "isonorm", "info", "--json", cwd=work, env=clean))
     loaded = {pathlib.Path(path).name.split(".")[0]: state["loaded"] for path, state in info["libraries"].items()}
-    if info["packages"]["torch"] or loaded != {"libisonorm": True, "_native": True, "libisonorm_torch": False}:
-        sys.exit(f"without torch, `info` of the wheel says {info}")
+    wanted = {"libisonorm": True, "_native": True, "libisonorm_torch": False, "libisonorm_jax": False}
+    if info["packages"]["torch"] or info["packages"]["jax"] or loaded != wanted:
+        sys.exit(f"without torch and JAX, `info` of the wheel says {info}")
     if info["isonorm"] not in run(binaries / "isonorm", "--version", cwd=work, env=clean):
         sys.exit(f"the command of the wheel does not say that its version is {info['isonorm']}")
     print(run(binaries / "python", "-m", "isonorm", "demo", cwd=work, env=clean))

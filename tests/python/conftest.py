@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 # The folders beside this file bear the names of frameworks, and must not be taken for those that are not installed.
-for _framework in ("torch", "transformers"):
+for _framework in ("torch", "transformers", "jax"):
     if getattr(importlib.util.find_spec(_framework), "origin", None) is None:
         sys.modules[_framework] = None
 

@@ -1,0 +1,140 @@
+"""What is wrong with the arguments of a call, said when it is traced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import isonorm
+from isonorm import _arrays, contracts
+from isonorm._arrays import Frame, integer
+from isonorm._native import real
+from isonorm.jax._options import TABLES, Options
+
+if TYPE_CHECKING:
+    from isonorm.jax.functional import Static
+
+
+def array(value: Any, name: str) -> Any:
+    """An argument that jax.jit takes for an array."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return value
+    if hasattr(value, "__jax_array__"):
+        return jnp.asarray(value)
+    hint = ": jax.numpy.asarray() makes one" if isinstance(value, (int, float, list, tuple)) or hasattr(value, "__dlpack__") else ""
+    raise TypeError(f"{name} is a {type(value).__name__}, but has to be an array of JAX or of NumPy{hint}")
+
+
+def known_number(value: Any, name: str) -> float:
+    """A number that is part of what is compiled."""
+    if type(value) is float:
+        return value
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} is traced, but has to be a number that is known then: close over it, or name it in static_argnames of jax.jit"
+        )
+    return real(value, name)
+
+
+def axes(axis: Any) -> tuple[int, ...]:
+    if type(axis) is int:
+        return (axis,)
+    try:
+        numbers: list[Any] = list(axis)
+    except TypeError:
+        numbers = [axis]
+    if not numbers:
+        raise ValueError("axis is empty, but has to name one axis or more")
+    return tuple(integer(number, "axis") for number in numbers)
+
+
+def result_type(dtype: Any) -> np.dtype:
+    found = _arrays.result_dtype(dtype)
+    if jax.dtypes.canonicalize_dtype(found) != found:
+        raise ValueError(f"dtype is {found}, which JAX has only where jax_enable_x64 is set")
+    return found
+
+
+def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
+    """The numbers of a call, and its rows, once nothing is wrong. The sentences are those of NumPy's face, which computes a norm of
+    no rows with everything else as it is here."""
+    x = given["x"]
+    if x.ndim == 0:
+        raise ValueError("x has 0 dimensions, but needs an axis to normalise")
+    frame = Frame(np.broadcast_to(np.zeros((), np.int8), x.shape), call.axis)
+    cols, lead = frame.cols, frame.lead
+    for name in ("residual", "gate"):
+        if name in given and given[name].shape != x.shape:
+            raise ValueError(f"{name} has shape {given[name].shape}, but x has {x.shape}")
+    arrays: dict[str, Any] = {}
+    for name in ("weight", "bias"):
+        if name in given:
+            arrays[name] = np.empty(given[name].shape, given[name].dtype)
+            if len(frame.axes) > 1:
+                arrays[name] = frame.vector(arrays[name], name)
+    options = Options(call.contract, call.eps, call.groups, call.window)
+    rope, rows = None, (0,)
+    if call.style:
+        rope, rows, options = _rope(given, call, lead, options)
+    arrays |= {name: np.empty((*rows, cols), given[name].dtype) for name in ("x", "residual", "gate") if name in given}
+    isonorm.rms_norm(
+        **arrays, eps=call.eps, contract=contracts.from_text(call.contract), groups=call.groups,
+        window=call.window or None, rope=rope, dtype=call.dtype, return_rstd="rstd" in call.results,
+        return_mean="mean" in call.results,
+    )  # fmt: skip
+    for name, array in given.items():
+        spec = jax.typeof(array).sharding.spec
+        for axis in frame.axes if name in ("x", "residual", "gate") else range(array.ndim):
+            if len(spec) > axis and spec[axis] is not None:
+                raise ValueError(
+                    f"{name} is divided along axis {axis} by mesh axis {spec[axis]!r}, but a norm needs whole rows: "
+                    f"call jax.sharding.reshard first"
+                )
+    return options, frame
+
+
+def _rope(given: dict[str, Any], call: Static, lead: tuple[int, ...], options: Options) -> Any:
+    """The rotation of a call of no heads, so many leading sizes for that call, and the numbers of the one that is checked."""
+    ndim = len(lead) + 1
+    if ndim > _arrays.MAX_DIMS:
+        raise ValueError(f"x has {ndim} dimensions, but a rotation takes at most {_arrays.MAX_DIMS}")
+    tables = [np.empty(given[name].shape, given[name].dtype) for name in ("cos", "sin")]
+    style = {1: "half", 2: "interleaved"}[call.style]
+    if "positions" in given:
+        positions = given["positions"]
+        if positions.shape != lead[: positions.ndim]:
+            raise ValueError(f"rope.positions has shape {positions.shape}, but the leading axes of x have {lead}")
+        rows = (0,) * max(positions.ndim, 1)
+        rope = isonorm.Rope(tables[0], tables[1], np.empty((0,) * positions.ndim, positions.dtype), style=style)
+        return rope, rows, options._replace(style=call.style)
+    axis = call.position_axis
+    if not -ndim <= axis < ndim - 1 or axis == -1:
+        raise ValueError(f"position_axis is {axis}, but has to be a leading axis of x, which has {ndim} dimensions")
+    axis %= ndim
+    rope = isonorm.Rope(tables[0], tables[1], position_offset=call.position_offset, style=style)
+    options = options._replace(style=call.style, position_dim=axis, position_offset=call.position_offset)
+    return rope, (lead[axis], 0), options
+
+
+def alike(given: dict[str, Any]) -> dict[str, Any]:
+    """All of them varying over the same axes of a mesh, inside of jax.shard_map."""
+    varying = {name: _varying(a) for name, a in given.items()}
+    every = frozenset().union(*varying.values())
+    return {name: _vary(a, tuple(sorted(every - varying[name]))) for name, a in given.items()}
+
+
+def _varying(array: Any) -> frozenset[str]:
+    aval = jax.typeof(array)
+    manual = getattr(aval, "manual_axis_type", None)  # jax 0.10
+    return aval.vma if manual is None else manual.varying
+
+
+def _vary(array: Any, axes: tuple[str, ...]) -> Any:
+    if not axes:
+        return array
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, axes, to="varying")
+    return jax.lax.pvary(array, axes)  # type: ignore[attr-defined]  # jax before 0.8

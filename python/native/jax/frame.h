@@ -1,0 +1,115 @@
+// A call of XLA as its handlers read it: buffers as the C ABI takes them, attributes, XLA's threads, errors.
+#pragma once
+
+#include <isonorm/isonorm.h>
+#include <xla/ffi/api/c_api.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace isonorm_jax {
+
+constexpr int kMaxDims = 7;  // of the C ABI
+
+// A structure of the C ABI whose fields are all absent.
+template <class Structure>
+Structure Sized() {
+  Structure structure{};
+  structure.struct_size = sizeof structure;
+  return structure;
+}
+
+// How an array becomes the tensor of a call. Rows of x lie one after the other, so that all leading dimensions are one, but where
+// a rotation looks at them.
+enum class Shape { kAsIs, kRows, kPerRow, kPerGroup };
+
+// An operand or a result, of all items of a batch. XLA hands out buffers that are compact and row-major.
+class Array {
+ public:
+  Array() = default;
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+
+  void Read(const XLA_FFI_Buffer& buffer, bool per_item, Shape shape);
+  void Select(std::int64_t item) {
+    if (present_) tensor_.data = static_cast<std::byte*>(data_) + item * step_;
+  }
+  const isonorm_tensor* get() const { return present_ ? &tensor_ : nullptr; }  // null if absent
+  std::int64_t bytes() const { return bytes_; }                                // of one item
+
+ private:
+  bool present_ = false;
+  void* data_ = nullptr;
+  std::int64_t bytes_ = 0, step_ = 0;
+  isonorm_tensor tensor_;
+  std::array<std::int64_t, kMaxDims> shape_;
+};
+
+// Numbers of a call, as python/isonorm/jax/_primitives.py packs them into two arrays: to decode an attribute costs XLA more than a
+// short row costs us.
+enum Integer {
+  kContract,                // seven choices
+  kGroups = kContract + 7,  // columns apart
+  kWindow,                  // 0: all
+  kStyle,                   // of a rotation
+  kPositionDim,
+  kPositionOffset,
+  kOperands,  // bits: which operands are there
+  kPerItem,   // which of them has a leading dimension of items, each a call of its own
+  kResults,   // which results are wanted, which all have items if any operand has
+  kIntegers,
+};
+enum Number { kEps, kWeightOffset, kNumbers };
+
+// XLA's threads. A task that waits in XLA's queue is not waited for: whoever calls runs what nobody else has begun.
+class Executor {
+ public:
+  Executor(const XLA_FFI_CallFrame& frame, std::int64_t bytes);
+  const isonorm_executor* get() const { return executor_.concurrency > 1 ? &executor_ : nullptr; }
+
+ private:
+  isonorm_executor executor_;
+};
+
+class Call {
+ public:
+  explicit Call(const XLA_FFI_CallFrame& frame);
+
+  const isonorm_contract& contract() const { return contract_; }
+  double eps() const { return numbers_[kEps]; }
+  std::int64_t operator[](Integer number) const { return integers_[number]; }
+
+  // The operands and results in the order of their bits. Those that are not there are left alone.
+  void Operand(int bit, Array& array, Shape shape);
+  void Result(int bit, Array& array, Shape shape);
+  Shape rows() const { return rope_ ? Shape::kAsIs : Shape::kRows; }
+  Shape per_row() const { return rope_ ? Shape::kAsIs : integers_[kGroups] > 1 ? Shape::kPerGroup : Shape::kPerRow; }
+  std::int64_t items() const { return items_; }
+
+ private:
+  const XLA_FFI_CallFrame& frame_;
+  const std::int64_t* integers_;
+  const double* numbers_;
+  isonorm_contract contract_;
+  bool rope_;
+  std::int64_t items_ = 1;
+  int next_operand_ = 0, next_result_ = 0;
+};
+
+// The tables of a rotation.
+struct Rope {
+  Array cos, sin, positions;
+  isonorm_rope rope = Sized<isonorm_rope>();
+
+  void Read(Call& call, int first_bit);
+  const isonorm_rope* Select(std::int64_t item);  // null without tables
+};
+
+// The sentence of the library's last error.
+XLA_FFI_Error* Failure(const XLA_FFI_CallFrame& frame, const char* sentence);
+
+// What XLA asks a handler before it ever calls it: which version it was made for. True if that was all.
+bool Introduced(const XLA_FFI_CallFrame& frame);
+
+}  // namespace isonorm_jax

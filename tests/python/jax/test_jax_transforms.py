@@ -1,0 +1,248 @@
+"""jit, grad, vmap, scan, remat, forward mode; programs that run on several devices; threads."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import BF16, F16, F32, random
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax_support import collectives, numpy_rope, same
+
+import isonorm
+import isonorm.jax as ij
+
+EPS = 1e-6
+ROWS, COLS = 16, 96
+X, W, DY = random((ROWS, COLS)), random(COLS, seed=1), random((ROWS, COLS), seed=2)
+Y, (DX, DWEIGHT) = isonorm.rms_norm(X, W, eps=EPS), isonorm.rms_norm_backward(DY, X, W, eps=EPS)
+
+
+def norm(x, weight):
+    return ij.rms_norm(x, weight, eps=EPS)
+
+
+def loss(x, weight, dy):
+    return (norm(x, weight) * dy).sum()
+
+
+def calls(function, *args):
+    """How many calls of handlers there are in what a function is traced to."""
+    text = str(jax.make_jaxpr(function)(*args))
+    return text.count("isonorm_forward[") + text.count("isonorm_backward[") + text.count("isonorm_linear[")
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint, lambda f: jax.jit(jax.checkpoint(f))],
+                         ids=["eager", "jit", "checkpoint", "jit of checkpoint"])  # fmt: skip
+def test_gradients(wrap):
+    function = wrap(loss)
+    gradients = jax.grad(function, (0, 1))(X, W, DY)
+    assert same(gradients[0], DX) and same(gradients[1], DWEIGHT)
+    with jax.disable_jit():
+        assert same(norm(X, W), Y)
+        assert same(jax.grad(loss)(X, W, DY), DX)
+
+
+def test_only_what_is_asked_for():
+    """A gradient of one argument is one call for one gradient."""
+    text = str(jax.make_jaxpr(jax.grad(loss))(X, W, DY))
+    assert "results=1" in text.partition("isonorm_backward[")[2]
+    assert calls(jax.grad(loss), X, W, DY) == 2 and calls(loss, X, W, DY) == 1
+
+
+def test_scan():
+    def layers(x, weights):
+        return jax.lax.scan(lambda x, weight: (norm(x, weight), None), x, weights)[0]
+
+    weights = np.stack([W, random(COLS, seed=3)])
+    middle = isonorm.rms_norm(X, weights[0], eps=EPS)
+    assert same(jax.jit(layers)(X, weights), isonorm.rms_norm(middle, weights[1], eps=EPS))
+    dx, dweights = jax.jit(jax.grad(lambda x, w: (layers(x, w) * DY).sum(), (0, 1)))(X, weights)
+    back, second = isonorm.rms_norm_backward(DY, middle, weights[1], eps=EPS)
+    expected, first = isonorm.rms_norm_backward(np.asarray(back), X, weights[0], eps=EPS)
+    assert same(dx, expected) and same(dweights, np.stack([first, second]))
+
+
+def test_a_batch_is_rows():
+    batch = X.reshape(4, 2, 2, COLS)
+    for axes in ((0, None), (1, None), (2, None)):
+        mapped = jax.vmap(norm, axes, axes[0])
+        assert same(mapped(batch, W), Y.reshape(batch.shape)) and calls(mapped, batch, W) == 1
+    twice = jax.vmap(jax.vmap(norm, (0, None)), (1, None), 1)
+    assert same(twice(batch, W), Y.reshape(batch.shape)) and calls(twice, batch, W) == 1
+    gradients = jax.grad(lambda x, w, dy: (jax.vmap(norm, (0, None))(x, w) * dy).sum(), (0, 1))
+    dx, dweight = gradients(batch, W, DY.reshape(batch.shape))
+    assert same(dx, DX.reshape(batch.shape)) and same(dweight, DWEIGHT)
+
+
+def test_items_with_weights_and_sums_of_their_own():
+    batch, dy, weights = X.reshape(2, 4, 2, COLS), DY.reshape(2, 4, 2, COLS), random((4, COLS), seed=5)
+    mapped = jax.vmap(jax.vmap(jax.grad(loss, (0, 1)), (0, 0, 0)), (0, None, 0))
+    assert calls(mapped, batch, weights, dy) == 2
+    dx, dweight = jax.jit(mapped)(batch, weights, dy)
+    forward = jax.vmap(jax.vmap(norm), (0, None))(batch, weights)
+    single = jax.vmap(jax.grad(loss, (0, 1)), (0, None, 0))(X[:, None], W, DY[:, None])
+    for i in range(2):
+        for j in range(4):
+            expected = isonorm.rms_norm_backward(dy[i, j], batch[i, j], weights[j], eps=EPS)
+            assert same(dx[i, j], expected.dx) and same(dweight[i, j], expected.dweight)
+            assert same(forward[i, j], isonorm.rms_norm(batch[i, j], weights[j], eps=EPS))
+    assert same(single[0][:, 0], DX) and same(single[1][3], isonorm.rms_norm_backward(DY[3:4], X[3:4], W, eps=EPS).dweight)
+
+
+@pytest.mark.parametrize("given", ["offset", "positions", "tables"])
+def test_a_batch_of_rotations(given):
+    """Rows of a batch are rows of a call, unless they have tables of their own."""
+    q, weight, dy = random((3, 5, 2, 8)), random(8, seed=1), random((3, 5, 2, 8), seed=4)
+    cos, sin = random((3, 9, 3), seed=2), random((3, 9, 3), seed=3)
+    positions = np.random.default_rng(0).integers(0, 9, (3, 5)).astype(np.int32)
+    cases = {
+        "offset": (ij.Rope(cos[0], sin[0], position_offset=2), None),
+        "positions": (ij.Rope(cos[0], sin[0], positions), ij.Rope(None, None, 0)),
+        "tables": (ij.Rope(cos, sin), 0),
+    }
+    rope, axes = cases[given]
+
+    def rotated(q, weight, rope):
+        return ij.rms_norm(q, weight, eps=EPS, rope=rope, contract="llama")
+
+    y, pull = jax.vjp(lambda q, w: jax.vmap(rotated, (0, None, axes))(q, w, rope), q, weight)
+    dq, dweight = pull(jnp.asarray(dy))
+    options = {"eps": EPS, "contract": "llama"}
+    if given != "tables":
+        whole = isonorm.Rope(cos[0], sin[0], positions if given == "positions" else None, 1, rope.position_offset)
+        expected = isonorm.rms_norm_backward(dy, q, weight, rope=whole, **options)
+        assert same(y, isonorm.rms_norm(q, weight, rope=whole, **options))
+        assert same(dq, expected.dx) and same(dweight, expected.dweight)
+        return
+    ropes = [isonorm.Rope(*tables) for tables in zip(cos, sin)]
+    items = [isonorm.rms_norm_backward(dy[i], q[i], weight, rope=ropes[i], **options) for i in range(3)]
+    assert same(y, np.stack([isonorm.rms_norm(q[i], weight, rope=ropes[i], **options) for i in range(3)]))
+    assert same(dq, np.stack([item.dx for item in items]))
+    # A sum of three in any order is off by two roundings.
+    parts = np.stack([item.dweight for item in items]).astype(np.float64)
+    assert (np.abs(dweight - parts.sum(0)) <= 2 * 2.0**-24 * np.abs(parts).sum(0)).all()
+
+
+# ------------------------------------------------------------------------------------------------------------------ devices
+
+KINDS = [AxisType.Auto, AxisType.Explicit]
+
+
+def mesh_of(kind, shape=(4,), names=("data",)):
+    return Mesh(np.array(jax.devices()).reshape(shape), names, axis_types=(kind,) * len(names))
+
+
+def put(mesh, array, *spec):
+    return jax.device_put(array, NamedSharding(mesh, P(*spec)))
+
+
+def spec_of(array):
+    """Where each dimension is, None for those that are whole."""
+    return tuple(array.sharding.spec) + (None,) * (array.ndim - len(array.sharding.spec))
+
+
+def sum_bound(exact):
+    """How far dweight may be from itself, with its sums of rows in another order: a rounding of each sum and product."""
+    return 2 * (ROWS + 3) * 2.0**-24 * exact
+
+
+TERMS = np.abs(DY * isonorm.rms_norm(X, eps=EPS)).sum(0)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_rows_stay_where_they_are(kind):
+    mesh = mesh_of(kind)
+    x, dy, weight = put(mesh, X, "data", None), put(mesh, DY, "data", None), put(mesh, W)
+    compiled = jax.jit(norm).lower(x, weight).compile()
+    y = compiled(x, weight)
+    assert same(y, Y) and spec_of(y) == ("data", None) and collectives(compiled) == {}
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(x, weight, dy).compile()
+    dx, dweight = compiled(x, weight, dy)
+    assert same(dx, DX) and spec_of(dx) == ("data", None) and spec_of(dweight) == (None,)
+    assert collectives(compiled) == {"all-reduce": 1}  # that of dweight
+    assert (np.abs(dweight - DWEIGHT) <= sum_bound(TERMS)).all()
+
+
+def test_every_option_stays_where_it_is():
+    """A residual, statistics, groups, gates and rotations, over two axes of a mesh; what has to be whole becomes so."""
+    mesh = mesh_of(AxisType.Auto, (2, 2), ("data", "model"))
+    x, r = random((4, 6, 8), seed=1), random((4, 6, 8), seed=2)
+    weight = random(8, seed=3)
+    sharded = [put(mesh, a, "data", "model", None) for a in (x, r)]
+
+    def added(x, r):
+        return ij.layer_norm(x, weight, eps=EPS, residual=r, groups=2, return_rstd=True, return_mean=True)
+
+    compiled = jax.jit(added).lower(*sharded).compile()
+    got = compiled(*sharded)
+    expected = isonorm.layer_norm(x, weight, eps=EPS, residual=r, groups=2, return_rstd=True, return_mean=True)
+    assert all(same(a, b) for a, b in zip(got, expected)) and collectives(compiled) == {}
+    assert [spec_of(a)[:2] for a in got] == [("data", "model")] * 4
+
+    def gated(x, r):
+        return ij.rms_norm(x, weight, eps=EPS, gate=r, contract="mamba2")
+
+    assert same(jax.jit(gated)(*sharded), isonorm.rms_norm(x, weight, eps=EPS, gate=r, contract="mamba2"))
+    cos, sin = random((9, 4), seed=4), random((9, 4), seed=5)
+    positions = np.arange(24, dtype=np.int32).reshape(4, 6) % 9
+    for rope in (ij.Rope(cos, sin, position_axis=0), ij.Rope(cos, sin, position_axis=1), ij.Rope(cos, sin, positions)):
+        y = jax.jit(lambda x, rope: ij.rms_norm(x, weight, eps=EPS, rope=rope))(sharded[0], rope)
+        assert same(y, isonorm.rms_norm(x, weight, eps=EPS, rope=numpy_rope(rope)))
+    columns = put(mesh, x, None, "data", "model")
+    assert same(jax.jit(norm)(columns, weight), isonorm.rms_norm(x, weight, eps=EPS))
+    items = jax.vmap(jax.grad(loss, (0, 1)), (0, None, 0))
+    dx, dweight = jax.jit(items)(sharded[0], weight, put(mesh, r, "data", "model", None))
+    for i in range(4):
+        expected = isonorm.rms_norm_backward(r[i], x[i], weight, eps=EPS)
+        assert same(dx[i], expected.dx)
+        terms = np.abs(r[i] * isonorm.rms_norm(x[i], eps=EPS)).sum(0)
+        assert (np.abs(dweight[i] - expected.dweight) <= sum_bound(terms)).all()
+
+
+def test_gathered_columns_are_counted():
+    """That the count above would see a gather: where the columns are divided, there is one."""
+    mesh = mesh_of(AxisType.Auto)
+    compiled = jax.jit(norm).lower(put(mesh, X, None, "data"), put(mesh, W)).compile()
+    assert set(collectives(compiled)) & {"all-gather", "all-to-all"}
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_shard_map(kind, check_vma):
+    mesh = mesh_of(kind)
+    x, dy, weight = put(mesh, X, "data", None), put(mesh, DY, "data", None), put(mesh, W)
+    mapped = jax.shard_map(
+        norm, mesh=mesh, in_specs=(P("data", None), P()), out_specs=P("data", None), check_vma=check_vma
+    )
+    y, pull = jax.vjp(jax.jit(mapped), x, weight)
+    dx, dweight = pull(dy)
+    assert same(y, Y) and same(dx, DX) and (np.abs(dweight - DWEIGHT) <= sum_bound(TERMS)).all()
+    tangent = jax.jvp(mapped, (x, weight), (dy, weight))[1]
+    whole = jax.jvp(norm, (X, W), (DY, W))[1]
+    assert np.abs(tangent - whole).max() <= 8 * (COLS + 4) * 2.0**-24 * np.abs(DY).max() * COLS  # the same formula, compiled twice
+
+
+def test_what_is_divided_along_a_row_is_an_error():
+    mesh = mesh_of(AxisType.Explicit)
+    with pytest.raises(ValueError, match="^x is divided along axis 1 by mesh axis 'data', but a norm needs whole rows: "):
+        norm(put(mesh, X, None, "data"), W)
+    with pytest.raises(ValueError, match="^weight is divided along axis 0 by mesh axis 'data'"):
+        norm(put(mesh, X, "data"), put(mesh, W, "data"))
+
+
+# ------------------------------------------------------------------------------------------------------------------ threads
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=str)
+def test_many_at_once(dtype):
+    """Calls on all devices at once, which share the threads of XLA: nobody waits for what waits itself."""
+    x, weight = random((512, 1024), dtype), random(1024, dtype, 1)
+    expected = isonorm.rms_norm(x, weight, eps=EPS)
+    arrays = [jax.device_put(x, device) for device in jax.devices()]
+    function = jax.jit(lambda x: [norm(x, weight) for _ in range(8)])
+    for results in [function(x) for x in arrays * 2]:
+        assert all(same(y, expected) for y in results)
