@@ -8,6 +8,7 @@ They compute on the CPU, with XLA's own threads, and work under jax.jit, grad, j
 arrays are divided among devices.
 """
 
+from isonorm.jax import _library  # noqa: F401  before all else: it says so where there is no JAX that will do
 from isonorm.jax.functional import Rope, layer_norm, qk_norm, rms_norm
 
 __all__ = ["Rope", "layer_norm", "qk_norm", "rms_norm"]

@@ -14,6 +14,8 @@ import pytest
 
 import isonorm
 import isonorm.jax
+import isonorm.jax.linen
+import isonorm.jax.nnx
 import isonorm.torch
 import isonorm.torch.parallel
 import isonorm.transformers
@@ -21,14 +23,8 @@ from isonorm import _native, checkpoint, parallel
 
 torch = pytest.importorskip("torch")
 MODULES = (
-    isonorm,
-    checkpoint,
-    isonorm.contracts,
-    parallel,
-    isonorm.torch,
-    isonorm.torch.parallel,
-    isonorm.jax,
-    isonorm.transformers,
+    *(isonorm, checkpoint, isonorm.contracts, parallel, isonorm.torch, isonorm.torch.parallel),
+    *(isonorm.jax, isonorm.jax.nnx, isonorm.jax.linen, isonorm.transformers),
 )
 # Those that take no array, and those that take no argument.
 NO_SHAPES = {"compare", "digest", "stats", "write_report"}  # of any array: what they take is named in words

@@ -1,5 +1,5 @@
 // What a C++ program gets: rows --contract NAME --eps E --type f32|bf16|f16|f64 --rows R --cols C reads x and then weight from
-// standard input and writes y to standard output, as they lie in memory. test_four_ways.py compares.
+// standard input and writes y to standard output, as they lie in memory. test_every_way.py compares.
 #include <cstdio>
 #include <cstdlib>
 #include <isonorm/isonorm.hpp>

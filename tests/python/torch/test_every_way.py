@@ -1,8 +1,9 @@
-"""The same array gives the same bits through NumPy, torch, the command and C++."""
+"""The same array gives the same bits through NumPy, torch, JAX, the command and C++, all but the last two in one process."""
 
 import os
 import subprocess
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,10 @@ from conftest import BF16, F16, F32, F64, SAFETENSORS, bits, random, same
 from torch_support import DTYPES, to_numpy
 
 import isonorm
+import isonorm.jax as ij
 import isonorm.torch as it
+
+jax.config.update("jax_enable_x64", True)
 
 PLAIN = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).gate_place == "none"]
 TORCH = {dtype: own for own, dtype in DTYPES.items()}
@@ -44,9 +48,11 @@ def test_the_same_bits(apply, cpp, contract, dtype):
     x, weight = random((37, 1029), dtype, 1, scale=3), random(1029, dtype, 2)
     y = isonorm.rms_norm(x, weight, eps=1e-6, contract=contract)
     assert len(np.unique(bits(y))) > 100  # and no empty or constant results agree
-    function = it.layer_norm if contract == "layer_norm" else it.rms_norm
+    name = "layer_norm" if contract == "layer_norm" else "rms_norm"
+    options = {"eps": 1e-6, "contract": contract}
     ways = {
-        "torch": to_numpy(function(to_torch(x), to_torch(weight), eps=1e-6, contract=contract)),
+        "torch": to_numpy(getattr(it, name)(to_torch(x), to_torch(weight), **options)),
+        "JAX": np.asarray(getattr(ij, name)(x, weight, **options)),
         "the command": apply({"x": x, "w": weight}, "--contract", contract, "--eps", 1e-6, "--weight", "w")["x"],
         "C++": cpp(x, weight, contract, 1e-6),
     }
