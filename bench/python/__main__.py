@@ -1,4 +1,4 @@
-"""Measures the Python package beside torch, ONNX Runtime and NumPy, and prints a table; scripts/bench-python has the rest.
+"""Measures the Python package beside torch, JAX, ONNX Runtime and NumPy, and prints a table; scripts/bench-python has the rest.
 
 python bench/python --json-file FILE     all rows, some minutes
 python bench/python --filter llama       those rows whose names have this in them
@@ -20,6 +20,7 @@ import warnings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import jax_rows  # noqa: E402
 import model_rows  # noqa: E402
 import numpy_rows  # noqa: E402
 import overhead_rows  # noqa: E402
@@ -29,7 +30,7 @@ import torch_rows  # noqa: E402
 import isonorm  # noqa: E402
 from isonorm import _native  # noqa: E402
 
-PACKAGES = ("torch", "numpy", "onnxruntime", "transformers")
+PACKAGES = ("torch", "jax", "numpy", "onnxruntime", "transformers")
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="check the rows, measure nothing")
     parser.add_argument("--json-file", type=pathlib.Path, metavar="FILE", help="write the results to FILE")
     options = parser.parse_args()
-    table = [row for part in (torch_rows, numpy_rows, overhead_rows, model_rows) for row in part.rows()]
+    table = [row for part in (torch_rows, numpy_rows, overhead_rows, model_rows, jax_rows) for row in part.rows()]
     chosen = [row for row in table if options.filter in row.title]
     if not chosen:
         parser.error(f"no row has {options.filter!r} in its name")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-for package in ("transformers", "onnx", "onnxruntime"):
+for package in ("transformers", "onnx", "onnxruntime", "jax"):
     pytest.importorskip(package)
 
 SOURCE = pathlib.Path(os.environ.get("ISONORM_SOURCE", pathlib.Path(__file__).parents[3]))
