@@ -88,6 +88,8 @@ def partitioned(operation: Operation, ranks: tuple[int, ...]) -> Callable[..., l
         return tuple(None if i in whole else entry for i, entry in enumerate(spec))
 
     def rows_of(arguments: Any) -> tuple[Any, ...]:
+        if not isinstance(arguments[0].sharding, NamedSharding):
+            raise ValueError("isonorm.jax knows how rows are divided only by a jax.sharding.NamedSharding")
         spec = tuple(arguments[0].sharding.spec)
         return kept(spec + (None,) * (ranks[0] - len(spec)))
 

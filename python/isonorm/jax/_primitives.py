@@ -19,7 +19,7 @@ from isonorm.jax._formula import wide
 from isonorm.jax._options import (
     BACKWARD_OPERANDS, BACKWARD_RESULTS, FORWARD_OPERANDS, FORWARD_RESULTS, SHARED, VECTORS, Options, mask,
 )  # fmt: skip
-from isonorm.jax._partition import Operation, partitioned
+from isonorm.jax._partition import Operation, call, partitioned
 
 MOVABLE = ("x", "weight", "bias", "residual", "gate")  # what has a derivative
 # What the derivative is computed from.
@@ -61,8 +61,29 @@ def _abstract(*avals: Any, operation: Operation) -> list[Any]:
     ]
 
 
-def _lower(*args: Any, operation: Operation) -> list[Any]:
+def _divided(*args: Any, operation: Operation) -> list[Any]:
     return partitioned(operation, tuple(a.ndim for a in args))(*args)
+
+
+def _whole(*args: Any, operation: Operation) -> list[Any]:
+    return call(operation, *args)
+
+
+_lower_divided, _lower_whole = (mlir.lower_fun(function, multiple_results=True) for function in (_divided, _whole))
+
+
+def _lower(ctx: Any, *args: Any, operation: Operation) -> Any:
+    # Inside of jax.shard_map arrays are whole. XLA cannot divide a call among the axes that a shard_map over others leaves: it
+    # gathers along them, or, before Shardy, ends the process.
+    context = ctx.module_context.axis_context
+    manual = getattr(context, "manual_axes", ())
+    shardy = getattr(jax.config, "jax_use_shardy_partitioner", True)
+    if manual and set(manual) != set(context.mesh.axis_names) and not shardy:
+        raise NotImplementedError(
+            f"jax.shard_map is over {', '.join(sorted(manual))} alone, which needs Shardy, the partitioner of jax 0.7 and later: name "
+            "every axis of the mesh, or set jax_use_shardy_partitioner"
+        )
+    return (_lower_whole if manual else _lower_divided)(ctx, *args, operation=operation)
 
 
 def _elsewhere(*_: Any, **__: Any) -> Any:
@@ -72,7 +93,7 @@ def _elsewhere(*_: Any, **__: Any) -> Any:
 for _p in (forward_p, backward_p):
     _p.def_abstract_eval(_abstract)
     mlir.register_lowering(_p, _elsewhere)
-    mlir.register_lowering(_p, mlir.lower_fun(_lower, multiple_results=True), platform="cpu")
+    mlir.register_lowering(_p, _lower, platform="cpu")
     dispatch.prim_requires_devices_during_lowering.add(_p)  # which custom_partitioning looks at
 
 
@@ -87,7 +108,7 @@ def _batch(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], *, op
     """A batch is more rows, unless each of its items has vectors, sums or tables of its own."""
     every, inner = operation.operand_names, operation.item_names
     size = next(a.shape[d] for a, d in zip(args, dims) if d is not None)
-    count = (args[0].shape if dims[0] is None else jnp.moveaxis(args[0], dims[0], -1).shape)[0] if inner else 1
+    count = [n for i, n in enumerate(args[0].shape) if i != dims[0]][0] if inner else 1
     o = operation.options
     apart = (
         bool(inner)
@@ -147,11 +168,12 @@ def _forward_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, operation: 
         if o.resolved.gate_place != "after":
             known.pop("bias", None)
         kept = [name for name in KNOWN if known.get(name) is not None]
-        per_item = [*(name for name in moved if name in operation.item_names)]
+        items = set(operation.item_names)
+        if items:  # results have them, too
+            items |= {"residual_out", "mean", "rstd"}
         linear = Linear(
-            o, tuple(moved), tuple(kept), tuple(n in per_item for n in moved),
-            tuple(bool(operation.per_item) if n in ("residual_out", "mean", "rstd") else n in operation.item_names for n in kept),
-            dtypes["y"], dtypes.get("residual_out"),
+            o, tuple(moved), tuple(kept), tuple(n in items for n in moved), tuple(n in items for n in kept),
+            x.dtype, dtypes["y"], dtypes.get("residual_out"),
         )  # fmt: skip
         derivative = linear_p.bind(*moved.values(), *(known[name] for name in kept), linear=linear)
         for name, change in zip(("y", "residual_out"), derivative):
@@ -164,13 +186,14 @@ ad.primitive_jvps[forward_p] = _forward_jvp
 
 class Linear(NamedTuple):
     """The derivative of a call of `forward_p`: which operands move, what it is computed from, which of both have items, and the
-    types of its results."""
+    types of x and of its results."""
 
     options: Options
     moved: tuple[str, ...]
     known: tuple[str, ...]
     moved_items: tuple[bool, ...]
     known_items: tuple[bool, ...]
+    x: Any
     y: Any
     residual_out: Any
 
@@ -235,11 +258,10 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
         values = {**known, "dy": dy}
         if dresidual is not None and ("x" in wanted or "residual" in wanted):
             values["dresidual"] = dresidual
-        first = wanted.get("x", wanted.get("residual"))
-        types: dict[str, Any] = {"dx": first, "dweight": wanted.get("weight"), "dbias": wanted.get("bias"), "dgate": wanted.get("gate")}
-        if first is not None and "x" in known:
-            types["dx"] = jax.typeof(known["x"])
-        results = [name for name in BACKWARD_RESULTS if types[name] is not None]
+        types = {"d" + name: aval.dtype for name, aval in wanted.items()}
+        if "dx" in types or "dresidual" in types:
+            types["dx"] = linear.x  # of which residual has the gradient, too
+        results = [name for name in BACKWARD_RESULTS if name in types]
         items = {n for n, own in zip(linear.known, linear.known_items) if own}
         if any(linear.known_items):
             items |= {"dy", "dresidual"} & values.keys()
@@ -249,7 +271,7 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
             mask(BACKWARD_OPERANDS, values),
             mask(BACKWARD_OPERANDS, items),
             mask(BACKWARD_RESULTS, results),
-            tuple(jnp.dtype(types[name].dtype) for name in results),
+            tuple(types[name] for name in results),
         )
         found = dict(zip(results, backward_p.bind(*(values[n] for n in operation.operand_names), operation=operation)))
         for name, of in (("x", "dx"), ("residual", "dx"), ("weight", "dweight"), ("bias", "dbias"), ("gate", "dgate")):

@@ -54,7 +54,7 @@ def test_types_and_bits(kind, x_type, options):
     y, other = ours(x, scale), theirs(x, scale)
     assert y.dtype == other.dtype and y.shape == other.shape
     # NNX of flax 0.12 converts x and scale first, to the type of the result; Linen does not.
-    convert = kind == "nnx"
+    convert = hasattr(theirs.module, "promote_dtype")
     own = x.astype(y.dtype) if convert else x
     weight = scale.astype(y.dtype) if convert and scale is not None else scale
     assert same(y, isonorm.rms_norm(own, weight, eps=1e-6, dtype=np.dtype(y.dtype)))

@@ -122,6 +122,19 @@ def test_rope(dtype, style):
         check(x, w, contract="gemma", rope=ij.Rope(cos, sin, positions=positions.astype(integer), style=style))
 
 
+def test_one_gradient_alone():
+    """Which has the bits that it has among others."""
+    arrays = {"x": random((4, 64), BF16), "weight": random(64, F32, 1), "residual": random((4, 64), F32, 2)}
+    cotangents = [random((4, 64), BF16, 3), random((4, 64), F32, 4)]
+    for contract in ("torch", dataclasses.replace(isonorm.contracts.torch, sum_rounding="kept")):
+        options = {"eps": 1e-5, "contract": contract}
+        _, found = gradients(arrays, options, cotangents)
+        for name in arrays:
+            rest = {other: array for other, array in arrays.items() if other != name}
+            _, alone = gradients({name: arrays[name]}, {**options, **rest}, cotangents)
+            assert same(alone[name], found[name]), name
+
+
 def test_qk_norm():
     q, k, qw, kw = random((2, 7, 4, 32)), random((2, 7, 1, 32), seed=1), random(32, seed=2), random(32, seed=3)
     for rope in (None, ij.Rope(random((7, 16), seed=3), random((7, 16), seed=4), position_axis=1)):

@@ -1,10 +1,12 @@
 """jit, grad, vmap, scan, remat, forward mode; programs that run on several devices; threads."""
 
 import os
+import pathlib
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +53,13 @@ def test_only_what_is_asked_for():
     text = str(jax.make_jaxpr(jax.grad(loss))(X, W, DY))
     assert "results=1" in text.partition("isonorm_backward[")[2]
     assert calls(jax.grad(loss), X, W, DY) == 2 and calls(loss, X, W, DY) == 1
+
+
+def test_export():
+    checks = [jax.export.DisabledSafetyCheck.custom_call(f"isonorm_jax_{name}") for name in ("forward", "backward")]
+    exported = jax.export.export(jax.jit(jax.grad(loss, (0, 1))), disabled_checks=checks)(X, W, DY)
+    gradients = jax.export.deserialize(exported.serialize()).call(X, W, DY)
+    assert same(gradients[0], DX) and same(gradients[1], DWEIGHT)
 
 
 def test_scan():
@@ -226,6 +235,36 @@ def test_shard_map(kind, check_vma):
     assert np.abs(tangent - whole).max() <= 8 * (COLS + 4) * 2.0**-24 * np.abs(DY).max() * COLS  # the same formula, compiled twice
 
 
+def test_shard_map_over_some_axes():
+    mesh = mesh_of(AxisType.Auto, (2, 2), ("data", "model"))
+    x, weight = put(mesh, X, ("data", "model"), None), put(mesh, W)
+    mapped = jax.shard_map(norm, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"), axis_names={"data"})
+    if not jax.config.jax_use_shardy_partitioner:  # before jax 0.7
+        with pytest.raises(NotImplementedError, match="^jax.shard_map is over data alone, which needs Shardy, the partitioner of"):
+            jax.jit(mapped)(x, weight)
+        return
+    y, pull = jax.vjp(jax.jit(mapped), x, weight)
+    dx, dweight = pull(put(mesh, DY, "data", None))
+    assert same(y, Y) and same(dx, DX) and (np.abs(dweight - DWEIGHT) <= sum_bound(TERMS)).all()
+
+
+def test_explicit_axes_have_types():
+    """What comes out of a norm is known to be where its rows are, before anything is compiled."""
+    mesh = mesh_of(AxisType.Explicit, (2, 2), ("data", "model"))
+    x, weight = put(mesh, X.reshape(4, 4, COLS), "data", "model", None), put(mesh, W)
+
+    def types(function):
+        return [jax.typeof(leaf).sharding.spec for leaf in jax.tree.leaves(jax.jit(function)(x, weight))]
+
+    total = lambda x, weight: (norm(x, weight) ** 2).sum()  # noqa: E731
+    assert types(norm) == types(jax.vmap(norm, (0, None))) == [P("data", "model", None)]
+    assert types(jax.grad(total, (0, 1))) == [P("data", "model", None), P(None)]
+    assert types(jax.vmap(jax.grad(total, (0, 1)), (0, None))) == [P("data", "model", None), P("data", None)]
+    assert types(lambda x, weight: jax.jvp(norm, (x, weight), (x, weight))[1]) == [P("data", "model", None)]
+    statistics = lambda x, weight: ij.layer_norm(x, weight, eps=EPS, groups=3, return_rstd=True)  # noqa: E731
+    assert types(statistics) == [P("data", "model", None)] * 2
+
+
 def test_what_is_divided_along_a_row_is_an_error():
     mesh = mesh_of(AxisType.Explicit)
     with pytest.raises(ValueError, match="^x is divided along axis 1 by mesh axis 'data', but a norm needs whole rows: "):
@@ -246,3 +285,21 @@ def test_many_at_once(dtype):
     function = jax.jit(lambda x: [norm(x, weight) for _ in range(8)])
     for results in [function(x) for x in arrays * 2]:
         assert all(same(y, expected) for y in results)
+
+
+def test_threads_of_xla_compute():
+    """Of one call that is large enough for several."""
+
+    def seconds():
+        files = pathlib.Path("/proc/self/task").glob("*/schedstat")
+        return {path.parent.name: int(path.read_text().split()[0]) / 1e9 for path in files}
+
+    x, function = jnp.ones((8192, 1024)), jax.jit(norm)
+    function(x, W[:1].repeat(1024)).block_until_ready()
+    before, busy = seconds(), {}
+    for _ in range(100):
+        function(x, W[:1].repeat(1024)).block_until_ready()
+        busy = {thread: s - before.get(thread, 0) for thread, s in seconds().items()}
+        if sum(s > 0.02 for s in busy.values()) > 1:
+            break
+    assert (sum(s > 0.02 for s in busy.values()) > 1) == (len(os.sched_getaffinity(0)) > 1), busy
