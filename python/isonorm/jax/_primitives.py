@@ -261,10 +261,12 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
         types = {"d" + name: aval.dtype for name, aval in wanted.items()}
         if "dx" in types or "dresidual" in types:
             types["dx"] = linear.x  # of which residual has the gradient, too
+        elif "x" not in known:
+            values["x"] = known["residual_out"].astype(linear.x)  # whose type counts, and no value
         results = [name for name in BACKWARD_RESULTS if name in types]
         items = {n for n, own in zip(linear.known, linear.known_items) if own}
-        if any(linear.known_items):
-            items |= {"dy", "dresidual"} & values.keys()
+        if items:
+            items |= {"dy", "dresidual", "x"} & values.keys()
         operation = Operation(
             True,
             linear.options,
