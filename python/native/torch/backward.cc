@@ -75,8 +75,9 @@ void Backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   gate.Read(gate_handle, Fold::kRows);
   mean.ReadPerRow(mean_handle, dy, groups);
   rstd.ReadPerRow(rstd_handle, dy, groups);
-  Output dx, dweight, dbias, dgate;
-  if (needs & kX) dx.Like(dy, x_dtype.value_or(x_handle ? x.dtype() : dy.dtype()));
+  Output dx, none, dweight, dbias, dgate;
+  // Without x it is dx that tells the C ABI the type of x.
+  if (needs & kX || !x_handle) dx.Like(dy, x_dtype.value_or(x_handle ? x.dtype() : dy.dtype()));
   if (needs & kWeight && weight_handle) LikeVector(dweight, weight);
   if (needs & kBias && bias_handle) LikeVector(dbias, bias);
   if (needs & kGate && gate_handle) dgate.Like(dy, gate.dtype());
@@ -101,7 +102,7 @@ void Backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   args.window = window;
   args.executor = executor.get();
   RunWithWorkspace(ContractOf(name), eps, args, isonorm_backward_workspace, isonorm_backward);
-  stack[0] = dx.Release();
+  stack[0] = (needs & kX ? dx : none).Release();
   stack[1] = dweight.Release();
   stack[2] = dbias.Release();
   stack[3] = dgate.Release();

@@ -109,6 +109,23 @@ def test_options(dtype):
     check(x, w, b, gate=gate, contract=dataclasses.replace(isonorm.contracts.qwen3_next_gated, gate_function="sigmoid"))
 
 
+@pytest.mark.parametrize("sum_rounding", ["stored", "kept"])
+def test_one_gradient_alone(sum_rounding):
+    """Which has the bits that it has among others."""
+    contract = dataclasses.replace(isonorm.contracts.torch, sum_rounding=sum_rounding)
+    tensors = {"x": randn(4, 64, dtype=BF16), "weight": randn(64, seed=1), "residual": randn(4, 64, seed=2)}
+    cotangents = [randn(4, 64, dtype=BF16, seed=3), randn(4, 64, seed=4)]
+
+    def gradients(*names):
+        leaves = {name: tensor.clone().requires_grad_(name in names) for name, tensor in tensors.items()}
+        results = it.rms_norm(**leaves, eps=1e-5, contract=contract)
+        pairs = [(r, c) for r, c in zip(results, cotangents) if r.requires_grad]
+        return torch.autograd.grad([r for r, _ in pairs], [leaves[name] for name in names], [c for _, c in pairs])
+
+    for name, gradient in zip(tensors, gradients(*tensors)):
+        assert same(gradients(name)[0], gradient), name
+
+
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 @pytest.mark.parametrize("style", ["half", "interleaved"])
 def test_rope(dtype, style):
