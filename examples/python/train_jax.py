@@ -1,11 +1,11 @@
 """A small network trained in JAX with isonorm's norm, in one compiled step, by optax.
 
-You learn how a residual stream goes through pre-norm blocks where each add and the norm behind it are one call, how that sits in
-jax.jit, jax.value_and_grad and jax.vmap, and that bits do not depend on it: the norm's gradients inside of the compiled step are
-those of isonorm for NumPy, which knows nothing of the program around them.
+You learn how a residual stream goes through pre-norm blocks where each add and the norm behind it are one call, how that sits
+in jax.jit, jax.value_and_grad and jax.vmap, and that bits do not depend on it: the gradients of a norm inside of a compiled
+program are those of isonorm for NumPy, which knows nothing of the program around them.
 
-The task: of two numbers below 23, given as symbols, say which is larger, or neither. A third of all pairs are learned, the others
-are asked.
+The task: of two numbers below 23, given as symbols, say which is larger, or neither. A third of all pairs are learned, the
+others are asked.
 
 pip install '.[jax]' optax   # in a checkout
 python train_jax.py
@@ -94,7 +94,8 @@ def main() -> None:
     print("step      loss   right of those learned   of those asked")
     for step in range(STEPS + 1):
         if step % 50 == 0:
-            loss, *shares = (float(f(parameters, *rows)) for f, rows in ((loss_of, learned), (share_right, learned), (share_right, asked)))
+            loss = float(loss_of(parameters, *learned))
+            shares = [float(share_right(parameters, *rows)) for rows in (learned, asked)]
             print(f"{step:>4} {loss:>9.4f} {shares[0]:>16.0%} {shares[1]:>22.0%}")
         parameters, state, _ = train(parameters, state, *learned)
 

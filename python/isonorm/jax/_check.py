@@ -24,7 +24,8 @@ def array(value: Any, name: str) -> Any:
         return value
     if hasattr(value, "__jax_array__"):
         return jnp.asarray(value)
-    hint = ": jax.numpy.asarray() makes one" if isinstance(value, (int, float, list, tuple)) or hasattr(value, "__dlpack__") else ""
+    convertible = isinstance(value, (int, float, list, tuple)) or hasattr(value, "__dlpack__")
+    hint = ": jax.numpy.asarray() makes one" if convertible else ""
     raise TypeError(f"{name} is a {type(value).__name__}, but has to be an array of JAX or of NumPy{hint}")
 
 
@@ -34,7 +35,8 @@ def known_number(value: Any, name: str) -> float:
         return value
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
-            f"{name} is traced, but has to be a number that is known then: close over it, or name it in static_argnames of jax.jit"
+            f"{name} is traced, but has to be a number that is known then: close over it, or name it in static_argnames of "
+            "jax.jit"
         )
     return real(value, name)
 
@@ -59,8 +61,8 @@ def result_type(dtype: Any) -> np.dtype:
 
 
 def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
-    """The numbers of a call, and its rows, once nothing is wrong. The sentences are those of NumPy's face, which computes a norm of
-    no rows with everything else as it is here."""
+    """The numbers of a call, and its rows, once nothing is wrong. The sentences are those of NumPy's face, which computes a
+    norm of no rows with everything else as it is here."""
     x = given["x"]
     if x.ndim == 0:
         raise ValueError("x has 0 dimensions, but needs an axis to normalise")

@@ -1,5 +1,5 @@
-"""The norm as operations of JAX, for what the kernels have no derivative of: forward mode, and second derivatives. The formulas are
-those of `include/isonorm/isonorm.h`, without the roundings to storage, in float32 (float64 for float64)."""
+"""The norm as operations of JAX, for what the kernels have no derivative of: forward mode, and second derivatives. The formulas
+are those of `include/isonorm/isonorm.h`, without the roundings to storage, in float32 (float64 for float64)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ def add(x: Array, residual: Optional[Array]) -> Array:
 
 
 def forward(
-    v: Array, weight: Optional[Array], bias: Optional[Array], gate: Optional[Array], tables: Tables, contract: Contract, o: Options
+    v: Array,
+    weight: Optional[Array],
+    bias: Optional[Array],
+    gate: Optional[Array],
+    tables: Tables,
+    contract: Contract,
+    o: Options,
 ) -> Array:
     """y, in the compute type, of a row that `add` made; weight and bias are [cols]."""
     to = v.dtype

@@ -1,5 +1,5 @@
-"""The norm and its gradients as primitives of JAX: `forward_p` and `backward_p` call handlers, `linear_p` is the derivative of the
-first, whose transpose is the second. So forward mode and reverse mode both work, and each of them under every transform."""
+"""The norm and its gradients as primitives of JAX: `forward_p` and `backward_p` call handlers, `linear_p` is the derivative of
+the first, whose transpose is the second. So forward mode and reverse mode both work, and each of them under every transform."""
 
 from __future__ import annotations
 
@@ -80,14 +80,16 @@ def _lower(ctx: Any, *args: Any, operation: Operation) -> Any:
     shardy = getattr(jax.config, "jax_use_shardy_partitioner", True)
     if manual and set(manual) != set(context.mesh.axis_names) and not shardy:
         raise NotImplementedError(
-            f"jax.shard_map is over {', '.join(sorted(manual))} alone, which needs Shardy, the partitioner of jax 0.7 and later: name "
-            "every axis of the mesh, or set jax_use_shardy_partitioner"
+            f"jax.shard_map is over {', '.join(sorted(manual))} alone, which needs Shardy, the partitioner from jax 0.7 on: "
+            "name every axis of the mesh, or set jax_use_shardy_partitioner"
         )
     return (_lower_whole if manual else _lower_divided)(ctx, *args, operation=operation)
 
 
 def _elsewhere(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError("isonorm.jax computes on the CPU: put the arrays there, by jax.device_put(x, jax.devices('cpu')[0])")
+    raise NotImplementedError(
+        "isonorm.jax computes on the CPU: put the arrays there, by jax.device_put(x, jax.devices('cpu')[0])"
+    )
 
 
 for _p in (forward_p, backward_p):

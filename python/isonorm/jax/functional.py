@@ -248,8 +248,8 @@ def qk_norm(
         >>> q.shape, k.shape
         ((5, 4, 8), (5, 2, 8))
 
-    q: [..., tokens, heads, head_dim], k: the same with heads of its own. q_weight, k_weight: [head_dim]. eps, contract, rope: as
-    in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does.
+    q: [..., tokens, heads, head_dim], k: the same with heads of its own. q_weight, k_weight: [head_dim]. eps, contract, rope:
+    as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does.
     """
     for name, value in {"q": q, "k": k, "q_weight": q_weight, "k_weight": k_weight}.items():
         if value is not None or name in ("q", "k"):

@@ -24,10 +24,10 @@ class RMSNorm(linen.RMSNorm):
         >>> norm.apply(variables, jnp.ones((2, 4), jnp.bfloat16)).dtype, variables["params"]["scale"].shape
         (dtype('float32'), (4,))
 
-    The fields are those of Flax's, such as epsilon, 1e-6, dtype, param_dtype and use_scale, and contract. use_fast_variance and
-    force_float32_reductions choose between formulas of Flax and have no effect.
-    contract: which roundings: a name or an isonorm.Contract without a gate. Contracts that add 1 to the weight begin with zeros.
-    Checkpoints of either load into the other.
+    The fields are those of Flax's, such as epsilon, 1e-6, dtype, param_dtype and use_scale, and contract. use_fast_variance
+    and force_float32_reductions choose between formulas of Flax and have no effect.
+    contract: which roundings: a name or an isonorm.Contract without a gate. Contracts that add 1 to the weight begin with
+    zeros. Checkpoints of either load into the other.
 
     apply(variables, x): x of [..., features] → the same shape. Raises ValueError for what this norm does not have: axis_name, a
     mask, feature_axes that are not reduction_axes; the rest as isonorm.jax.rms_norm does.

@@ -25,8 +25,8 @@ class RMSNorm(nnx.RMSNorm):
 
     options: the other arguments of Flax's constructor, such as epsilon, 1e-6, dtype, param_dtype, use_scale, and rngs, which is
     needed. use_fast_variance chooses between formulas of Flax and has no effect.
-    contract: which roundings: a name or an isonorm.Contract without a gate. Contracts that add 1 to the weight begin with zeros.
-    Checkpoints of either load into the other.
+    contract: which roundings: a name or an isonorm.Contract without a gate. Contracts that add 1 to the weight begin with
+    zeros. Checkpoints of either load into the other.
 
     norm(x): [..., num_features] → the same shape. Raises ValueError for what this norm does not have: axis_name, a mask,
     feature_axes that are not reduction_axes; the rest as isonorm.jax.rms_norm does.

@@ -23,16 +23,12 @@ isonorm_dtype DtypeOf(XLA_FFI_DataType type) {
   }
 }
 
-// Work of several threads, which lives until the last task that XLA's queue holds has looked at it.
+// Work of several threads. It lives until the last task that XLA's queue holds has looked at it.
 class Region {
  public:
   Region(std::int64_t count, void (*task)(void*, std::int64_t), void* context)
-      : count_(count), task_(task), context_(context), holders_(1) {}
+      : count_(count), task_(task), context_(context) {}
 
-  void Hold() { holders_.fetch_add(1, std::memory_order_relaxed); }
-  void Release() {
-    if (holders_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
-  }
   void Work() {
     for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
       task_(context_, i);
@@ -44,13 +40,10 @@ class Region {
   }
 
  private:
-  ~Region() = default;
-
   const std::int64_t count_;
   void (*const task_)(void*, std::int64_t);
   void* const context_;
   std::atomic<std::int64_t> next_ = 0, done_ = 0;
-  std::atomic<int> holders_;
 };
 
 // For memory that is about to be written as a whole and which nobody has touched, as a rule: to get 64 MB from the system page by
@@ -75,25 +68,24 @@ void Destroy(const XLA_FFI_CallFrame& frame, XLA_FFI_Error* error) {
 
 void ParallelFor(void* context, std::int64_t count, void (*task)(void*, std::int64_t), void* task_context) {
   const XLA_FFI_CallFrame& frame = *static_cast<const XLA_FFI_CallFrame*>(context);
-  auto* const region = new Region(count, task, task_context);
+  using Holder = std::shared_ptr<Region>;
+  const auto region = std::make_shared<Region>(count, task, task_context);
   for (std::int64_t i = 1; i < count; ++i) {
+    auto holder = std::make_unique<Holder>(region);
     XLA_FFI_ThreadPool_Schedule_Args args{XLA_FFI_ThreadPool_Schedule_Args_STRUCT_SIZE, nullptr, frame.ctx,
                                           [](void* data) {
-                                            auto* const own = static_cast<Region*>(data);
-                                            own->Work();
-                                            own->Release();
+                                            const std::unique_ptr<Holder> own(static_cast<Holder*>(data));
+                                            (*own)->Work();
                                           },
-                                          region};
-    region->Hold();
+                                          holder.get()};
     if (XLA_FFI_Error* const error = frame.api->XLA_FFI_ThreadPool_Schedule(&args)) {
       Destroy(frame, error);
-      region->Release();
       break;
     }
+    static_cast<void>(holder.release());
   }
   region->Work();
   region->Wait();
-  region->Release();
 }
 
 }  // namespace

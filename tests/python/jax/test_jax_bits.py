@@ -16,12 +16,12 @@ jax.config.update("jax_enable_x64", True)
 RMS = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).statistic == "rms"]
 GATED = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).gate_place != "none"]
 MIXES = [(F32, F32), (BF16, BF16), (F16, F16), (F64, F64), (BF16, F32), (F32, BF16), (F16, BF16), (F32, F64)]
-ARRAYS = ("x", "weight", "bias", "residual", "gate")
 
 
 def check(x, weight=None, bias=None, *, norm="rms_norm", **options):
-    """Eagerly, where jax.jit compiles the function alone, and within a compiled function with the gradients of all that has one."""
-    arrays = {"x": x, "weight": weight, "bias": bias, "residual": options.pop("residual", None), "gate": options.pop("gate", None)}
+    """Eagerly, where jax.jit compiles the function alone, and within a compiled function with the gradients of all that has
+    one."""
+    arrays = {"x": x, "weight": weight, "bias": bias, **{name: options.pop(name, None) for name in ("residual", "gate")}}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     options = {"eps": 1e-5, **options}
     plain = dict(options)

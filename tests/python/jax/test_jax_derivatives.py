@@ -82,9 +82,9 @@ def arrays_of(case, seed=0):
 def bound(derivatives, eps):
     """How far two ways of computing a derivative of the norm of a row may be apart, relative to the largest value there is.
 
-    y has a sum of COLS squares and four operations more behind it, with a gate or a rotation six more. A derivative multiplies what
-    was rounded by x * rstd, of which no value is above sqrt(COLS), twice, and so by COLS at most, and adds as many operations
-    again; dweight and dbias add ROWS terms. Both ways err."""
+    y has a sum of COLS squares and four operations more behind it, with a gate or a rotation six more. A derivative multiplies
+    what was rounded by x * rstd, of which no value is above sqrt(COLS), twice, and so by COLS at most, and adds as many
+    operations again; dweight and dbias add ROWS terms. Both ways err."""
     return 2 * (derivatives + 1) * (ROWS + COLS + 10) * (COLS + 1) ** derivatives * eps / 2
 
 

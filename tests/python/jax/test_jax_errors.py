@@ -66,15 +66,15 @@ def test_sentences(wrong):
         ij.rms_norm(**arguments)
     text = str(caught.value)
     assert text.startswith(sentence) and "\n" not in text, text
-    names = [name for name in arguments if isinstance(arguments[name], (np.ndarray, jax.Array))]
+    names = [name for name in arguments if isinstance(arguments[name], (np.ndarray, jax.Array)) and name != "rope"]
     with pytest.raises(kind) as caught:  # and where an outer function is traced, before anything is compiled
-        jax.eval_shape(lambda arrays: ij.rms_norm(**{**arguments, **arrays}), {n: arguments[n] for n in names if n != "rope"})
+        jax.eval_shape(lambda arrays: ij.rms_norm(**{**arguments, **arrays}), {n: arguments[n] for n in names})
     assert str(caught.value) == text
 
 
 def test_a_number_has_to_be_known():
     function = jax.jit(lambda x, eps: ij.rms_norm(x, eps=eps))
-    with pytest.raises(TypeError, match="^eps is traced, but has to be a number that is known then: close over it, or name it in"):
+    with pytest.raises(TypeError, match="^eps is traced, but has to be a number that is known then: close over it, or name "):
         function(X, 1e-6)
     static = jax.jit(lambda x, eps: ij.rms_norm(x, eps=eps), static_argnames="eps")
     assert same(static(X, eps=1e-6), isonorm.rms_norm(X, eps=1e-6))
@@ -99,7 +99,7 @@ def test_what_only_values_show():
     """A position outside of the table is seen by the handler; nothing is wrong with the next call."""
     positions = np.full((4, 6), 9, np.int64).astype(np.int32)
     function = jax.jit(lambda x, positions: ij.rms_norm(x, eps=1e-6, rope=rope(positions=positions)))
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT: rope.positions holds 9 as number 0, but must be from 0"):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT: rope.positions holds 9 as number 0, but must be "):
         jax.block_until_ready(function(X, positions))
     fine = isonorm.Rope(COS, SIN, positions - 1)
     assert same(function(X, positions - 1), isonorm.rms_norm(X, eps=1e-6, rope=fine))
@@ -116,7 +116,7 @@ def test_a_library_of_another_version():
     """Which the handler sees by the number of its attributes."""
     call = jax.ffi.ffi_call("isonorm_jax_forward", jax.ShapeDtypeStruct(X.shape, X.dtype))
     for attributes in ({}, {"integers": np.zeros(3, np.int64), "numbers": np.zeros(2)}):
-        with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT: isonorm.jax and libisonorm_jax.so are of different"):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT: isonorm.jax and libisonorm_jax.so are of diff"):
             jax.block_until_ready(jax.jit(lambda x, a=attributes: call(x, **a))(X))
 
 

@@ -232,7 +232,8 @@ def test_shard_map(kind, check_vma):
     assert same(y, Y) and same(dx, DX) and (np.abs(dweight - DWEIGHT) <= sum_bound(TERMS)).all()
     tangent = jax.jvp(mapped, (x, weight), (dy, weight))[1]
     whole = jax.jvp(norm, (X, W), (DY, W))[1]
-    assert np.abs(tangent - whole).max() <= 8 * (COLS + 4) * 2.0**-24 * np.abs(DY).max() * COLS  # the same formula, compiled twice
+    # One derivative by the same formula in float32, compiled twice: `bound` in test_jax_derivatives.py.
+    assert np.abs(tangent - whole).max() <= 2 * 2 * (COLS + 4) * (COLS + 1) * 2.0**-24 * np.abs(whole).max()
 
 
 def test_shard_map_over_some_axes():
@@ -240,7 +241,7 @@ def test_shard_map_over_some_axes():
     x, weight = put(mesh, X, ("data", "model"), None), put(mesh, W)
     mapped = jax.shard_map(norm, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"), axis_names={"data"})
     if not jax.config.jax_use_shardy_partitioner:  # before jax 0.7
-        with pytest.raises(NotImplementedError, match="^jax.shard_map is over data alone, which needs Shardy, the partitioner of"):
+        with pytest.raises(NotImplementedError, match="^jax.shard_map is over data alone, which needs Shardy, the "):
             jax.jit(mapped)(x, weight)
         return
     y, pull = jax.vjp(jax.jit(mapped), x, weight)
