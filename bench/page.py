@@ -18,6 +18,9 @@ def cpu_name() -> str:
         name = {23: "Zen 2", 25: "Zen 4" if zen_4 else "Zen 3", 26: "Zen 5"}.get(family)
         if name is not None:
             return name
+    # A virtual machine may hide the model of Intel's servers, but not the instructions that came with Sapphire Rapids.
+    if info.get("vendor_id") == "GenuineIntel" and "avx512_fp16" in info.get("flags", "").split():
+        return "Xeon with AVX-512 FP16"
     return info.get("model name", "unnamed CPU")
 
 

@@ -34,9 +34,8 @@ constexpr RowPlan kZen3Wide[] = {Nothing(255),       Near(kKilo, 8),           N
 constexpr RowPlan kZen3Narrow[] = {Nothing(255),       Near(kKilo, 8),   Near(2 * kKilo, 4),
                                    Near(4 * kKilo, 2), {256 * kKilo, 1}, Nothing(kEveryRow)};
 
-// Intel's servers from Sapphire Rapids on: once and without a buffer, into L2. Rows of 2 KB moved at 101 % of the speed of a copy
-// so, at 90 % by way of a buffer, at 68 % into L1. Above 4 KB, in place, a part is fetched in the sum, as much as is best. To fetch
-// x and y for ordinary stores, too, made cold calls of 8 and 16 MB 1.35 times as fast, and left warm ones as they were.
+// Intel's servers from Sapphire Rapids on, see docs/tuning.md: once and without a buffer, into L2. Above 4 KB, in place, a part
+// is fetched in the sum, as much as is best.
 constexpr RowPlan Far(int64_t most, int ahead) { return {most, ahead}; }
 constexpr RowPlan kXeon[] = {Nothing(255),      Far(kKilo, 8),       Far(2 * kKilo, 4),
                              Far(4 * kKilo, 2), Far(256 * kKilo, 1), Nothing(kEveryRow)};

@@ -36,7 +36,7 @@ struct Plan {
   int64_t last_cache = int64_t{32} << 20;  // bytes that calls can count on of the last cache, which many cores share
   // Bytes from which calls of rows of one tensor fetch x and y ahead although their stores are ordinary.
   int64_t fetched = kNoCall;
-  bool aligns_stores = false;  // of rows that are written by themselves, at the expense of loads
+  bool aligns_stores = false;  // to lines, at the expense of loads, and of rows that could be written together
 };
 
 // The part of the list for rows of so many bytes.

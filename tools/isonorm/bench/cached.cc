@@ -53,8 +53,8 @@ Candidate Instructions(const char* name, int count) {
           {}};
 }
 
-// What no call can beat. A short one: its instructions. A row of its own that shares the first-level cache with what a call reads
-// and writes: the free loop, where a call of eight values comes between.
+// What no call can beat. A short one: its instructions. A row of its own that shares the first-level cache with what a call
+// reads and writes: the free loop, where a call of eight values comes between.
 std::optional<Bound> BoundOf(const Row& row, const Settings& settings, const std::vector<Candidate>& candidates,
                              const Times& times, size_t best) {
   for (size_t i = 0; i < candidates.size(); ++i) {

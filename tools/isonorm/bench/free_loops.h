@@ -15,8 +15,8 @@ size_t AddFreeLoops(const Row& row, const Place& place, std::vector<Candidate>& 
 // Whether the last candidate is the textbook loop.
 bool EndsWithTextbook(const std::vector<Candidate>& candidates);
 
-// How much longer a loop takes where each time a call of eight values, of its own, comes before it, and the lanes of eight leaves
-// are written, which the order of the sum has to keep: both take room in the first-level cache.
+// How much longer a loop takes where each time a call of eight values, of its own, comes before it, and the lanes of eight
+// leaves are written, which the order of the sum has to keep: both take room in the first-level cache.
 Bound BesideACall(const Candidate& loop, const RaceOptions& options);
 
 // For rows that have no loop beside them on this CPU.
