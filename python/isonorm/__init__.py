@@ -5,7 +5,8 @@
     array([[0.8485281, 1.1313708]], dtype=float32)
 
 This module computes with arrays of NumPy. `isonorm.torch` has functions and modules for PyTorch, `isonorm.jax` for JAX,
-`isonorm.transformers` patches models of Hugging Face; each is loaded only when it is imported.
+`isonorm.keras` layers for Keras 3, `isonorm.transformers` patches models of Hugging Face; each is loaded only when it is
+imported.
 """
 
 import logging as _logging

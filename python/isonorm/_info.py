@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 import isonorm
 
-PACKAGES = ("numpy", "ml_dtypes", "torch", "jax", "transformers")
+PACKAGES = ("numpy", "ml_dtypes", "torch", "jax", "keras", "transformers")
 
 
 def _version(package: str) -> Optional[str]:

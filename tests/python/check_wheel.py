@@ -24,7 +24,8 @@ FIRST_LINES = """
 import numpy as np, isonorm
 assert isonorm.rms_norm(np.array([[3.0, 4.0]]), eps=0).tolist() == [[3 / 12.5**0.5, 4 / 12.5**0.5]]
 import sys
-loaded = {name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "ml_dtypes", "jax", "tensorflow", "triton"}
+frameworks = {"torch", "transformers", "ml_dtypes", "jax", "keras", "tensorflow", "triton"}
+loaded = {name.split(".")[0] for name in sys.modules} & frameworks
 assert not loaded, loaded
 """
 # The oldest torch that has all that libisonorm_torch.so must find. Weak symbols are null where torch is older.

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 # The folders beside this file bear the names of frameworks, and must not be taken for those that are not installed.
-for _framework in ("torch", "transformers", "jax"):
+for _framework in ("torch", "transformers", "jax", "keras"):
     if getattr(importlib.util.find_spec(_framework), "origin", None) is None:
         sys.modules[_framework] = None
+os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras' own default is TensorFlow
 
 # A test that is left out is no test that passed: continuous integration has everything, and fails where something is skipped.
 _skipped = []

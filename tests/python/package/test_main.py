@@ -61,7 +61,7 @@ def test_info_imports_no_framework():
     script = "import sys; from isonorm import _info; _info.text(_info.collect()); print(list(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "'numpy'" in modules
-    for name in ("torch", "transformers", "triton", "tqdm", "jax", "tensorflow"):
+    for name in ("torch", "transformers", "triton", "tqdm", "jax", "keras", "tensorflow"):
         assert f"'{name}'" not in modules
 
 
