@@ -5,8 +5,8 @@
     >>> layer(keras.ops.ones((2, 4))).shape == (2, 4)
     True
 
-Constructors, weights, policies, configurations and saved models are Keras'; `call` alone is isonorm's, in the CPU's memory. What
-isonorm has no kernel for is computed by Keras: other backends, devices and types, and symbolic tensors.
+Constructors, weights, policies, configurations and saved models are Keras'; `call` alone is isonorm's, in the CPU's memory.
+What isonorm has no kernel for is computed by Keras: other backends, devices and types, and symbolic tensors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def _is_ours(x: Any) -> bool:
     if _BACKEND == "torch":
         tensor = isinstance(x, _framework.Tensor)
         return tensor and x.device.type in ("cpu", "meta") and x.layout is _framework.strided
-    return isinstance(x, _framework.Array) and _framework.default_backend() == "cpu"
+    # Keras traces the call of a model with symbolic sizes, to find the shape of what it returns.
+    known = isinstance(x, _framework.Array) and all(isinstance(size, int) for size in x.shape)
+    return known and _framework.default_backend() == "cpu"
 
 
 def _norm(layer: Any, x: Any, weight: Any, bias: Any, rms: bool) -> Any:
@@ -50,7 +52,7 @@ def _norm(layer: Any, x: Any, weight: Any, bias: Any, rms: bool) -> Any:
     ndim = len(x.shape)
     given = [axis + ndim if axis < 0 else axis for axis in layer.axis]
     axes, last = sorted(given), list(range(ndim - len(given), ndim))
-    if given != axes:  # build() sorts [1, -1] into [-1, 1], and makes weights of that order
+    if given != axes:  # weights have the order of layer.axis, where build() has sorted [1, -1] into [-1, 1]
         order = [given.index(axis) for axis in axes]
         weight, bias = (None if v is None else keras.ops.transpose(v, order) for v in (weight, bias))
     moved = axes != last
@@ -85,7 +87,8 @@ class RMSNormalization(keras.layers.RMSNormalization):  # type: ignore[misc]
     axis: one or several, any of them: scale belongs to these axes, where Keras' own is an error, or takes the last ones.
     epsilon: 1e-6 unless given; None is `keras.config.epsilon()`.
 
-    layer(x): [..., cols] → the same shape. Raises what Keras raises, and as isonorm.torch.rms_norm or isonorm.jax.rms_norm does.
+    layer(x): [..., cols] → the same shape. Raises what Keras raises, and what isonorm.torch.rms_norm or isonorm.jax.rms_norm
+    does.
     """
 
     def call(self, x: Any) -> Any:

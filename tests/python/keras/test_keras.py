@@ -1,5 +1,5 @@
-"""Layers of Keras: constructors, weights, policies and files are Keras' own, and the bits isonorm's. Each process has one backend,
-that of KERAS_BACKEND."""
+"""Layers of Keras: constructors, weights, policies and files are Keras' own, and the bits isonorm's. Each process has one
+backend, that of KERAS_BACKEND."""
 
 import contextlib
 
@@ -63,9 +63,9 @@ def exact(kind, x, weights, eps, unit):
 
     RMSNorm: a sum of n squares in any order is off by n u of itself, its root by half of that; then follow a mean, eps, a root,
     two products, with a u for each, and one more for u^2. LayerNorm, with a the largest |x|, d = x - mean and r = rstd: mean is
-    off by n u a, d by (n + 2) u a, so the variance by 2 sqrt(var) of that and (n + 2) u of itself, and r by half of it, relative
-    to var, and 3 u for eps, the root and u^2. y = x r w + (b - mean r w), as XLA has it, adds 3 u of each of both terms, 2 a r w,
-    for its products and 3 u of itself for the sums."""
+    off by n u a, d by (n + 2) u a, so the variance by 2 sqrt(var) of that and (n + 2) u of itself, and r by half of it,
+    relative to var, and 3 u for eps, the root and u^2. y = x r w + (b - mean r w), as Keras has it on XLA, adds 3 u for the
+    products of each of both terms, which are up to a r w, and 3 u of the two and of b for the sums."""
     x = x.astype(F64)
     weights = [w.astype(F64) for w in weights]
     n, rms = x.shape[-1], kind == "RMSNormalization"
@@ -127,15 +127,15 @@ def test_types_that_are_not_the_policys(x_type, policy):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", [-1, 3, 1, 2, (2, 3), (3, 2), (1, 2), (1, 3), (1, -1), (-1, -3), (1, 2, 3)], ids=str)
 def test_axes(kind, axis):
-    """Every axis, where Keras' own raises on torch; a weight's dimensions stand in Keras' order. With square shapes, where Keras'
-    own takes the wrong axis and says nothing."""
+    """Every axis, where Keras' own raises on torch; a weight's dimensions stand in Keras' order. With equal sizes, where
+    Keras' own takes the wrong axis and says nothing."""
     for shape in ((2, 3, 4, 5), (2, 4, 4, 4)):
-        _, ours = pair(kind, shape, axis=axis)
+        _, ours = pair(kind, shape, axis=list(axis) if isinstance(axis, tuple) else axis)
         x = random(shape, seed=7)
-        sorted_axes = sorted(axis) if isinstance(axis, tuple) else [axis]
-        order = np.argsort([a % 4 for a in sorted_axes])
+        order = np.argsort([a % 4 for a in ours.axis])  # which build() made the weights in
         weights = [array(v.value).transpose(order) for v in ours.weights]
-        axes = tuple(sorted(a % 4 for a in sorted_axes))
+        assert all(w.shape == tuple(shape[a % 4] for a in sorted(ours.axis, key=lambda a: a % 4)) for w in weights)
+        axes = tuple(sorted(a % 4 for a in ours.axis))
         assert same(array(ours(tensor(x))), norm(kind, x, weights, ours.epsilon, axis=axes))
         assert ours.compute_output_shape(shape) == shape
 
@@ -240,12 +240,31 @@ def test_swap_in_a_clone():
 
 def test_symbolic_tensors_and_masks():
     for kind in KINDS:
-        for axis in (-1, 1, (1, -1)):
+        for axis in (-1, 1, [1, -1]):
             layer = getattr(isonorm.keras, kind)(axis=axis, dtype="mixed_float16")
             out = layer(keras.KerasTensor((2, 6, COLS)))
             assert isinstance(out, keras.KerasTensor) and out.shape == (2, 6, COLS) and out.dtype == "float16"
             assert layer.call(keras.KerasTensor((2, 6, COLS), "float16")).shape == (2, 6, COLS)
     assert model(isonorm.keras, mask=True).predict(random((2, 6, COLS)), verbose=0).shape == (2, 6, 1)
+
+
+def test_a_model_with_a_call_of_its_own():
+    """Keras finds its shapes by calling it with what is no data."""
+
+    class Block(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first = isonorm.keras.RMSNormalization()
+            self.second = isonorm.keras.LayerNormalization(axis=1)
+
+        def call(self, x):
+            return x + self.second(self.first(x))
+
+    block = Block()
+    assert block(keras.Input((6, COLS))).shape == (None, 6, COLS)
+    x = random((4, 6, COLS))
+    first = isonorm.rms_norm(x, eps=1e-6)
+    assert same(block.predict(x, verbose=0), x + isonorm.layer_norm(first, eps=1e-3, axis=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
