@@ -20,6 +20,9 @@ WEIGHTS = [random(COLS, seed=1), random(COLS, seed=2)]
 
 if BACKEND == "jax":
     import jax
+else:
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 def pair(kind, shape=(None, COLS), **options):
@@ -269,14 +272,22 @@ def test_a_model_with_a_call_of_its_own():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_keras_computes(kind, monkeypatch):
-    """Types without a kernel, and, as on another backend or device, everything; other axes are right there too."""
+    """Types without a kernel, other devices, and, as on another backend, everything; other axes are right there too."""
     theirs, ours = pair(kind)
     whole = keras.ops.cast(X * 8, "int32")
     assert same(array(ours(whole)), array(theirs(whole)))
     y = array(ours(tensor(X)))
+    assert not same(y, array(theirs(tensor(X)))), "which of them computed cannot be told"
+    if BACKEND == "jax":
+        with monkeypatch.context() as patch:
+            patch.setattr(jax, "default_backend", lambda: "gpu")
+            assert same(array(ours(tensor(X))), array(theirs(tensor(X))))
+    else:
+        with FakeTensorMode():
+            assert isonorm.keras._is_ours(torch.empty(2)) and not isonorm.keras._is_ours(torch.empty(2, device="cuda"))
+    assert same(array(ours(tensor(X))), y)
     monkeypatch.setattr(isonorm.keras, "_face", None)
     assert same(array(ours(tensor(X))), array(theirs(tensor(X))))
-    assert not same(array(ours(tensor(X))), y), "the face was not asked"
     x = np.ascontiguousarray(X.T)  # 12 rows along which 40 are normalised
     weights = [random(COLS, seed=i + 1) for i in range(len(ours.weights))]
     _, ours = pair(kind, (COLS, 40), axis=0)
