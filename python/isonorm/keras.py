@@ -35,8 +35,8 @@ _TYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def _is_ours(x: Any) -> bool:
-    """Whether isonorm computes norms of x."""
-    if _face is None or isinstance(x, keras.KerasTensor) or keras.backend.standardize_dtype(x.dtype) not in _TYPES:
+    """Whether isonorm computes norms of x. What is symbolic is no tensor of the framework."""
+    if _face is None or keras.backend.standardize_dtype(x.dtype) not in _TYPES:
         return False
     if _BACKEND == "torch":
         tensor = isinstance(x, _framework.Tensor)
