@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -115,10 +116,16 @@ void OutputFile::ChooseTemporary() {
 void OutputFile::OpenNamed() {
   for (;;) {
     ChooseTemporary();
+    // A signal in between would leave the file behind.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
     fd_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd_ < 0 && errno == EEXIST) continue;  // it is another's
-    if (fd_ < 0) Fail("cannot be created", errno);
-    RemoveIfKilled(temporary_);
+    const int code = errno;
+    if (fd_ >= 0) RemoveIfKilled(temporary_);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (fd_ < 0 && code == EEXIST) continue;  // it is another's
+    if (fd_ < 0) Fail("cannot be created", code);
     // Before it is locked, another run may take it for a dead one and remove it.
     struct stat info = {};
     if (Lock(fd_) && fstat(fd_, &info) == 0 && info.st_nlink > 0) return;
