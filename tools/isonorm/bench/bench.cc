@@ -56,8 +56,8 @@ void PrintNames(const Context& context) {
   }
 }
 
-// A number that is not one would look like a goal that was met, and so would a call that did nothing: a hundred times as fast as
-// memory allows. Of microseconds, of which a quick run measures two, other programs take so many that they prove less.
+// A number that is not one would look like a goal that was met, and so would a call that did nothing: a hundred times as fast
+// as memory allows. Of microseconds, of which a quick run measures two, other programs take so many that they prove less.
 void RequireNumbers(const bench::Result& r, bool quick) {
   for (const double number : {r.seconds, r.reference.seconds, r.value}) {
     const bool difference = r.unit == bench::Unit::kNanoseconds;  // may be below 0 by noise
