@@ -300,14 +300,13 @@ class RowWriter : public TakesAll {
       }
       ahead = ahead.From<kTwo>(kLines * plan_.in_write);
     };
-    const auto fetch_y = [&]() HWY_ATTR {
-      HWY_UNROLL(4)
-      for (size_t at = 0; at < kGroup * sizeof(Ty); at += kLine)
-        PrefetchFar(reinterpret_cast<const char*>(y + i) + kYAhead + at);
-    };
     for (; i + kGroup <= count; i += kGroup) {
       if (kFetchFirst) fetch();
-      if (kFetchFirst && flow_ == Flow::kFetched) fetch_y();
+      if (kFetchFirst && flow_ == Flow::kFetched) {  // no lambda: g++ finds that one which only fetches has no effect
+        const char* const ahead_in_y = reinterpret_cast<const char*>(y + i) + kYAhead;
+        HWY_UNROLL(4)
+        for (size_t at = 0; at < kGroup * sizeof(Ty); at += kLine) PrefetchFar(ahead_in_y + at);
+      }
       HWY_UNROLL(8)
       for (size_t k = i; k < i + kGroup; k += kStep) {
         Step<kRound, kStore>(d, x + k, weight_at(k), y + k, r, offset);
