@@ -36,6 +36,19 @@ def forward(
     o: Options,
 ) -> Array:
     """y, in the compute type, of a row that `add` made; weight and bias are [cols]."""
+    with jax.numpy_rank_promotion("allow"):  # whatever the program around it has set
+        return _forward(v, weight, bias, gate, tables, contract, o)
+
+
+def _forward(
+    v: Array,
+    weight: Optional[Array],
+    bias: Optional[Array],
+    gate: Optional[Array],
+    tables: Tables,
+    contract: Contract,
+    o: Options,
+) -> Array:
     to = v.dtype
     h = v
     factor = None

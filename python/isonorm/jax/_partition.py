@@ -1,10 +1,11 @@
-"""The call of a handler, and what becomes of it where a program runs on several devices: rows stay where they are, no array is
-gathered, and sums over rows are added up."""
+"""The call of a handler, and what becomes of it where a program runs on several devices: rows that these divide stay where they
+are, no array is gathered, and sums over rows are added up."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 from typing import Any, Callable, NamedTuple
 
 import jax
@@ -87,11 +88,23 @@ def partitioned(operation: Operation, ranks: tuple[int, ...]) -> Callable[..., l
             whole.add(o.position_dim + bool(operation.per_item))
         return tuple(None if i in whole else entry for i, entry in enumerate(spec))
 
+    def divided(spec: tuple[Any, ...], rows: Any) -> tuple[Any, ...]:
+        """XLA pads a dimension that its devices do not divide with whatever there is. Rows of that kind are cut off again, but sums
+        must not see them, nor a handler their positions: those have such a dimension whole."""
+        if not VECTORS.intersection(operation.result_names) and "positions" not in operation.operand_names:
+            return spec
+        mesh = rows.sharding.mesh
+
+        def devices(entry: Any) -> int:
+            return math.prod(mesh.shape[axis] for axis in ((entry,) if isinstance(entry, str) else entry or ()))
+
+        return tuple(None if size % devices(entry) else entry for size, entry in zip(rows.shape, spec))
+
     def rows_of(arguments: Any) -> tuple[Any, ...]:
         if not isinstance(arguments[0].sharding, NamedSharding):
             raise ValueError("isonorm.jax knows how rows are divided only by a jax.sharding.NamedSharding")
         spec = tuple(arguments[0].sharding.spec)
-        return kept(spec + (None,) * (ranks[0] - len(spec)))
+        return divided(kept(spec + (None,) * (ranks[0] - len(spec))), arguments[0])
 
     def results_of(mesh: Any, rows: tuple[Any, ...]) -> list[NamedSharding]:
         specs = [tuple(operation.of_result(name, rows, ())) for name in operation.result_names]

@@ -265,6 +265,10 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
             types["dx"] = linear.x  # of which residual has the gradient, too
         elif "x" not in known:
             values["x"] = known["residual_out"].astype(linear.x)  # whose type counts, and no value
+        if any(linear.known_items):  # items whose sums are added up, and rounded once
+            for name, own in zip(linear.moved, linear.moved_items):
+                if not own and "d" + name in types and name in ("weight", "bias"):
+                    types["d" + name] = jnp.dtype(wide(linear.x))
         results = [name for name in BACKWARD_RESULTS if name in types]
         items = {n for n, own in zip(linear.known, linear.known_items) if own}
         if items:
@@ -280,9 +284,10 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
         found = dict(zip(results, backward_p.bind(*(values[n] for n in operation.operand_names), operation=operation)))
         for name, of in (("x", "dx"), ("residual", "dx"), ("weight", "dweight"), ("bias", "dbias"), ("gate", "dgate")):
             if name in wanted:
-                gradients[name] = found[of].astype(wanted[name].dtype)
-                if gradients[name].ndim > len(wanted[name].shape):  # of all items together
-                    gradients[name] = gradients[name].sum(0)
+                gradient = found[of]
+                if gradient.ndim > len(wanted[name].shape):  # of all items together
+                    gradient = gradient.sum(0)
+                gradients[name] = gradient.astype(wanted[name].dtype)
     return [gradients.get(n, ad.Zero(wanted[n])) if n in wanted else None for n in linear.moved] + [None] * len(known)
 
 

@@ -136,6 +136,29 @@ def test_a_batch_of_rotations(given):
     assert (np.abs(dweight - parts.sum(0)) <= 2 * 2.0**-24 * np.abs(parts).sum(0)).all()
 
 
+def test_sums_of_items_are_rounded_once():
+    """Items with tables of their own share a weight of bf16. Values are such that a sum of them has no rounding in float32."""
+    items, cols = 64, 8
+    x = np.ones((items, 1, cols), BF16)
+    cos, sin = np.ones((items, 1, 4), F32), np.zeros((items, 1, 4), F32)
+    dy = (np.arange(items).reshape(items, 1, 1) + np.float32(2) ** 7 * np.ones((1, 1, cols))).astype(BF16)
+
+    def turned(x, weight, cos, sin):
+        return ij.rms_norm(x, weight, eps=0.0, rope=ij.Rope(cos, sin))
+
+    weight = np.ones(cols, BF16)
+    _, pull = jax.vjp(lambda w: jax.vmap(turned, (0, None, 0, 0))(x, w, cos, sin), weight)
+    expected = dy.astype(np.float64).sum((0, 1)).astype(BF16)
+    assert same(pull(jnp.asarray(dy))[0], expected)
+
+
+def test_ranks_may_be_promoted_where_programs_forbid_it():
+    with jax.numpy_rank_promotion("raise"):
+        _, dy = jax.jvp(lambda x: norm(x, W), (X,), (DY,))
+        assert jax.hessian(lambda w: norm(X[0], w).sum())(W).shape == (COLS, COLS)
+    assert same(dy, jax.jvp(lambda x: norm(x, W), (X,), (DY,))[1])
+
+
 # ------------------------------------------------------------------------------------------------------------------ devices
 
 KINDS = [AxisType.Auto, AxisType.Explicit]
@@ -210,6 +233,29 @@ def test_every_option_stays_where_it_is():
         assert same(dx[i], expected.dx)
         terms = np.abs(r[i] * isonorm.rms_norm(x[i], eps=EPS)).sum(0)
         assert (np.abs(dweight[i] - expected.dweight) <= sum_bound(terms)).all()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 7])
+def test_rows_that_devices_do_not_divide(rows):
+    """XLA pads them with the rows that were cut off: no sum may see those, and no handler their positions."""
+    mesh = mesh_of(AxisType.Auto)
+    x, dy, length = X[:8], DY[:8], 4
+    cos, sin = random((length, 4), seed=4), random((length, 4), seed=5)
+    positions = np.where(np.arange(8) < rows, np.arange(8) % length, 99).astype(np.int32)
+
+    def turned(x, weight, positions):
+        return ij.rms_norm(x[:rows], weight, eps=EPS, rope=ij.Rope(cos, sin, positions[:rows]))
+
+    def pulled(x, weight, dy):
+        return loss(x[:rows], weight, dy[:rows])
+
+    dx, dweight = jax.jit(jax.grad(pulled, (0, 1)))(put(mesh, x, "data", None), W, put(mesh, dy, "data", None))
+    expected = isonorm.rms_norm_backward(DY[:rows], X[:rows], W, eps=EPS)
+    assert same(dx[:rows], expected.dx) and not dx[rows:].any()
+    terms = np.abs(DY[:rows] * isonorm.rms_norm(X[:rows], eps=EPS)).sum(0)
+    assert (np.abs(dweight - expected.dweight) <= sum_bound(terms)).all()
+    y = jax.jit(turned)(put(mesh, x, "data", None), W, put(mesh, positions, "data"))
+    assert same(y, isonorm.rms_norm(X[:rows], W, eps=EPS, rope=isonorm.Rope(cos, sin, positions[:rows], 0)))
 
 
 def test_gathered_columns_are_counted():

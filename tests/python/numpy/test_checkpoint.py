@@ -148,6 +148,7 @@ def infinite(shape):
 
 REFUSED = {
     "a pattern that matches nothing": ("recenter", {}, {"rows": "embd.weight"}, "'embd.weight' of rows matches no tensor"),
+    "a bias left out": ("recenter", {}, {"rows": "embed.weight"}, "out.bias is added with layers.*out.weight, but is not"),
     "no writers": ("recenter", {}, {"rows": [], "linear": []}, "rows and linear name nothing that writes into"),
     "another width": ("recenter", {"embed__weight": np.ones((7, 25), F32)}, {}, "writes 25 values, but|writes 24 values, but"),
     "named twice": ("recenter", {}, {"rows": "layers.*.out.*", "linear": "layers.*.out.weight"}, "writes 9|named twice"),

@@ -344,6 +344,12 @@ CheckpointPlan PlanRecenter(const std::vector<TensorInfo>& tensors, const Recent
       Exclude("the head is not named: what reads the last norm must not be tied to what writes into the residual stream");
     }
   }
+  for (const Change& change : changes.InOrder()) {  // a pattern for weights does not name what is added with them
+    const std::string& name = names[change.tensor].name;
+    if (!name.ends_with(kWeight)) continue;
+    const std::optional<std::size_t> bias = names.Find(BiasOf(name));
+    if (bias && !changes.Has(*bias)) Refuse("{} is added with {}, but is not among rows", names[*bias].name, name);
+  }
   CheckHead(names, changes, options, writers.width(), plan);
   plan.changes = changes.InOrder();
   return plan;
