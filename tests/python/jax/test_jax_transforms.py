@@ -137,11 +137,12 @@ def test_a_batch_of_rotations(given):
 
 
 def test_sums_of_items_are_rounded_once():
-    """Items with tables of their own share a weight of bf16. Values are such that a sum of them has no rounding in float32."""
+    """Items with tables of their own share a weight of bf16. The sum of an item is odd and above 256, which float32 holds and bf16
+    does not."""
     items, cols = 64, 8
-    x = np.ones((items, 1, cols), BF16)
-    cos, sin = np.ones((items, 1, 4), F32), np.zeros((items, 1, 4), F32)
-    dy = (np.arange(items).reshape(items, 1, 1) + np.float32(2) ** 7 * np.ones((1, 1, cols))).astype(BF16)
+    x = np.ones((items, 2, cols), BF16)
+    cos, sin = np.ones((items, 2, 4), F32), np.zeros((items, 2, 4), F32)
+    dy = (np.arange(items).reshape(items, 1, 1) + np.array([128, 129]).reshape(1, 2, 1) + np.zeros(cols)).astype(BF16)
 
     def turned(x, weight, cos, sin):
         return ij.rms_norm(x, weight, eps=0.0, rope=ij.Rope(cos, sin))
