@@ -137,12 +137,12 @@ def test_a_batch_of_rotations(given):
 
 
 def test_sums_of_items_are_rounded_once():
-    """Items with tables of their own share a weight of bf16. The sum of an item is odd and above 256, which float32 holds and bf16
-    does not."""
+    """Items with tables of their own share a weight of bf16. The sum of an item is 257 plus a multiple of 4, which float32 holds
+    and bf16 rounds down."""
     items, cols = 64, 8
     x = np.ones((items, 2, cols), BF16)
     cos, sin = np.ones((items, 2, 4), F32), np.zeros((items, 2, 4), F32)
-    dy = (np.arange(items).reshape(items, 1, 1) + np.array([128, 129]).reshape(1, 2, 1) + np.zeros(cols)).astype(BF16)
+    dy = (2 * np.arange(items).reshape(items, 1, 1) + np.array([128, 129]).reshape(1, 2, 1) + np.zeros(cols)).astype(BF16)
 
     def turned(x, weight, cos, sin):
         return ij.rms_norm(x, weight, eps=0.0, rope=ij.Rope(cos, sin))
