@@ -35,20 +35,8 @@ def forward(
     contract: Contract,
     o: Options,
 ) -> Array:
-    """y, in the compute type, of a row that `add` made; weight and bias are [cols]."""
-    with jax.numpy_rank_promotion("allow"):  # whatever the program around it has set
-        return _forward(v, weight, bias, gate, tables, contract, o)
-
-
-def _forward(
-    v: Array,
-    weight: Optional[Array],
-    bias: Optional[Array],
-    gate: Optional[Array],
-    tables: Tables,
-    contract: Contract,
-    o: Options,
-) -> Array:
+    """y, in the compute type, of a row that `add` made; weight and bias are [cols]. Ranks are equal everywhere, as programs may
+    ask for it (`jax_numpy_rank_promotion`)."""
     to = v.dtype
     h = v
     factor = None
@@ -65,18 +53,18 @@ def _forward(
     square = jnp.square(h[..., : o.window] if o.window else h).mean(-1, keepdims=True)
     y = h * (jax.lax.rsqrt(square + o.eps) if contract.eps_place == "inside" else 1 / (jnp.sqrt(square) + o.eps))
     if weight is not None:
-        y = y * (_per_column(weight, to, o) + to.type(contract.weight_offset))
+        y = y * (_per_column(weight, y, o) + to.type(contract.weight_offset))
     if bias is not None:
-        y = y + _per_column(bias, to, o)
+        y = y + _per_column(bias, y, o)
     if tables[0] is not None:
         y = _rotate(y, tables, o)
     y = y.reshape(shape)
     return y * factor if factor is not None and contract.gate_place == "after" else y
 
 
-def _per_column(vector: Array, to: Any, o: Options) -> Array:
-    vector = vector.astype(to)
-    return vector.reshape(o.groups, -1) if o.groups > 1 else vector
+def _per_column(vector: Array, y: Array, o: Options) -> Array:
+    columns = (o.groups, -1) if o.groups > 1 else (-1,)
+    return vector.astype(y.dtype).reshape(*(1,) * (y.ndim - len(columns)), *columns)
 
 
 def _rotate(y: Array, tables: Tables, o: Options) -> Array:
@@ -87,11 +75,11 @@ def _rotate(y: Array, tables: Tables, o: Options) -> Array:
     for table in (cos, sin):
         if positions is not None:
             angles = table[positions]
-            first = positions.ndim
+            lead = positions.shape
         else:
             angles = table[o.position_offset : o.position_offset + y.shape[o.position_dim]]
-            first = o.position_dim + 1
-        rows.append(angles.reshape(*angles.shape[:-1], *(1,) * (y.ndim - 1 - first), half).astype(y.dtype))
+            lead = (*(1,) * o.position_dim, y.shape[o.position_dim])
+        rows.append(angles.reshape(*lead, *(1,) * (y.ndim - 1 - len(lead)), half).astype(y.dtype))
     turned, rest = y[..., : 2 * half], y[..., 2 * half :]
     a, b = jnp.split(turned, 2, -1) if o.style == HALF else (turned[..., 0::2], turned[..., 1::2])
     pair = (a * rows[0] - b * rows[1], b * rows[0] + a * rows[1])

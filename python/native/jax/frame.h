@@ -46,7 +46,7 @@ class Array {
   std::array<std::int64_t, kMaxDims> shape_;
 };
 
-// Numbers of a call, as python/isonorm/jax/_primitives.py packs them into two arrays: to decode an attribute costs XLA more than a
+// Numbers of a call, as python/isonorm/jax/_options.py packs them into two arrays: to decode an attribute costs XLA more than a
 // short row costs us.
 enum Integer {
   kContract,                // seven choices

@@ -1,5 +1,6 @@
 """jit, grad, vmap, scan, remat, forward mode; programs that run on several devices; threads."""
 
+import functools
 import os
 import pathlib
 
@@ -153,11 +154,20 @@ def test_sums_of_items_are_rounded_once():
     assert same(pull(jnp.asarray(dy))[0], expected)
 
 
-def test_ranks_may_be_promoted_where_programs_forbid_it():
+def test_programs_may_forbid_the_promotion_of_ranks():
+    q, dq = X.reshape(2, 8, 96), DY.reshape(2, 8, 96)
+    rope = ij.Rope(random((8, 2), seed=4), random((8, 2), seed=5), position_axis=1)
+
+    def moved():
+        turned = functools.partial(ij.rms_norm, eps=EPS, rope=rope)
+        biased = functools.partial(ij.layer_norm, eps=EPS, groups=3)
+        plain = jax.jvp(lambda x: norm(x, W), (X,), (DY,))
+        return plain, jax.jvp(lambda x: turned(x, W), (q,), (dq,)), jax.jvp(lambda x: biased(x, W, W), (X,), (DY,))
+
     with jax.numpy_rank_promotion("raise"):
-        _, dy = jax.jvp(lambda x: norm(x, W), (X,), (DY,))
+        found = moved()
         assert jax.hessian(lambda w: norm(X[0], w).sum())(W).shape == (COLS, COLS)
-    assert same(dy, jax.jvp(lambda x: norm(x, W), (X,), (DY,))[1])
+    assert all(same(a, b) for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(moved())))
 
 
 # ------------------------------------------------------------------------------------------------------------------ devices

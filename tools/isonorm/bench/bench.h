@@ -81,7 +81,7 @@ struct Plain {
   }
 };
 
-// What a row cannot beat, in its unit, measured in the same race.
+// What stands for a goal that is out of reach, in the row's unit, measured in the same race.
 struct Bound {
   std::string name;
   double value;

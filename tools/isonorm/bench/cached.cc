@@ -38,8 +38,9 @@ void RequireSame(const Row& row, const Candidate& peer, const std::vector<float>
   }
 }
 
-// What a call of one row of 128 values executes with AVX2, and without the row, by callgrind. Code like this comes to four a
-// cycle at best; a link of the chain takes four: three for the product, one to change it.
+// What a call of one row of 128 values executes with AVX2, and without the row, by callgrind (docs/tuning.md), at four a cycle:
+// a pace that few CPUs keep in such code, and not a limit. A link of the chain takes four cycles: three for the product, one to
+// change it.
 constexpr int kInstructionsOfCall = 955, kInstructionsOfCheck = 595;
 constexpr const char *kWorkOfCall = "its instructions, 4 a cycle", *kWorkOfCheck = "its check, 4 a cycle";
 Candidate Instructions(const char* name, int count) {
@@ -53,15 +54,23 @@ Candidate Instructions(const char* name, int count) {
           {}};
 }
 
-// What no call can beat. A short one: its instructions. A row of its own that shares the first-level cache with what a call
-// reads and writes: the free loop, where a call of eight values comes between.
+// As nanoseconds, of a candidate that is there.
+double NanosecondsOf(const char* name, const std::vector<Candidate>& candidates, const Times& times) {
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    if (candidates[i].name == name) return Median(times[i]) * 1e9;
+  }
+  return 0;
+}
+
+// What stands for a goal that is out of reach. Of a short call its instructions. Of a row of its own, which shares the
+// first-level cache with what a call reads and writes, the free loop where a call of eight values comes between.
 std::optional<Bound> BoundOf(const Row& row, const Settings& settings, const std::vector<Candidate>& candidates,
                              const Times& times, size_t best) {
-  for (size_t i = 0; i < candidates.size(); ++i) {
+  if (row.kind != Kind::kCached) {
     const char* const name = row.kind == Kind::kCall ? kWorkOfCall : kWorkOfCheck;
-    if (row.kind != Kind::kCached && candidates[i].name == name) return Bound{name, Median(times[i]) * 1e9};
+    return Bound{name, NanosecondsOf(name, candidates, times)};
   }
-  if (row.kind != Kind::kCached || !row.goal || row.rows != 1) return {};
+  if (!row.goal || row.rows != 1) return {};
   return BesideACall(candidates[best], Options(settings));
 }
 
@@ -113,7 +122,7 @@ Result Run(const Row& row, const Settings& settings, const Place& place, std::ve
   }
   if (row.kind == Kind::kCall) {
     result.plain = Plain{textbook, SpreadOfDifference(times[0], times.back(), 1e9), true};
-    result.plain->goal = std::max(result.plain->goal, Median(times[loops - 1]) * 1e9);  // kWorkOfCheck
+    result.plain->goal = std::max(result.plain->goal, NanosecondsOf(kWorkOfCheck, candidates, times));
   }
   return result;
 }

@@ -28,9 +28,8 @@ endforeach()
 string(REGEX REPLACE ".$" "=" ISONORM_REPORT_HASH "${ISONORM_REPORT_HASH}")
 configure_file("${CMAKE_CURRENT_LIST_DIR}/../report/shipped.cc.in" "${CMAKE_CURRENT_BINARY_DIR}/report_shipped.cc" @ONLY)
 
-# What looks into tensors and tells of it, as a library that the Python package uses too: with nothing that is loaded at run time,
-# and nothing that its user would export. The library itself comes from whoever links this.
-add_library(isonorm_stats STATIC
+# What looks into tensors and tells of it.
+isonorm_part(isonorm_stats
   "${CMAKE_CURRENT_BINARY_DIR}/report_shipped.cc"
   isonorm/stats/json.cc
   isonorm/stats/page.cc
@@ -38,12 +37,7 @@ add_library(isonorm_stats STATIC
   isonorm/stats/run.cc
   isonorm/stats/summary.cc
   isonorm/stats/tensor.cc)
-set_target_properties(isonorm_stats PROPERTIES
-  POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
-target_compile_features(isonorm_stats PUBLIC cxx_std_20)
-target_compile_options(isonorm_stats PRIVATE -Wall -Wextra -Wshadow)
-target_include_directories(isonorm_stats PUBLIC isonorm "${PROJECT_SOURCE_DIR}/include")
-target_link_libraries(isonorm_stats PUBLIC nlohmann_json::nlohmann_json PRIVATE fmt::fmt-header-only)
+target_link_libraries(isonorm_stats PUBLIC nlohmann_json::nlohmann_json)
 target_sources(isonorm_cli PRIVATE
   isonorm/stats/files.cc
   isonorm/stats/plan.cc
