@@ -103,7 +103,7 @@ TEST_P(TunedTest, SumsOfDweight) {
   const ScopedTarget target(GetParam());
   uint64_t seed = 1;
   for (const Type type : {Type::kBf16, Type::kF16, Type::kF32}) {
-    for (const int64_t cols : {20, 64, 96, 131, 320}) {
+    for (const int64_t cols : {20, 64, 96, 128, 131, 320}) {
       for (const int64_t rows : {1, 2, 33, 68}) {
         for (const int offset : {0, 1, 8, 17, 31}) {
           Problem problem = Simple(type, rows, cols);
@@ -168,6 +168,25 @@ TEST_P(TunedTest, RowsOfEveryPlan) {
         }
       }
     }
+  }
+}
+
+// Calls so large that a plan fetches their rows, or takes fewer of them at a time, though their stores are ordinary. Under the
+// plan that has such calls, by CMakeLists.txt.
+TEST_P(TunedTest, CallsThatAreFetched) {
+  const ScopedTarget target(GetParam());
+  uint64_t seed = 1;
+  for (const auto& [type, cols] :
+       {std::pair{Type::kF32, 64}, std::pair{Type::kF32, 128}, std::pair{Type::kF32, 131}, std::pair{Type::kF32, 256},
+        std::pair{Type::kF32, 257}, std::pair{Type::kF32, 2880}, std::pair{Type::kBf16, 128}, std::pair{Type::kF16, 1025}}) {
+    constexpr int64_t kBytes = (4 << 20) + 4096;
+    Problem problem = Simple(type, kBytes / (2 * SizeOf(type) * cols) + 1, cols);
+    problem.seed = seed++;
+    problem.odd = seed % 2 == 0 ? 1u << kX : 1u << kWeight;
+    const Expected expected = Reference(problem);
+    How as_it_lies, off;
+    off.layout.place[kY] = {.offset = 1, .strides = {cols + 3}};
+    for (const How& how : {as_it_lies, off}) Check(ForwardOf(problem), expected.forward, expected.inputs, how);
   }
 }
 

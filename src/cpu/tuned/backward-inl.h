@@ -94,6 +94,10 @@ class GradientRows {
   }
   HWY_INLINE void Dots(int64_t first, int count, const float* r, float* dots) const {
 #if ISONORM_LEAF_NETWORK
+    if (count > kTogether && cols_ == kHead) {
+      return HeadDots<LeafType<kLayout>>(
+          count, rows_.leaves(), [&](int64_t i) HWY_ATTR { return ProductsOf(first + i, r[i]); }, dots);
+    }
     if constexpr (kWide) {
       if (count == kTogether && plan_.together && rows_.leaves().length == kMaxLeaf) {
         const GradientProducts<kLayout, Tx, Tw, Ty> products[kTogether] = {ProductsOf(first, r[0]),

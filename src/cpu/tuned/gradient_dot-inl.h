@@ -94,6 +94,19 @@ HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, T
 }
 
 #if ISONORM_LEAF_NETWORK
+// Those of up to eight rows of 128 elements, a head of most models, which share a network; all eight dots are written. of(i):
+// the products of row i. Such rows alone: without a constant length this is no faster than row by row.
+constexpr size_t kHead = 2 * kLanes;
+template <class T, class Of>
+HWY_INLINE void HeadDots(int rows, const RowLeaves& row, const Of& of, float* dots) {
+  const auto leaf = [&](int64_t i, int64_t, size_t, float* into) HWY_ATTR {
+    const Tag<float> d;
+    hn::Store(ProductsLeaf<true>(of(i), kHead, Nothing()), d, into);
+  };
+  NarrowRowTotals<1, T, 1>(rows, row, leaf, {dots});
+  for (int i = 0; i < rows; ++i) dots[i] += 0.0f;
+}
+
 // Those of two rows of longest leaves, leaf by leaf, so that each line of the weight is read once.
 template <Layout kLayout, class Tx, class Tw, class Ty>
 HWY_INLINE void GradientDots(const GradientProducts<kLayout, Tx, Tw, Ty>* products, const RowLeaves& row, float* dots) {

@@ -72,6 +72,7 @@ std::vector<Row> RowsWithGoals() {
       {"backward_cached.128x128.f32", kBackwardCached, f32, 128, 128, {}},
       {"cold.512x4096.f32", kCold, f32, 512, 4096, {}},
       {"cold.512x4096.bf16", kCold, bf16, 512, 4096, {}},
+      {"cold.4096x128.f32", kCold, f32, 4096, 128, {}},
       {"cached.1x4096.f32", kCached, f32, 1, 4096, 1.2},
       {"cached.1x4096.bf16", kCached, bf16, 1, 4096, 1.25},
       {"cached.1x8192.f32", kCached, f32, 1, 8192, {}},
