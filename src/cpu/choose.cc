@@ -72,10 +72,16 @@ int FindCentredBackward(const Call& call, Type out) {
 }
 
 // The first sums of ranks whose rows are plain: whatever follows the norm, they do not see it.
-int FindPartial(const Call& call) {
+int FindForwardPartial(const Call& call) {
   const bool plain = !call.norm.centres() && !call.has(kResidual) && call.gate != Gate::kBefore;
   if (!plain || HasMore(call) || call.shard->round != Round::kSquares) return kKernels;
   return FindRow(Operation::k_forward_partial, Source::k_plain, Sink::k_sum, call.type[kX], Type::kNone, Type::kF32);
+}
+// Their dot products, which see no rounding.
+int FindBackwardPartial(const Call& call) {
+  const bool plain = !call.norm.centres() && !call.has(kResidual) && call.gate == Gate::kNone;
+  if (!plain || HasMore(call) || call.type[kDy] != call.type[kX]) return kKernels;
+  return FindRow(Operation::k_backward_partial, Source::k_plain, Sink::k_sum, call.type[kX], call.weight_type, Type::kF32);
 }
 
 // The tuned row for a usual call of RMSNorm, or for any other; kKernels where the table has none.
@@ -85,7 +91,8 @@ int FindUsual(const Call& call) {
 }
 [[gnu::noinline]] int FindTuned(Operation operation, const Call& call) {
   if (call.repeated != 0) return kKernels;  // they read every element
-  if (operation == Operation::k_forward_partial) return FindPartial(call);
+  if (operation == Operation::k_forward_partial) return FindForwardPartial(call);
+  if (operation == Operation::k_backward_partial) return FindBackwardPartial(call);
   const bool forward = operation == Operation::k_forward;
   if (forward ? !call.has(kY) : operation != Operation::k_backward) return kKernels;
   const Type x = call.type[kX], out = call.type[forward ? kY : kDy];

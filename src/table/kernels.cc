@@ -35,7 +35,7 @@ template <class Enum>
 constexpr size_t At(Enum value) {
   return static_cast<size_t>(value);
 }
-constexpr size_t kOperations = At(Operation::k_forward_partial) + 1;  // the others have no loops of their own
+constexpr size_t kOperations = At(Operation::k_backward_partial) + 1;  // the others have no loops of their own
 constexpr size_t kSources = At(Source::k_centred) + 1, kSinks = At(Sink::k_sum) + 1;
 constexpr size_t kTypes = At(Type::kF64) + 1, kOutTypes = At(Type::kE5M2) + 1;
 

@@ -22,11 +22,11 @@ void GeneralForward(const Call& call, const Run& run, const ColumnSums&) {
   }
 }
 void GeneralBackward(const Call& call, const Run& run, const ColumnSums& sums) { BackwardGroups<float>(call, run, sums); }
+void GeneralBackwardPartial(const Call& call, const Run& run, const ColumnSums&) { BackwardPartialRows<float>(call, run); }
 
 namespace {
 
 void ForwardPartial(const Call& call, const Run& run, const ColumnSums&) { ForwardPartialRows<float>(call, run); }
-void BackwardPartial(const Call& call, const Run& run, const ColumnSums&) { BackwardPartialRows<float>(call, run); }
 void Rms(const Call& call, const Run& run, const ColumnSums&) { RmsRows<float>(call, run); }
 void RmsBackward(const Call& call, const Run& run, const ColumnSums&) { RmsBackwardRows<float>(call, run); }
 void RmsPenalty(const Call& call, const Run& run, const ColumnSums&) { RmsPenaltyRows<float>(call, run); }
@@ -74,7 +74,7 @@ void AddGeneralF32(Target& target) {
   target.kernels[k_forward_any_any_any_any_any] = GeneralForward;
   target.kernels[k_backward_any_any_any_any_any] = GeneralBackward;
   target.kernels[k_forward_partial_any_sum_any_none_f32] = ForwardPartial;
-  target.kernels[k_backward_partial_any_sum_any_any_f32] = BackwardPartial;
+  target.kernels[k_backward_partial_any_sum_any_any_f32] = GeneralBackwardPartial;
   target.kernels[k_rms_plain_rms_any_none_f32] = Rms;
   target.kernels[k_rms_backward_plain_cast_any_none_any] = RmsBackward;
   target.kernels[k_rms_penalty_plain_cast_any_none_any] = RmsPenalty;

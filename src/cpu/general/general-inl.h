@@ -15,6 +15,7 @@ namespace HWY_NAMESPACE {
 
 void GeneralForward(const Call& call, const Run& run, const ColumnSums& sums);
 void GeneralBackward(const Call& call, const Run& run, const ColumnSums& sums);
+void GeneralBackwardPartial(const Call& call, const Run& run, const ColumnSums& sums);
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isonorm

@@ -5,6 +5,7 @@
 
 #include "cpu/target_table.h"
 #include "cpu/tuned/backward-inl.h"
+#include "cpu/tuned/gradient_partial-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace isonorm {

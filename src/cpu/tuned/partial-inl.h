@@ -22,7 +22,8 @@ template <class T>
 void TunedForwardPartial(const Call& call, const Run& run, const ColumnSums&) {
   const RowLeaves leaves(LeavesOfShard(call.cols, call.shard->ranks));
   HWY_ALIGN float sums[kBlockRows + hn::MaxLanes(Tag<float>())];
-  for (int64_t row = 0; row < run.count; row += kBlockRows) {
+  // From the last row to the first: what wrote x has left its last rows in the caches, and finish begins with the first ones.
+  for (int64_t row = (run.count - 1) / kBlockRows * kBlockRows; row >= 0; row -= kBlockRows) {
     const int64_t rows = std::min<int64_t>(run.count - row, kBlockRows);
     RowSums(At<const T>(run, kX, row), run.stride[kX], rows, leaves, sums);
     for (int64_t i = 0; i < rows; ++i) call.shard->StorePartial(run.first + row + i, sums[i], 0.0f);

@@ -39,7 +39,7 @@ constexpr TunedFile FileOf(Operation operation, Source source, Sink sink) {
   }
   const bool own = sink == Sink::k_cast || sink == Sink::k_rope || sink == Sink::k_sum;
   if (source != Source::k_plain || !own) return TunedFile::kFused;
-  const bool forward = operation != Operation::k_backward;
+  const bool forward = operation == Operation::k_forward || operation == Operation::k_forward_partial;
   if (std::is_same_v<Tx, float>) return forward ? TunedFile::kForwardF32 : TunedFile::kBackwardF32;
   if (std::is_same_v<Tx, Bf16>) return forward ? TunedFile::kForwardBf16 : TunedFile::kBackwardBf16;
   if (std::is_same_v<Tx, F16>) return forward ? TunedFile::kForwardF16 : TunedFile::kBackwardF16;

@@ -65,21 +65,28 @@ HWY_INLINE void RstdOfSums(const float* HWY_RESTRICT sums, int64_t rows, const N
   }
 }
 
-// The sum of squares of a row of a run: what all ranks found out, where they share it, or else what the source takes from it.
-// NaN, which is in no range, if a shared row was scaled. A shared sum in range says that every rank's values are finite.
-template <class Source>
-HWY_INLINE float SumOf(const Call& call, const Run& run, int64_t row, const Source& source) {
-  if (HWY_LIKELY(call.shard == nullptr)) return source.Sum(row);
+// The sum of squares of a row that ranks share, as they found it out; NaN, which is in no range, if the row was scaled. A sum
+// in range says that every rank's values are finite.
+HWY_INLINE float SharedSum(const Call& call, const Run& run, int64_t row) {
   const auto statistic = call.shard->SumsOf<float>(run.first + row);
   return statistic.scaled() ? std::numeric_limits<float>::quiet_NaN() : statistic.squares;
 }
+// That of any row of a run: if it is not shared, what the source takes from it.
+template <class Source>
+HWY_INLINE float SumOf(const Call& call, const Run& run, int64_t row, const Source& source) {
+  return HWY_LIKELY(call.shard == nullptr) ? source.Sum(row) : SharedSum(call, run, row);
+}
 
-// Those of rows [first, first + rows), with room for whole vectors: the source may write more than `rows`.
+// Those of rows [first, first + rows).
+HWY_INLINE void SharedSums(const Call& call, const Run& run, int64_t first, int64_t rows, float* HWY_RESTRICT sums) {
+  for (int64_t i = 0; i < rows; ++i) sums[i] = SharedSum(call, run, first + i);
+}
+// With room for whole vectors: the source may write more than `rows`.
 template <class Source>
 HWY_INLINE void SumsOf(const Call& call, const Run& run, int64_t first, int64_t rows, const Source& source,
                        float* HWY_RESTRICT sums) {
   if (HWY_LIKELY(call.shard == nullptr)) return source.Sums(first, rows, sums);
-  for (int64_t i = 0; i < rows; ++i) sums[i] = SumOf(call, run, first + i, source);
+  SharedSums(call, run, first, rows, sums);
 }
 
 // Whether a row is tame: its sum says that no value is infinite or NaN, and that no square overflowed or vanished. All others
