@@ -7,7 +7,7 @@ themselves), and eager mode, where the classic form with ctx in forward costs a 
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -84,21 +84,24 @@ class Norm(Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Optional[Tensor], dtotal: Optional[Tensor] = None, *_: Any) -> Any:
+        return Norm.gradients(ctx, dy, dtotal, Gradients.apply if torch.is_grad_enabled() else _backward)
+
+    @staticmethod
+    def gradients(ctx: Any, dy: Optional[Tensor], dtotal: Optional[Tensor], operator: Callable[..., Any]) -> Any:
         x, weight, bias, residual, total, gate, cos, sin, positions, mean, rstd = ctx.saved_tensors
         *numbers, eps, contract = ctx.options
         need = {i for i, needed in enumerate(ctx.needs_input_grad) if needed}
         if dy is None:  # only residual_out went on
             dx, dweight, dbias, dgate = _to(dtotal, ctx.x_dtype), None, None, None
         else:
-            bits = ({0, 7}, NEEDS_X), ({1}, NEEDS_WEIGHT), ({2}, NEEDS_BIAS), ({8}, NEEDS_GATE)
-            needs = sum(bit for inputs, bit in bits if need & inputs)
-            call = Gradients.apply if torch.is_grad_enabled() else _backward
-            dx, dweight, dbias, dgate = call(
+            bits = {0: NEEDS_X, 7: NEEDS_X, 1: NEEDS_WEIGHT, 2: NEEDS_BIAS, 8: NEEDS_GATE}
+            needs = sum({bits[i] for i in need & bits.keys()})  # x and residual have one gradient
+            dx, dweight, dbias, dgate = operator(
                 dy, x, weight, rstd, needs, eps, contract, mean, bias, residual, total, dtotal, gate, cos, sin, positions,
                 *numbers, ctx.x_dtype,
             )  # fmt: skip
-        gradients = dx if 0 in need else None, dweight, dbias, None, None, None, None, _to(dx, ctx.residual_dtype), dgate
-        return _as_many(gradients, ctx)
+        of_x, of_residual = dx if 0 in need else None, _to(dx, ctx.residual_dtype)
+        return _as_many((of_x, dweight, dbias, None, None, None, None, of_residual, dgate), ctx)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -161,10 +164,8 @@ class Gradients(Function):
             if ddbias is not None:
                 ddbias = ddbias.reshape(-1).expand_as(dy).to(dy.dtype)
                 ddy = ddbias if ddy is None else ddy + ddbias
-        gradients = (
-            ddy, _to(dv, x), dweight, None, None, None, None, None, dbias, _to(dv, residual), _to(dv, total),
-            _to(ddx, dresidual), dgate,
-        )  # fmt: skip
+        of_sum = _to(dv, x), _to(dv, residual), _to(dv, total)
+        gradients = (ddy, of_sum[0], dweight, None, None, None, None, None, dbias, *of_sum[1:], _to(ddx, dresidual), dgate)
         return _as_many(gradients, ctx)
 
     @staticmethod

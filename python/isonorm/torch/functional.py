@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Iterable, Optional, Union
+from typing import Any, Callable, Iterable, Optional, Union
 
 import torch
 from torch import Tensor
@@ -170,7 +170,7 @@ def rms_norm(
             return FORWARD(
                 x, weight, bias, eps, text, True, takes_mean(text), None, None, *_NO_ROPE, 1, 0, None
             )[0]  # fmt: skip
-        return _general(
+        return general(
             x, weight, bias, eps, text, residual, gate, groups, window, rope, quantize, normalized_shape, dtype, return_rstd,
             return_mean,
         )  # fmt: skip
@@ -189,10 +189,11 @@ def rms_norm(
         )
 
 
-def _general(
+def general(
     x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], eps: float, contract: str, residual: Optional[Tensor],
     gate: Optional[Tensor], groups: int, window: Optional[int], rope: Optional[Rope], quantize: Optional[Quantization],
     normalized_shape: Optional[Shape], dtype: Optional[torch.dtype], return_rstd: bool, return_mean: bool,
+    forward: Callable[..., Any] = FORWARD,
 ) -> Any:  # fmt: skip
     frame = None
     if dtype is not None and not isinstance(dtype, torch.dtype):
@@ -208,7 +209,7 @@ def _general(
     if quantize is None:
         if any_gradient(tensors):
             wanted = (True, return_mean or takes_mean(contract))
-        y, total, mean, rstd = FORWARD(
+        y, total, mean, rstd = forward(
             x, weight, bias, eps, contract, *wanted, residual, gate, *turned, groups, window, dtype
         )  # fmt: skip
         scale = None

@@ -12,6 +12,10 @@ constexpr std::int64_t kDy = 4;
 
 void LikeVector(Output& output, const Input& vector) { output.Allocate(vector.ndim(), vector.sizes(), vector.dtype()); }
 
+// kUnrounded: dweight and dbias are of the compute type, whatever those of weight and bias are.
+template <bool kUnrounded>
+void BackwardOf(StableIValue* stack);
+
 }  // namespace
 
 // Of x, weight and bias alone.
@@ -50,7 +54,13 @@ void RmsNormBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[2] = dbias.Release();
 }
 
-void Backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void Backward(StableIValue* stack, std::uint64_t, std::uint64_t) { BackwardOf<false>(stack); }
+void BackwardParts(StableIValue* stack, std::uint64_t, std::uint64_t) { BackwardOf<true>(stack); }
+
+namespace {
+
+template <bool kUnrounded>
+void BackwardOf(StableIValue* stack) {
   Arguments a(stack);
   const Handle dy_handle = a.Tensor(), x_handle = a.OptionalTensor(), weight_handle = a.OptionalTensor(),
                rstd_handle = a.OptionalTensor();
@@ -78,8 +88,11 @@ void Backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Output dx, none, dweight, dbias, dgate;
   // Without x it is dx that tells the C ABI the type of x.
   if (needs & kX || !x_handle) dx.Like(dy, x_dtype.value_or(x_handle ? x.dtype() : dy.dtype()));
-  if (needs & kWeight && weight_handle) LikeVector(dweight, weight);
-  if (needs & kBias && bias_handle) LikeVector(dbias, bias);
+  const auto like = [&dy](Output& output, const Input& vector) {
+    output.Allocate(vector.ndim(), vector.sizes(), kUnrounded ? ComputeDtype(dy.dtype()) : vector.dtype());
+  };
+  if (needs & kWeight && weight_handle) like(dweight, weight);
+  if (needs & kBias && bias_handle) like(dbias, bias);
   if (needs & kGate && gate_handle) dgate.Like(dy, gate.dtype());
   const Executor executor;
   auto args = Sized<isonorm_backward_args>();
@@ -107,6 +120,8 @@ void Backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[2] = dbias.Release();
   stack[3] = dgate.Release();
 }
+
+}  // namespace
 
 void QkNormBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Arguments a(stack);

@@ -10,7 +10,8 @@ using Kernel = void(StableIValue* stack, std::uint64_t arguments, std::uint64_t 
 // Torch 2.10: a stack holds what that version put there.
 constexpr std::uint64_t kBuiltFor = 0x020a000000000000;
 
-Kernel RmsNorm, RmsNormBackward, Forward, Quantized, QkNorm, Backward, QkNormBackward, DoubleBackward, Rms, RmsBackward,
-    RmsPenalty, ShardedForward, ShardedBackward, CombineGradients, EmptyLike;
+Kernel RmsNorm, RmsNormBackward, Forward, Quantized, QkNorm, Backward, BackwardParts, QkNormBackward, DoubleBackward, Rms,
+    RmsBackward, RmsPenalty, ShardedForward, ShardedForwardFinish, ShardedBackward, ShardedBackwardFinish, MarkMessage,
+    CheckMessage, CombineGradients;
 
 }  // namespace isonorm_torch

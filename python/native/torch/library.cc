@@ -19,6 +19,11 @@ namespace {
   "(Tensor dy, Tensor? x, Tensor? weight, Tensor? rstd, int needs, float eps, str contract, Tensor? mean=None, " \
   "Tensor? bias=None, Tensor? residual=None, Tensor? residual_out=None, Tensor? dresidual=None, Tensor? "        \
   "gate=None, " ISONORM_ROPE ", int groups=1, int window=0, ScalarType? x_dtype=None)"
+#define ISONORM_SHARDED_FORWARD \
+  "(Tensor x, Tensor? weight, Tensor? bias, float eps, str contract, Tensor? residual, Tensor? gate, int ranks"
+#define ISONORM_SHARDED_BACKWARD                                                                             \
+  "(Tensor dy, Tensor? x, Tensor? weight, Tensor? bias, float eps, str contract, Tensor? residual, Tensor? " \
+  "residual_out, Tensor? dresidual, Tensor? gate, int ranks, Tensor statistic"
 
 struct Operator {
   const char* name;
@@ -44,6 +49,7 @@ constexpr Operator kOperators[] = {
      &Quantized},
     {"backward", ISONORM_BACKWARD " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dgate)", &Backward},
     {"_backward", ISONORM_BACKWARD " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dgate)", &Backward},
+    {"_backward_parts", ISONORM_BACKWARD " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dgate)", &BackwardParts},
     {"double_backward",
      "(Tensor dy, Tensor x, Tensor? weight, Tensor? rstd, Tensor? ddx, Tensor? ddweight, int needs, float eps, str contract, "
      "int groups=1) -> (Tensor dx, Tensor dweight, Tensor ddy)",
@@ -69,16 +75,23 @@ constexpr Operator kOperators[] = {
     {"_rms_penalty", "(Tensor x, float lambda_, bool want_penalty, bool want_gradient) -> (Tensor penalty, Tensor dx)",
      &RmsPenalty},
     {"_sharded_forward",
-     "(Tensor x, Tensor? weight, Tensor? bias, float eps, str contract, Tensor? residual, Tensor? gate, int ranks, int turn, "
-     "Tensor(a!) partial, Tensor? gathered, Tensor(b!) statistic, Tensor(c!) y, Tensor(d!)? residual_out, Tensor(e!)? mean, "
-     "Tensor(f!)? rstd) -> int",
+     ISONORM_SHARDED_FORWARD ", ScalarType? dtype) -> (Tensor sent, Tensor received, Tensor statistic, Tensor y, Tensor "
+                             "residual_out, Tensor mean, Tensor rstd)",
      &ShardedForward},
+    {"_sharded_forward_finish",
+     ISONORM_SHARDED_FORWARD ", int turn, Tensor(a!) sent, Tensor received, Tensor(b!) statistic, Tensor(c!) y, Tensor(d!)? "
+                             "residual_out, Tensor(e!)? mean, Tensor(f!)? rstd) -> int",
+     &ShardedForwardFinish},
     {"_sharded_backward",
-     "(Tensor dy, Tensor? x, Tensor? weight, Tensor? bias, float eps, str contract, Tensor? residual, Tensor? residual_out, "
-     "Tensor? dresidual, Tensor? gate, int ranks, Tensor(a!) partial, Tensor? gathered, Tensor statistic, Tensor(b!)? dx, "
-     "Tensor(c!)? dweight, Tensor(d!)? dbias, Tensor(e!)? dgate) -> ()",
+     ISONORM_SHARDED_BACKWARD ", int needs, ScalarType? x_dtype, bool unrounded) -> (Tensor sent, Tensor received, Tensor dx, "
+                              "Tensor dweight, Tensor dbias, Tensor dgate)",
      &ShardedBackward},
-    {"_empty_like", "(Tensor like, ScalarType? dtype) -> Tensor", &EmptyLike},
+    {"_sharded_backward_finish",
+     ISONORM_SHARDED_BACKWARD ", Tensor? received, Tensor(a!)? dx, Tensor(b!)? dweight, Tensor(c!)? dbias, Tensor(d!)? dgate) "
+                              "-> ()",
+     &ShardedBackwardFinish},
+    {"_mark_message", "(Tensor(a!) sent, str text) -> ()", &MarkMessage},
+    {"_check_message", "(Tensor received, int ranks) -> ()", &CheckMessage},
     {"_combine_gradients", "(Tensor parts, Tensor(a!) gradient, int rows, int part_rows) -> ()", &CombineGradients},
 };
 

@@ -9,25 +9,38 @@ from torch import Tensor
 from torch.autograd import Function
 
 from isonorm.contracts import ContractLike, from_text
-from isonorm.torch._call import explain, matched, result, takes_mean, text_of
-from isonorm.torch._formula import wide
+from isonorm.torch._autograd import NEEDS_BIAS, NEEDS_GATE, NEEDS_WEIGHT, NEEDS_X, Norm
+from isonorm.torch._call import FORWARD, any_gradient, explain, matched, result, takes_mean, text_of
+from isonorm.torch._direct import compiling, untransformed
 from isonorm.torch._library import ops
-from isonorm.torch.parallel._exchange import Exchange, Ranks, as_integers, ranks_of, size
+from isonorm.torch.functional import general
+from isonorm.torch.parallel._exchange import Ranks, as_integers, gather, ranks_of, size
 
 _forward = ops._sharded_forward.default
+_forward_finish = ops._sharded_forward_finish.default
 _backward = ops._sharded_backward.default
-_empty_like = ops._empty_like.default
+_backward_finish = ops._sharded_backward_finish.default
+_plain_forward = ops._forward.default
+_backward_parts = ops._backward_parts.default
+_mark = ops._mark_message.default
+_check = ops._check_message.default
 _combine = ops._combine_gradients.default
 _MAX_DIMS = 7  # that an operator writes into
 
 
-def _described(eps: float, contract: str, *tensors: Optional[Tensor]) -> tuple[Any, ...]:
-    """What has to be the same on all ranks."""
-    return (float(eps), contract, *(None if t is None else (str(t.dtype), tuple(t.shape)) for t in tensors))
-
-
-def _like(tensor: Optional[Tensor], wanted: bool = True, dtype: Optional[torch.dtype] = None) -> Any:
-    return _empty_like(tensor, dtype) if tensor is not None and wanted else None
+def _computed(
+    x: Tensor, weight: Any, bias: Any, residual: Any, gate: Any, eps: float, contract: str, dtype: Optional[torch.dtype],
+    ranks: Ranks,
+) -> Any:  # fmt: skip
+    """y, residual_out, mean and rstd of this rank's columns, and the statistic of whole rows."""
+    call = (x, weight, bias, eps, contract, residual, gate, size(ranks.group))
+    sent, received, *outputs = _forward(*call, dtype)
+    turn = 0
+    while True:
+        turn = _forward_finish(*call, turn, sent, gather(received, sent, ranks.group), *outputs)
+        if turn == 0:
+            statistic, *results = outputs
+            return *results, statistic
 
 
 class ShardedNorm(Function):
@@ -38,23 +51,9 @@ class ShardedNorm(Function):
         ctx: Any, x: Tensor, weight: Any, bias: Any, residual: Any, gate: Any, eps: float, contract: str,
         dtype: Optional[torch.dtype], ranks: Ranks,
     ) -> Any:  # fmt: skip
-        compute, lead = wide(x.dtype), x.shape[:-1]
-        mean, rows = takes_mean(contract), lead.numel()
-        call = _described(eps, contract, x, weight, bias, residual, gate)
-        exchange = Exchange(rows, 2 if mean else 1, compute, ranks.group, call)
-        statistic = torch.empty(rows, 4, dtype=compute)
-        y, total = _like(x, dtype=dtype), _like(residual)
-        means, rstd = torch.empty(lead, dtype=compute) if mean else None, torch.empty(lead, dtype=compute)
-        inputs = (x, weight, bias, eps, contract, residual, gate, exchange.ranks)
-        outputs = (statistic, y, total, means, rstd)
-        turn = 0
-        while True:
-            _forward(*inputs, turn, exchange.partial, None, *outputs)
-            turn = _forward(*inputs, turn, exchange.partial, exchange.gather(turn), *outputs)
-            if turn == 0:
-                break
+        y, total, mean, rstd, statistic = _computed(x, weight, bias, residual, gate, eps, contract, dtype, ranks)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(t for t in (means, rstd) if t is not None))
+        ctx.mark_non_differentiable(*(t for t in (mean, rstd) if t is not None))
         ctx.eps, ctx.contract, ctx.ranks = eps, contract, ranks
         ctx.types = x.dtype, None if residual is None else residual.dtype
         if residual is not None and from_text(contract).sum_rounding == "stored":
@@ -62,7 +61,7 @@ class ShardedNorm(Function):
             ctx.save_for_backward(x, weight, bias, residual, total, gate, statistic)
         else:
             ctx.save_for_backward(x, weight, bias, residual, None, gate, statistic)
-        return y, total, means, rstd
+        return y, total, mean, rstd
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -74,38 +73,87 @@ class ShardedNorm(Function):
         if dy is None:  # only residual_out went on: it did so on every rank, where the same model runs
             dx = None if dtotal is None else dtotal.to(x_dtype)
         else:
-            ranks, compute = ctx.ranks, statistic.dtype
-            shared = compute if ranks.data_group is not None else None  # unrounded, to be combined
-            dx, dgate = _like(dy, need_x or need_residual, x_dtype), _like(gate, need_gate)
-            dweight, dbias = _like(weight, need_weight, shared), _like(bias, need_bias, shared)
-            call = _described(ctx.eps, ctx.contract, dy, weight, bias, dtotal, gate)
-            exchange = Exchange(len(statistic), 2 if takes_mean(ctx.contract) else 1, compute, ranks.group, call)
-            inputs = (
-                dy, x, weight, bias, ctx.eps, ctx.contract, residual, total, dtotal, gate, exchange.ranks, exchange.partial
+            ranks = ctx.ranks
+            combines = ranks.data_group is not None
+            needs = (
+                NEEDS_X * (need_x or need_residual) | NEEDS_WEIGHT * need_weight | NEEDS_BIAS * need_bias | NEEDS_GATE * need_gate
+            )
+            call = (
+                dy, x, weight, bias, ctx.eps, ctx.contract, residual, total, dtotal, gate, size(ranks.group), statistic
             )  # fmt: skip
-            outputs = (statistic, dx, dweight, dbias, dgate)
-            if dx is not None or dgate is not None:
-                _backward(*inputs, None, *outputs)
-                _backward(*inputs, exchange.gather(), *outputs)
-            elif dweight is not None or dbias is not None:  # which need nothing of other ranks
-                _backward(*inputs, exchange.partial.new_zeros(exchange.ranks, *exchange.partial.shape), *outputs)
-            if shared is not None and (dweight is not None or dbias is not None):
+            sent, received, *gradients = _backward(*call, needs, x_dtype, combines)
+            if sent is not None:  # dx or dgate, which need what other ranks have
+                received = gather(received, sent, ranks.group)
+            _backward_finish(*call, received, *gradients)
+            dx, dweight, dbias, dgate = gradients
+            if combines and (dweight is not None or dbias is not None):
                 dweight, dbias = _combined((dweight, dbias), (weight, bias), len(statistic), ranks)
         dresidual = dx.to(residual_dtype) if need_residual and dx is not None else None
         return (dx if need_x else None, dweight, dbias, dresidual, dgate, None, None, None, None)
+
+
+class RowsApart(Function):
+    """y, residual_out, mean and rstd of rows that lie whole on their process; dweight and dbias are those of the rows of all."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        *args, ctx.ranks = inputs
+        output = _plain_forward(*args)
+        Norm.setup_context(ctx, args, output)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Optional[Tensor], dtotal: Optional[Tensor] = None, *_: Any) -> Any:
+        def parts(*args: Any) -> Any:
+            dy, _, weight, _, _, _, _, _, bias, *_ = args
+            dx, dweight, dbias, dgate = _backward_parts(*args)
+            if dweight is not None or dbias is not None:
+                dweight, dbias = _combined((dweight, dbias), (weight, bias), dy.shape[:-1].numel(), ctx.ranks)
+            return dx, dweight, dbias, dgate
+
+        return Norm.gradients(ctx, dy, dtotal, parts)
+
+
+def apart(
+    ranks: Ranks,
+    x: Tensor,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    *,
+    eps: float,
+    contract: ContractLike = "layer_norm",
+    residual: Optional[Tensor] = None,
+    gate: Optional[Tensor] = None,
+    groups: int = 1,
+    normalized_shape: Any = None,
+    dtype: Optional[torch.dtype] = None,
+    return_rstd: bool = False,
+    return_mean: bool = False,
+) -> Any:
+    """`isonorm.torch.rms_norm` where data_group is given and group is not: nothing is sent forward."""
+    shared = ranks.data_group is not None and any_gradient((weight, bias))
+    return general(
+        x, weight, bias, eps, text_of(contract), residual, gate, groups, None, None, None, normalized_shape, dtype, return_rstd,
+        return_mean, (lambda *args: RowsApart.apply(*args, ranks)) if shared else FORWARD,  # type: ignore[no-untyped-call]
+    )  # fmt: skip
 
 
 def _combined(own: Iterable[Any], like: Iterable[Any], rows: int, ranks: Ranks) -> list[Any]:
     """dweight and dbias of the rows of all processes, in the types of weight and bias."""
     gradients = [g for g in own if g is not None]
     cols, compute, mean = gradients[0].numel(), gradients[0].dtype, ranks.reduction == "mean"
-    call = ("gradients", len(gradients), cols, str(compute), ranks.reduction)
-    exchange = Exchange(len(gradients) + 1, cols, compute, ranks.data_group, call)
-    for sent, gradient in zip(exchange.partial, gradients):
-        sent.copy_(gradient.flatten())
-    as_integers(exchange.partial[-1])[:] = rows
-    gathered = exchange.gather()
-    counts = as_integers(gathered[:, -1, 0]).tolist()
+    # The gradients, the number of rows, and what tells whether all processes combine the same.
+    sent = torch.empty(len(gradients) + 2, cols, dtype=compute)
+    for row, gradient in zip(sent, gradients):
+        row.copy_(gradient.flatten())
+    as_integers(sent[-2])[:] = rows
+    _mark(sent, repr(("gradients", len(gradients), cols, str(compute), ranks.reduction)))
+    count = size(ranks.data_group)
+    received = gather(sent.new_empty(count * len(sent), cols), sent, ranks.data_group)
+    _check(received, count)
+    gathered = received.view(count, len(sent), cols)
+    counts = as_integers(gathered[:, -2, 0]).tolist()
     part = counts[0]
     if any(count != part for count in counts[:-1]) or counts[-1] > part:
         raise RuntimeError(
@@ -183,13 +231,18 @@ def rms_norm(
             bias = matched(bias, x, "bias")
         if return_mean and not takes_mean(text):
             raise RuntimeError(f"return_mean is True, but the contract {contract!r} has no mean")
+        if ranks.group is None:
+            return apart(
+                ranks, x, weight, bias, eps=eps, contract=text, residual=residual, gate=gate, dtype=dtype,
+                return_rstd=return_rstd, return_mean=return_mean,
+            )  # fmt: skip
         rows: Any = (x, residual, gate)
         if x.dim() > _MAX_DIMS:
             rows = (t if t is None else t.flatten(0, -2) for t in rows)
         of_x, of_residual, of_gate = rows
-        y, total, mean, rstd = ShardedNorm.apply(  # type: ignore[no-untyped-call]
-            of_x, weight, bias, of_residual, of_gate, eps, text, dtype, ranks
-        )
+        args = (of_x, weight, bias, of_residual, of_gate, eps, text, dtype, ranks)
+        recorded = compiling() or not untransformed() or any_gradient(args)
+        y, total, mean, rstd = (ShardedNorm.apply if recorded else _computed)(*args)[:4]  # type: ignore[no-untyped-call]
         found = (y, total, mean if return_mean else None, rstd if return_rstd else None)
         if x.dim() > _MAX_DIMS:
             found = tuple(t if t is None else t.unflatten(0, x.shape[:-1]) for t in found)  # type: ignore[assignment]
