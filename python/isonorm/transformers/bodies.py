@@ -20,7 +20,8 @@ class Body:
     """A body of forward.
 
     example: a class of that body. contract: as the report names it. plan: see plans.py; None: left alone, for this reason.
-    parameters: the names of what forward takes. layer_norm: not swapped by layer_norm=False. keeps_order: the result lies in
+    parameters: the names of what forward takes. weight_first: the weight multiplies x before the norm, which does not see its
+        gradient. layer_norm: not swapped by layer_norm=False. keeps_order: the result lies in
         memory as x does, and is not contiguous where x is not. check: says of a module why it is skipped.
     """
 
@@ -29,6 +30,7 @@ class Body:
     plan: Optional[Plan] = None
     parameters: tuple[str, ...] = ("hidden_states",)
     reason: str = ""
+    weight_first: bool = False
     layer_norm: bool = False
     keeps_order: bool = True
     check: Optional[Callable[[Any], Optional[str]]] = None
@@ -78,7 +80,9 @@ BODIES: dict[str, Body] = {
     "3b3f6d977ddddc48": Body("GemmaRMSNorm", "gemma", plans.weighted("gemma", AS_X, "eps"), _X),
     "85450951df90bd38": Body("Qwen4ExpTextRMSNorm", "gemma, groups", plans.grouped_gemma, _X),
     "f9b76aaa70112f32": Body("MuseSparkTextCenteredRMSNorm", "torch of 1 + weight", plans.centred, _X),
-    "bad6e7acf249ae6f": Body("MuseSparkTextInputScaledRMSNorm", "torch of x (1 + weight)", plans.input_scaled, _X),
+    "bad6e7acf249ae6f": Body(
+        "MuseSparkTextInputScaledRMSNorm", "torch of x (1 + weight)", plans.input_scaled, _X, weight_first=True
+    ),
     # T5: rounded to the weight's type.
     "b5a15c016629f37a": Body("T5LayerNorm", "t5", plans.weighted("t5", AS_WEIGHT, "variance_epsilon")),
     # With a gate.

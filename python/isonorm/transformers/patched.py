@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Optional
 
+import torch
 from torch import Tensor, nn
 
 from isonorm.torch import layer_norm, rms_norm
@@ -31,7 +32,8 @@ def patched_class(cls: type, body: Body) -> type:
             "_isonorm_patches": cls,
             "_isonorm_original": cls.forward,  # type: ignore[attr-defined]
             "_isonorm_contract": body.contract,
-            "forward": _forward(cls, body),
+            "_isonorm_body": body,
+            "forward": _forward(cls, body, rms_norm, layer_norm, cls.forward),  # type: ignore[attr-defined]
         }
         made = _made[key] = type("Isonorm" + cls.__name__, (cls,), members)
     return made
@@ -42,8 +44,33 @@ def original_class(cls: type) -> Optional[type]:
     return cls.__dict__.get("_isonorm_patches")
 
 
-def _forward(cls: Any, body: Body) -> Callable[..., Any]:
-    original, plan, names, keeps_order = cls.forward, body.plan, body.parameters, body.keeps_order
+def shared_class(cls: type, norm: Callable[..., Any]) -> type:
+    """A subclass of a patched class whose norm is another function, which takes what `rms_norm` and `layer_norm` take. A call that
+    is left to the module's own forward is refused where autograd would see it."""
+    original: Any = original_class(cls)
+
+    def leave(self: nn.Module, *inputs: Any, **named: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                f"isonorm does not compute this call of {original.__name__}, so that its weight cannot have the gradient of all "
+                "replicas: inputs have to be tensors of float32, bfloat16 or float16 in CPU memory, as wide as the weight"
+            )
+        return original.forward(self, *inputs, **named)
+
+    members = {
+        "__module__": __name__,
+        "__doc__": cls.__doc__,
+        "__reduce_ex__": object.__reduce_ex__,  # a copy shares too
+        "forward": _forward(original, cls._isonorm_body, norm, norm, leave),  # type: ignore[attr-defined]
+    }
+    return type(cls.__name__, (cls,), members)
+
+
+def _forward(
+    cls: Any, body: Body, rms: Callable[..., Any], layer: Callable[..., Any], leave: Callable[..., Any]
+) -> Callable[..., Any]:
+    """leave: what computes a call that is left to the module's own forward."""
+    plan, names, keeps_order = body.plan, body.parameters, body.keeps_order
     assert plan is not None
 
     def arguments(self: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Arguments:
@@ -53,18 +80,18 @@ def _forward(cls: Any, body: Body) -> Callable[..., Any]:
     def rms_forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
         call = plan(self, *inputs) if len(inputs) == 1 and not named else arguments(self, inputs, named)
         if call is None:
-            return original(self, *inputs, **named)
-        return rms_norm(**call) if not keeps_order or call["x"].is_contiguous() else _permuted(**call)
+            return leave(self, *inputs, **named)
+        return rms(**call) if not keeps_order or call["x"].is_contiguous() else _permuted(rms, **call)
 
     def layer_forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
         call = arguments(self, inputs, named)
         if call is None:
-            return original(self, *inputs, **named)
+            return leave(self, *inputs, **named)
         channels_first = call.pop("channels_first", False)
-        y = layer_norm(**call)
+        y = layer(**call)
         return y.permute(0, 3, 1, 2) if channels_first else y
 
-    return functools.wraps(original)(layer_forward if body.layer_norm else rms_forward)
+    return functools.wraps(cls.forward)(layer_forward if body.layer_norm else rms_forward)
 
 
 def _in_order(inputs: tuple[Any, ...], named: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
@@ -73,13 +100,13 @@ def _in_order(inputs: tuple[Any, ...], named: dict[str, Any], names: tuple[str, 
     return (*inputs, *(named[name] for name in rest)) if set(rest) == set(named) else ()
 
 
-def _permuted(x: Tensor, gate: Optional[Tensor] = None, **call: Any) -> Any:
+def _permuted(rms: Callable[..., Any], x: Tensor, gate: Optional[Tensor] = None, **call: Any) -> Any:
     """The result lies in memory as x does, as that of an operation on each element."""
     strides = x.stride()
     order = sorted(range(x.dim() - 1), key=lambda axis: -strides[axis]) + [x.dim() - 1]
     back = sorted(range(x.dim()), key=order.__getitem__)
     gate = None if gate is None else gate.permute(order)
-    return rms_norm(x.permute(order), gate=gate, **call).permute(back)
+    return rms(x.permute(order), gate=gate, **call).permute(back)
 
 
 def _reduce(self: nn.Module, protocol: Any) -> Any:

@@ -12,8 +12,15 @@ import torch
 import torch.distributed as dist
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch.distributed.tensor.parallel", "isonorm.torch.parallel"])
 LIMIT = 120  # seconds; none takes a tenth of it
+
+
+def preload(*modules):
+    """Imports more before processes are forked; to be called before the first of them is."""
+    _context.set_forkserver_preload(["torch", "torch.distributed.tensor.parallel", "isonorm.torch.parallel", *modules])
+
+
+preload()
 
 
 def _meet(store, name, rank, world):

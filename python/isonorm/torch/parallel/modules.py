@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Optional
 
 import torch
@@ -16,7 +17,8 @@ from isonorm.torch import modules, twins
 from isonorm.torch._call import Frame
 from isonorm.torch.modules import Shape, machine_eps, shape_of
 from isonorm.torch.parallel._exchange import Ranks, ranks_of, size
-from isonorm.torch.parallel.functional import rms_norm
+from isonorm.torch.parallel.functional import apart, rms_norm
+from isonorm.transformers.patched import original_class, shared_class
 
 
 class Distributed(modules.Norm):
@@ -169,6 +171,15 @@ def adopt(module: torch.nn.Module, ranks: Ranks) -> None:
     vars(module)["ranks"] = ranks
 
 
+def _share_patched(module: torch.nn.Module, ranks: Ranks) -> bool:
+    """The same of a module that isonorm.transformers has patched; False for any other."""
+    cls: Any = type(module)
+    if original_class(cls) is None or cls._isonorm_body.weight_first or not module._parameters:
+        return False
+    module.__class__ = shared_class(cls, functools.partial(apart, ranks))
+    return True
+
+
 def share_gradients(model: torch.nn.Module, data_group: Any, *, reduction: str = "mean") -> list[str]:
     """Makes the norms of a model have gradients that do not depend on the number of its replicas. Each replica has to call it.
 
@@ -185,8 +196,10 @@ def share_gradients(model: torch.nn.Module, data_group: Any, *, reduction: str =
     leave them alone, and they are made those of the group's first process, as it does.
 
     model: its modules of RMSNorm and LayerNorm of torch.nn and isonorm.torch, and of LlamaRMSNorm, T5RMSNorm and GemmaRMSNorm,
-        not of subclasses, become distributed ones: the same objects, with their parameters and hooks. A norm that is used more
-        than once in a forward pass has the sum of those gradients.
+        not of subclasses, become distributed ones: the same objects, with their parameters and hooks. So do those that
+        `isonorm.transformers.patch` has swapped before, unless their weight multiplies before the norm; a call that isonorm does
+        not compute, which a patched module leaves to its own forward, is then a RuntimeError. A norm that is used more than once
+        in a forward pass has the sum of those gradients.
     data_group, reduction: as in `rms_norm` here. Each process has [32 * 2^k, cols] rows of x in each norm; the last may have fewer.
     Returns the names of their parameters. Raises ValueError for a model without such norms, TypeError for a group that is none.
     """
@@ -197,7 +210,9 @@ def share_gradients(model: torch.nn.Module, data_group: Any, *, reduction: str =
     for name, module in model.named_modules():
         if can_adopt(module):
             adopt(module, ranks)
-            names += [parameter for parameter, _ in module.named_parameters(name, recurse=False)]
+        elif not _share_patched(module, ranks):
+            continue
+        names += [parameter for parameter, _ in module.named_parameters(name, recurse=False)]
     if not names:
         raise ValueError("the model has no norm with a weight that can share its gradient")
     parameters = dict(model.named_parameters(remove_duplicate=False))
