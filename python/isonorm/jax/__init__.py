@@ -9,6 +9,7 @@ arrays are divided among devices.
 """
 
 from isonorm.jax import _library  # noqa: F401  before all else: it says so where there is no JAX that will do
+from isonorm.jax import parallel
 from isonorm.jax.functional import Rope, layer_norm, qk_norm, rms_norm
 
-__all__ = ["Rope", "layer_norm", "qk_norm", "rms_norm"]
+__all__ = ["Rope", "layer_norm", "parallel", "qk_norm", "rms_norm"]

@@ -77,7 +77,7 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
             arrays[name] = np.empty(given[name].shape, given[name].dtype)
             if len(frame.axes) > 1:
                 arrays[name] = frame.vector(arrays[name], name)
-    options = Options(call.contract, call.eps, call.groups, call.window)
+    options = Options(call.contract, call.eps, call.groups, call.window, rows_axis=call.rows_axis)
     rope, rows = None, (0,)
     if call.style:
         rope, rows, options = _rope(given, call, lead, options)
@@ -120,23 +120,3 @@ def _rope(given: dict[str, Any], call: Static, lead: tuple[int, ...], options: O
     options = options._replace(style=call.style, position_dim=axis, position_offset=call.position_offset)
     return rope, (lead[axis], 0), options
 
-
-def alike(given: dict[str, Any]) -> dict[str, Any]:
-    """All of them varying over the same axes of a mesh, inside of jax.shard_map."""
-    varying = {name: _varying(a) for name, a in given.items()}
-    every = frozenset().union(*varying.values())
-    return {name: _vary(a, tuple(sorted(every - varying[name]))) for name, a in given.items()}
-
-
-def _varying(array: Any) -> frozenset[str]:
-    aval = jax.typeof(array)
-    manual = getattr(aval, "manual_axis_type", None)  # jax 0.10
-    return aval.vma if manual is None else manual.varying
-
-
-def _vary(array: Any, axes: tuple[str, ...]) -> Any:
-    if not axes:
-        return array
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(array, axes, to="varying")
-    return jax.lax.pvary(array, axes)  # type: ignore[attr-defined]  # jax before 0.8

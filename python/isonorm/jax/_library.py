@@ -17,5 +17,7 @@ PATH = str(pathlib.Path(__file__).resolve().parent.parent / "libisonorm_jax.so")
 handle = ctypes.CDLL(PATH)
 
 FORWARD, BACKWARD = "isonorm_jax_forward", "isonorm_jax_backward"
-for _name in (FORWARD, BACKWARD):
+SHARDED_FORWARD, SHARDED_BACKWARD = "isonorm_jax_sharded_forward", "isonorm_jax_sharded_backward"
+COMBINE = "isonorm_jax_combine_gradients"
+for _name in (FORWARD, BACKWARD, SHARDED_FORWARD, SHARDED_BACKWARD, COMBINE):
     jax.ffi.register_ffi_target(_name, jax.ffi.pycapsule(getattr(handle, _name)), platform="cpu")

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from isonorm.jax._formula import wide
 from isonorm.jax._library import BACKWARD, FORWARD
 from isonorm.jax._options import (
-    BACKWARD_OPERANDS, BACKWARD_RESULTS, FORWARD_OPERANDS, FORWARD_RESULTS, PER_ROW, VECTORS, Options, attributes, names,
+    BACKWARD_OPERANDS, BACKWARD_RESULTS, FORWARD_OPERANDS, FORWARD_RESULTS, PER_ROW, VECTORS, Options, attributes, names, numbers,
 )  # fmt: skip
 
 
@@ -71,8 +71,8 @@ def call(operation: Operation, *args: Any) -> list[Any]:
         jax.ShapeDtypeStruct(operation.of_result(name, shape), dtype)
         for name, dtype in zip(operation.result_names, operation.dtypes)
     ]
-    numbers = attributes(operation.options, operation.operands, operation.per_item, operation.results)
-    found = jax.ffi.ffi_call(BACKWARD if operation.backward else FORWARD, results)(*args, **numbers)
+    told = attributes(*numbers(operation.options, operation.operands, operation.results, operation.per_item))
+    found = jax.ffi.ffi_call(BACKWARD if operation.backward else FORWARD, results)(*args, **told)
     return list(found)
 
 

@@ -4,6 +4,7 @@ the first, whose transpose is the second. So forward mode and reverse mode both 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, Callable, NamedTuple, Sequence
 
 import jax
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 from jax._src import dispatch
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
 
 from isonorm._arrays import MAX_DIMS
 from isonorm.jax import _formula
+from isonorm.jax._exchange import combined, on_one_device
 from isonorm.jax._formula import wide
+from isonorm.jax._handler import elsewhere, is_manual, primitive, shaped
 from isonorm.jax._options import (
     BACKWARD_OPERANDS, BACKWARD_RESULTS, FORWARD_OPERANDS, FORWARD_RESULTS, SHARED, VECTORS, Options, mask,
 )  # fmt: skip
@@ -26,37 +28,16 @@ MOVABLE = ("x", "weight", "bias", "residual", "gate")  # what has a derivative
 KNOWN = ("x", "weight", "bias", "residual", "residual_out", "gate", "cos", "sin", "positions", "mean", "rstd")
 
 
-def _primitive(name: str) -> Primitive:
-    primitive = Primitive(name)
-    primitive.multiple_results = True
-
-    @functools.lru_cache(maxsize=None)
-    def compiled(**params: Any) -> Any:
-        return jax.jit(functools.partial(primitive.bind, **params))
-
-    def impl(*args: Any, **params: Any) -> Any:
-        with jax.disable_jit(False):  # there is no other way to a handler
-            return compiled(**params)(*args)
-
-    primitive.def_impl(impl)
-    return primitive
-
-
-forward_p = _primitive("isonorm_forward")
-backward_p = _primitive("isonorm_backward")
-linear_p = _primitive("isonorm_linear")
-
-
-def _shaped(like: Any, shape: tuple[int, ...], dtype: Any, spec: tuple[Any, ...]) -> Any:
-    sharding = NamedSharding(like.sharding.mesh, PartitionSpec(*spec))
-    return like.update(shape=shape, dtype=jnp.dtype(dtype), weak_type=False, sharding=sharding)
+forward_p = primitive("isonorm_forward")
+backward_p = primitive("isonorm_backward")
+linear_p = primitive("isonorm_linear")
 
 
 def _abstract(*avals: Any, operation: Operation) -> list[Any]:
     rows = avals[0]
     spec = (*rows.sharding.spec[:-1], None)
     return [
-        _shaped(rows, operation.of_result(name, rows.shape), dtype, operation.of_result(name, spec, ()))
+        shaped(rows, operation.of_result(name, rows.shape), dtype, operation.of_result(name, spec, ()))
         for name, dtype in zip(operation.result_names, operation.dtypes)
     ]
 
@@ -73,28 +54,12 @@ _lower_divided, _lower_whole = (mlir.lower_fun(function, multiple_results=True) 
 
 
 def _lower(ctx: Any, *args: Any, operation: Operation) -> Any:
-    # Inside of jax.shard_map arrays are whole. XLA cannot divide a call among the axes that a shard_map over others leaves: it
-    # gathers along them, or, before Shardy, ends the process.
-    context = ctx.module_context.axis_context
-    manual = getattr(context, "manual_axes", ())
-    shardy = getattr(jax.config, "jax_use_shardy_partitioner", True)
-    if manual and set(manual) != set(context.mesh.axis_names) and not shardy:
-        raise NotImplementedError(
-            f"jax.shard_map is over {', '.join(sorted(manual))} alone, which needs Shardy, the partitioner from jax 0.7 on: "
-            "name every axis of the mesh, or set jax_use_shardy_partitioner"
-        )
-    return (_lower_whole if manual else _lower_divided)(ctx, *args, operation=operation)
-
-
-def _elsewhere(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError(
-        "isonorm.jax computes on the CPU: put the arrays there, by jax.device_put(x, jax.devices('cpu')[0])"
-    )
+    return (_lower_whole if is_manual(ctx) else _lower_divided)(ctx, *args, operation=operation)
 
 
 for _p in (forward_p, backward_p):
     _p.def_abstract_eval(_abstract)
-    mlir.register_lowering(_p, _elsewhere)
+    mlir.register_lowering(_p, elsewhere)
     mlir.register_lowering(_p, _lower, platform="cpu")
     dispatch.prim_requires_devices_during_lowering.add(_p)  # which custom_partitioning looks at
 
@@ -106,7 +71,7 @@ def _over_items(function: Callable[..., Any], per_item: Sequence[bool]) -> Calla
     return jax.vmap(function, in_axes=[0 if own else None for own in per_item]) if any(per_item) else function
 
 
-def _batch(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], *, operation: Operation) -> Any:
+def _batch(of: Primitive, args: Sequence[Any], dims: Sequence[Any], *, operation: Operation) -> Any:
     """A batch is more rows, unless each of its items has vectors, sums or tables of its own."""
     every, inner = operation.operand_names, operation.item_names
     size = next(a.shape[d] for a, d in zip(args, dims) if d is not None)
@@ -135,7 +100,7 @@ def _batch(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], *, op
         operation = operation._replace(per_item=mask(all_names, items))
     elif o.style and "positions" not in every:
         operation = operation._replace(options=o._replace(position_dim=o.position_dim + 1))
-    results = primitive.bind(*moved, operation=operation)
+    results = of.bind(*moved, operation=operation)
     if inner:
         results = [r.reshape(size, count, *r.shape[1:]) for r in results]
     return results, [0] * len(results)
@@ -239,7 +204,7 @@ def _differential_aval(*avals: Any, linear: Linear) -> list[Any]:
     index = len(linear.moved) + next(i for i, n in enumerate(linear.known) if n in ("x", "residual_out"))
     like = avals[index]
     return [
-        _shaped(like, like.shape, dtype, like.sharding.spec) for dtype in (linear.y, linear.residual_out) if dtype is not None
+        shaped(like, like.shape, dtype, like.sharding.spec) for dtype in (linear.y, linear.residual_out) if dtype is not None
     ]
 
 
@@ -265,10 +230,10 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
             types["dx"] = linear.x  # of which residual has the gradient, too
         elif "x" not in known:
             values["x"] = known["residual_out"].astype(linear.x)  # whose type counts, and no value
-        if any(linear.known_items):  # items whose sums are added up, and rounded once
-            for name, own in zip(linear.moved, linear.moved_items):
-                if not own and "d" + name in types and name in ("weight", "bias"):
-                    types["d" + name] = jnp.dtype(wide(linear.x))
+        axes = linear.options.rows_axis
+        for name, own in zip(linear.moved, linear.moved_items):  # what is added up is rounded once
+            if "d" + name in types and name in ("weight", "bias") and (axes or (not own and any(linear.known_items))):
+                types["d" + name] = jnp.dtype(wide(linear.x))
         results = [name for name in BACKWARD_RESULTS if name in types]
         items = {n for n, own in zip(linear.known, linear.known_items) if own}
         if items:
@@ -284,10 +249,13 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
         found = dict(zip(results, backward_p.bind(*(values[n] for n in operation.operand_names), operation=operation)))
         for name, of in (("x", "dx"), ("residual", "dx"), ("weight", "dweight"), ("bias", "dbias"), ("gate", "dgate")):
             if name in wanted:
-                gradient = found[of]
-                if gradient.ndim > len(wanted[name].shape):  # of all items together
-                    gradient = gradient.sum(0)
-                gradients[name] = gradient.astype(wanted[name].dtype)
+                gradient, dtype = found[of], wanted[name].dtype
+                together = gradient.ndim > len(wanted[name].shape)  # the sum of all items
+                if axes and of in VECTORS:
+                    rows = math.prod(dy.shape[bool(items) : -1])
+                    gradient = combined(gradient, rows, axes, gradient.dtype if together else dtype)
+                gradient = (gradient.sum(0) if together else gradient).astype(dtype)
+                gradients[name] = on_one_device(gradient, axes) if axes and of in VECTORS else gradient
     return [gradients.get(n, ad.Zero(wanted[n])) if n in wanted else None for n in linear.moved] + [None] * len(known)
 
 
@@ -299,9 +267,9 @@ def _linear_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, linear: Line
     return _by_formula(functools.partial(_differential, linear=linear), linear_p, primals, tangents, linear=linear)
 
 
-def _by_formula(formula: Callable[..., Any], primitive: Primitive, primals: Any, tangents: Any, **params: Any) -> Any:
+def _by_formula(formula: Callable[..., Any], of: Primitive, primals: Any, tangents: Any, **params: Any) -> Any:
     """What a primitive gives, and how that moves by the formula for the same."""
-    outputs = primitive.bind(*primals, **params)
+    outputs = of.bind(*primals, **params)
     moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
 
     def of_moving(*own: Any) -> Any:

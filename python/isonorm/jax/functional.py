@@ -15,6 +15,7 @@ from isonorm._arrays import Axis, check_is, flag, integer, result
 from isonorm.contracts import ContractLike
 from isonorm.jax import _check
 from isonorm.jax._check import array, known_number
+from isonorm.jax._exchange import Axes, alike, axes_of
 from isonorm.jax._formula import wide
 from isonorm.jax._options import FORWARD_OPERANDS, FORWARD_RESULTS, TABLES, Options, mask
 from isonorm.jax._partition import Operation
@@ -22,6 +23,7 @@ from isonorm.jax._primitives import forward_p
 from isonorm.norm import _STYLES
 
 ArrayLike = Union[Array, np.ndarray]
+MeshAxis = Union[str, tuple[str, ...], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +74,7 @@ class Static(NamedTuple):
     style: int = 0
     position_axis: int = 0
     position_offset: int = 0
+    rows_axis: Axes = ()
 
 
 def _traced(arrays: tuple[Optional[Array], ...], call: Static) -> list[Any]:
@@ -93,7 +96,7 @@ def _traced(arrays: tuple[Optional[Array], ...], call: Static) -> list[Any]:
     for name in TABLES:
         if name in given:
             given[name] = jax.lax.stop_gradient(given[name])
-    given = _check.alike(given)
+    given = alike(given, call.rows_axis)
     dtypes = {"y": call.dtype or x.dtype, "residual_out": given["residual"].dtype if "residual" in given else None}
     operation = Operation(
         False,
@@ -127,6 +130,7 @@ def rms_norm(
     rope: Optional[Rope] = None,
     axis: Axis = -1,
     dtype: Any = None,
+    rows_axis: MeshAxis = None,
     return_rstd: bool = False,
     return_mean: bool = False,
 ) -> Any:
@@ -154,6 +158,8 @@ def rms_norm(
     window: the first values of a group that the statistic sees (pRMSNorm); None: all. rope: rotates the result.
     axis: one axis or several; XLA copies x if they are not the last ones.
     dtype: of y; None: x's.
+    rows_axis: inside of jax.shard_map the axes of its mesh that rows are divided along: the gradients of weight and bias are then
+        those of the rows of all devices along them, with the bits that one device would find: see `isonorm.jax.parallel`.
     return_rstd, return_mean (LayerNorm): add them to the results, [...], in float32 (float64 for float64). Gradients do not
         flow through them.
 
@@ -176,6 +182,7 @@ def rms_norm(
         _check.axes(axis),
         None if dtype is None else _check.result_type(dtype),
         tuple(results),
+        rows_axis=axes_of(rows_axis, "rows_axis"),
     )
     arrays: tuple[Any, ...] = (
         array(x, "x"),
@@ -240,6 +247,7 @@ def qk_norm(
     eps: float,
     contract: ContractLike = "torch",
     rope: Optional[Rope] = None,
+    rows_axis: MeshAxis = None,
 ) -> tuple[Array, Array]:
     """Normalises the heads of q and k, and with `rope` rotates them, as Qwen3 has it. Differentiable in all four.
 
@@ -248,11 +256,11 @@ def qk_norm(
         >>> q.shape, k.shape
         ((5, 4, 8), (5, 2, 8))
 
-    q: [..., tokens, heads, head_dim], k: the same with heads of its own. q_weight, k_weight: [head_dim]. eps, contract, rope:
-    as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does.
+    q: [..., tokens, heads, head_dim], k: the same with heads of its own. q_weight, k_weight: [head_dim]. eps, contract, rope,
+    rows_axis: as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does.
     """
     for name, value in {"q": q, "k": k, "q_weight": q_weight, "k_weight": k_weight}.items():
         if value is not None or name in ("q", "k"):
             array(value, name)
-    options: dict[str, Any] = {"eps": eps, "contract": contract, "rope": rope}
+    options: dict[str, Any] = {"eps": eps, "contract": contract, "rope": rope, "rows_axis": rows_axis}
     return rms_norm(q, q_weight, **options), rms_norm(k, k_weight, **options)

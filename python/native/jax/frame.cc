@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <bit>
+#include <exception>
 #include <memory>
 #include <stdexcept>
 
@@ -86,6 +87,21 @@ void ParallelFor(void* context, std::int64_t count, void (*task)(void*, std::int
   }
   region->Work();
   region->Wait();
+}
+
+XLA_FFI_Error* Failure(const XLA_FFI_CallFrame& frame, const char* sentence) {
+  XLA_FFI_Error_Create_Args args{XLA_FFI_Error_Create_Args_STRUCT_SIZE, nullptr, sentence, XLA_FFI_Error_Code_INVALID_ARGUMENT};
+  return frame.api->XLA_FFI_Error_Create(&args);
+}
+
+// What XLA asks a handler before it ever calls it: which version it was made for. True if that was all.
+bool Introduced(const XLA_FFI_CallFrame& frame) {
+  if (frame.extension_start == nullptr || frame.extension_start->type != XLA_FFI_Extension_Metadata) return false;
+  XLA_FFI_Metadata& metadata = *reinterpret_cast<XLA_FFI_Metadata_Extension*>(frame.extension_start)->metadata;
+  metadata.api_version.major_version = XLA_FFI_API_MAJOR;
+  metadata.api_version.minor_version = XLA_FFI_API_MINOR;
+  metadata.traits = 0;
+  return true;
 }
 
 }  // namespace
@@ -178,18 +194,17 @@ const isonorm_rope* Rope::Select(std::int64_t item) {
   return rope.cos == nullptr ? nullptr : &rope;
 }
 
-XLA_FFI_Error* Failure(const XLA_FFI_CallFrame& frame, const char* sentence) {
-  XLA_FFI_Error_Create_Args args{XLA_FFI_Error_Create_Args_STRUCT_SIZE, nullptr, sentence, XLA_FFI_Error_Code_INVALID_ARGUMENT};
-  return frame.api->XLA_FFI_Error_Create(&args);
+XLA_FFI_Error* Checked(const XLA_FFI_CallFrame& frame, isonorm_status status) {
+  return status == ISONORM_OK ? nullptr : Failure(frame, isonorm_last_error());
 }
 
-bool Introduced(const XLA_FFI_CallFrame& frame) {
-  if (frame.extension_start == nullptr || frame.extension_start->type != XLA_FFI_Extension_Metadata) return false;
-  XLA_FFI_Metadata& metadata = *reinterpret_cast<XLA_FFI_Metadata_Extension*>(frame.extension_start)->metadata;
-  metadata.api_version.major_version = XLA_FFI_API_MAJOR;
-  metadata.api_version.minor_version = XLA_FFI_API_MINOR;
-  metadata.traits = 0;
-  return true;
+XLA_FFI_Error* Run(XLA_FFI_Error* (*handler)(const XLA_FFI_CallFrame&), const XLA_FFI_CallFrame* frame) {
+  if (Introduced(*frame)) return nullptr;
+  try {
+    return handler(*frame);
+  } catch (const std::exception& error) {
+    return Failure(*frame, error.what());
+  }
 }
 
 }  // namespace isonorm_jax

@@ -55,6 +55,8 @@ enum Integer {
   kStyle,                   // of a rotation
   kPositionDim,
   kPositionOffset,
+  kRanks,     // that share every row
+  kPartRows,  // behind each of the gradients that are combined
   kOperands,  // bits: which operands are there
   kPerItem,   // which of them has a leading dimension of items, each a call of its own
   kResults,   // which results are wanted, which all have items if any operand has
@@ -106,10 +108,12 @@ struct Rope {
   const isonorm_rope* Select(std::int64_t item);  // null without tables
 };
 
-// The sentence of the library's last error.
-XLA_FFI_Error* Failure(const XLA_FFI_CallFrame& frame, const char* sentence);
+// Null, or the sentence of the library's last error.
+XLA_FFI_Error* Checked(const XLA_FFI_CallFrame& frame, isonorm_status status);
 
-// What XLA asks a handler before it ever calls it: which version it was made for. True if that was all.
-bool Introduced(const XLA_FFI_CallFrame& frame);
+// What a handler does when XLA calls it, also to ask for which version it was made; exceptions become errors.
+XLA_FFI_Error* Run(XLA_FFI_Error* (*handler)(const XLA_FFI_CallFrame&), const XLA_FFI_CallFrame* frame);
 
 }  // namespace isonorm_jax
+
+#define ISONORM_HANDLER extern "C" __attribute__((visibility("default"))) XLA_FFI_Error*

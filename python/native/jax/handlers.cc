@@ -1,15 +1,10 @@
 // What XLA calls, by the names that python/isonorm/jax/_library.py registers.
-#include <exception>
 #include <memory>
 
 #include "frame.h"
 
 namespace isonorm_jax {
 namespace {
-
-XLA_FFI_Error* Checked(const XLA_FFI_CallFrame& frame, isonorm_status status) {
-  return status == ISONORM_OK ? nullptr : Failure(frame, isonorm_last_error());
-}
 
 XLA_FFI_Error* Forward(const XLA_FFI_CallFrame& frame) {
   Call call(frame);
@@ -104,19 +99,8 @@ XLA_FFI_Error* Backward(const XLA_FFI_CallFrame& frame) {
   return nullptr;
 }
 
-XLA_FFI_Error* Run(XLA_FFI_Error* (*handler)(const XLA_FFI_CallFrame&), const XLA_FFI_CallFrame* frame) {
-  if (Introduced(*frame)) return nullptr;
-  try {
-    return handler(*frame);
-  } catch (const std::exception& error) {
-    return Failure(*frame, error.what());
-  }
-}
-
 }  // namespace
 }  // namespace isonorm_jax
-
-#define ISONORM_HANDLER extern "C" __attribute__((visibility("default"))) XLA_FFI_Error*
 
 ISONORM_HANDLER isonorm_jax_forward(XLA_FFI_CallFrame* frame) { return isonorm_jax::Run(isonorm_jax::Forward, frame); }
 ISONORM_HANDLER isonorm_jax_backward(XLA_FFI_CallFrame* frame) { return isonorm_jax::Run(isonorm_jax::Backward, frame); }

@@ -1,0 +1,139 @@
+"""The norm of rows whose columns lie on several devices, and its gradients: what a device sends, an all-gather, and what comes of
+it, as docs/parallel.md has it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isonorm.jax._exchange import Axes, alike, combined, devices, gather, on_one_device
+from isonorm.jax._formula import wide
+from isonorm.jax._handler import Handler, handler_p
+from isonorm.jax._library import SHARDED_BACKWARD, SHARDED_FORWARD
+from isonorm.jax._options import (
+    SHARDED_BACKWARD_OPERANDS, SHARDED_BACKWARD_RESULTS, SHARDED_FORWARD_OPERANDS, SHARDED_FORWARD_RESULTS, VECTORS, Options, mask,
+    numbers,
+)  # fmt: skip
+
+Arrays = dict[str, Any]
+
+
+class Sharded(NamedTuple):
+    """A call but for its arrays. dtype: of y; results: those there are."""
+
+    options: Options
+    columns_axis: Axes
+    dtype: Any
+    results: tuple[str, ...]
+
+    @property
+    def centres(self) -> bool:
+        return self.options.resolved.statistic == "layer"
+
+    def gathered(self, partial: Any) -> Any:
+        return gather(partial, self.columns_axis)
+
+
+def _run(call: Sharded, backward: bool, arrays: Arrays, results: dict[str, tuple[tuple[int, ...], Any]]) -> Arrays:
+    """A handler, for arrays and results by name."""
+    of_operands, of_results, target = (
+        (SHARDED_BACKWARD_OPERANDS, SHARDED_BACKWARD_RESULTS, SHARDED_BACKWARD)
+        if backward
+        else (SHARDED_FORWARD_OPERANDS, SHARDED_FORWARD_RESULTS, SHARDED_FORWARD)
+    )
+    told = numbers(
+        call.options, mask(of_operands, arrays), mask(of_results, results), ranks=devices(call.columns_axis)
+    )
+    names = [name for name in of_results if name in results]
+    shapes, dtypes = tuple(results[n][0] for n in names), tuple(np.dtype(results[n][1]) for n in names)
+    operands = [arrays[name] for name in of_operands if name in arrays]
+    return dict(zip(names, handler_p.bind(*operands, handler=Handler(target, *told, shapes, dtypes))))
+
+
+def _partial(call: Sharded, backward: bool, arrays: Arrays) -> Any:
+    rows, compute = len(arrays["statistic"]), arrays["statistic"].dtype
+    sent = {"partial": ((rows, 2 if call.centres else 1), compute)}
+    return call.gathered(_run(call, backward, arrays, sent)["partial"])
+
+
+def _forward(given: Arrays, call: Sharded) -> Arrays:
+    x = given["x"]
+    lead, compute = x.shape[:-1], wide(x.dtype)
+    statistic = ((math.prod(lead), 4), compute)
+    results = {"round": ((), np.int32), "statistic": statistic, "y": (x.shape, call.dtype)}
+    if "residual" in given:
+        results["residual_out"] = (x.shape, given["residual"].dtype)
+    results |= {name: (lead, compute) for name in ("mean", "rstd") if name in call.results}
+
+    def turn(state: Arrays) -> Arrays:
+        arrays = given | {name: state[name] for name in ("round", "statistic")}
+        return _run(call, False, arrays | {"gathered": _partial(call, False, arrays)}, results)
+
+    start = alike({"x": x, "round": jnp.zeros((), jnp.int32), "statistic": jnp.zeros(*statistic)})
+    state = turn(start)
+    if call.centres:  # whose second turn always comes
+        state = turn(state)
+    return jax.lax.while_loop(lambda state: state["round"] != 0, turn, state)  # type: ignore[no-any-return]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def norm(given: Arrays, call: Sharded) -> Arrays:
+    """The results of a call, by name. given: all of them varying over the axes of the call."""
+    found = _forward(given, call)
+    return {name: found[name] for name in call.results}
+
+
+def _norm_forward(given: Arrays, call: Sharded) -> Any:
+    wanted: Arrays = {name: None for name, primal in given.items() if primal.perturbed}
+    values = {name: primal.value for name, primal in given.items()}
+    found = _forward(values, call)
+    saved = values | {"statistic": found["statistic"]}
+    if "residual" in values and call.options.resolved.sum_rounding == "stored":  # the sum is all that gradients need
+        saved["residual_out"] = found["residual_out"]
+        # Of x its type counts, and no value.
+        saved["x"] = saved["residual_out"].astype(values["x"].dtype)
+        del saved["residual"]
+    dtypes = {name: jnp.zeros(0, value.dtype) for name, value in values.items()}
+    return {name: found[name] for name in call.results}, (saved, wanted, dtypes)
+
+
+def _norm_backward(call: Sharded, kept: Any, cotangents: Arrays) -> Any:
+    saved, wanted, of_type = kept
+    dtypes = {name: empty.dtype for name, empty in of_type.items()}
+    moved = {name: None if isinstance(c, jax.custom_derivatives.SymbolicZero) else c for name, c in cotangents.items()}
+    dy, dresidual = moved["y"], moved.get("residual_out")
+    gradients: Arrays = dict.fromkeys(dtypes)
+    if dy is None:  # only residual_out went on
+        if dresidual is not None:
+            gradients |= {name: dresidual.astype(dtypes[name]) for name in ("x", "residual") if name in wanted}
+        return (gradients,)
+    arrays = saved | {"dy": dy}
+    shapes = {}
+    if "x" in wanted or "residual" in wanted:
+        shapes["dx"] = (dy.shape, dtypes["x"])
+        if dresidual is not None:
+            arrays["dresidual"] = dresidual
+    axes, compute = call.options.rows_axis, saved["statistic"].dtype
+    for name in ("weight", "bias", "gate"):
+        if name in wanted:
+            shapes["d" + name] = (saved[name].shape, compute if axes and name in VECTORS else dtypes[name])
+    arrays = alike(arrays)
+    if "dx" in shapes or "dgate" in shapes:
+        arrays["gathered"] = _partial(call, True, arrays)
+    found = _run(call, True, arrays, shapes)
+    for name in ("weight", "bias"):
+        if axes and name in wanted:
+            whole = combined(found["d" + name], len(saved["statistic"]), axes, dtypes[name])
+            found["d" + name] = on_one_device(whole, axes)
+    if "residual" in wanted:
+        gradients["residual"] = found["dx"].astype(dtypes["residual"])
+    gradients |= {name: found["d" + name] for name in wanted if name != "residual"}
+    return (gradients,)
+
+
+norm.defvjp(_norm_forward, _norm_backward, symbolic_zeros=True)
