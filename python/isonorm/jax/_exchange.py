@@ -11,7 +11,7 @@ import numpy as np
 
 from isonorm.jax._handler import Handler, handler_p
 from isonorm.jax._library import COMBINE
-from isonorm.jax._options import Options, numbers
+from isonorm.jax._options import VECTORS, Options, numbers
 
 Axes = tuple[str, ...]
 
@@ -45,8 +45,8 @@ def gather(array: Any, axes: Axes) -> Any:
 
 
 def varying(array: Any) -> frozenset[str]:
-    """The axes over which an array differs from device to device."""
-    aval = jax.typeof(array)
+    """The axes over which an array, or one of that kind, differs from device to device."""
+    aval = jax.typeof(array) if isinstance(array, (jax.Array, np.ndarray)) else array
     manual = getattr(aval, "manual_axis_type", None)  # jax 0.10
     return aval.vma if manual is None else manual.varying  # type: ignore[no-any-return]
 
@@ -61,10 +61,12 @@ def vary(array: Any, axes: Axes) -> Any:
     return jax.lax.pvary(array, axes)  # type: ignore[attr-defined]  # jax before 0.8
 
 
-def alike(given: dict[str, Any], axes: Axes = ()) -> dict[str, Any]:
-    """All of them varying over the same axes of a mesh, and over these."""
-    every = tuple(frozenset(axes).union(*(varying(a) for a in given.values())))
-    return {name: vary(a, every) for name, a in given.items()}
+def alike(given: dict[Any, Any], axes: Axes = (), rows_axis: Axes = ()) -> dict[Any, Any]:
+    """All of them varying over the same axes of a mesh, and over these; along rows_axis only if they are not parameters whose
+    gradient is made the same there."""
+    every = frozenset(axes).union(rows_axis, *(varying(a) for a in given.values()))
+    own = {name: frozenset(rows_axis) if name in VECTORS and not varying(a) & set(rows_axis) else () for name, a in given.items()}
+    return {name: vary(a, tuple(every.difference(own[name]))) for name, a in given.items()}
 
 
 def check_rows(rows: int, axes: Axes) -> None:
@@ -97,8 +99,26 @@ def combined(own: Any, rows: int, axes: Axes, dtype: Any) -> Any:
     return _combine(parts, rows, np.dtype(dtype)).reshape(own.shape)
 
 
-def on_one_device(gradient: Any, axes: Axes) -> Any:
-    """A gradient that all devices have, as what JAX adds up over them to the same: elsewhere -0, to which nothing is 0 added."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _of_first(array: Any, axes: Axes) -> Any:
+    """The array of the first device along the axes, as one that is the same on all of them. A sum says so: one of bits, since XLA's
+    sums of floats make 0 of subnormal numbers."""
+    bits = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}")
+    whole = jax.lax.psum(jnp.where(jax.lax.axis_index(axes) == 0, bits, 0), axes)
+    return jax.lax.bitcast_convert_type(whole, array.dtype)
+
+
+@_of_first.defjvp
+def _of_first_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
+    first = jax.lax.axis_index(axes) == 0
+    return _of_first(*primals, axes), jax.lax.psum(jnp.where(first, tangents[0], 0), axes)
+
+
+def counted_once(gradient: Any, like: Any, axes: Axes) -> Any:
+    """A gradient that all devices along the axes have, of a parameter `like`, as what JAX is to be given: the same on all of them
+    where JAX knows that the parameter is. Else JAX adds up what they give: -0 of all but one, to which nothing is 0 added."""
+    if set(axes) <= varying(gradient) - varying(like):
+        return _of_first(gradient, axes)
     if devices(axes) == 1:
         return gradient
     return jnp.where(jax.lax.axis_index(axes) == 0, gradient, jnp.full_like(gradient, -0.0))

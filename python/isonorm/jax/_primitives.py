@@ -15,7 +15,7 @@ from jax.interpreters import ad, batching, mlir
 
 from isonorm._arrays import MAX_DIMS
 from isonorm.jax import _formula
-from isonorm.jax._exchange import combined, on_one_device
+from isonorm.jax._exchange import alike, combined, counted_once
 from isonorm.jax._formula import wide
 from isonorm.jax._handler import elsewhere, is_manual, primitive, shaped
 from isonorm.jax._options import (
@@ -169,6 +169,7 @@ def _differential(*args: Any, linear: Linear) -> list[Any]:
     """By the formula: how y, and residual_out if there is one, move."""
 
     def one(*args: Any) -> list[Any]:
+        args = tuple(alike(dict(enumerate(args))).values())
         tangents = dict(zip(linear.moved, args))
         known = dict(zip(linear.known, args[len(linear.moved) :]))
         v = _row(known)
@@ -255,7 +256,7 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
                     rows = math.prod(dy.shape[bool(items) : -1])
                     gradient = combined(gradient, rows, axes, gradient.dtype if together else dtype)
                 gradient = (gradient.sum(0) if together else gradient).astype(dtype)
-                gradients[name] = on_one_device(gradient, axes) if axes and of in VECTORS else gradient
+                gradients[name] = counted_once(gradient, wanted[name], axes) if axes and of in VECTORS else gradient
     return [gradients.get(n, ad.Zero(wanted[n])) if n in wanted else None for n in linear.moved] + [None] * len(known)
 
 
@@ -299,7 +300,7 @@ def _gradients(*args: Any, operation: Operation) -> list[Any]:
     every = operation.operand_names
 
     def one(*args: Any) -> list[Any]:
-        values = dict(zip(every, args))
+        values = alike(dict(zip(every, args)))
         v = _row(values)
         tables = values.get("cos"), values.get("sin"), values.get("positions")
         own: dict[str, Any] = {"v": v, **{name: values[name] for name in ("weight", "bias", "gate") if name in values}}

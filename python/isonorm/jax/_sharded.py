@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isonorm.jax._exchange import Axes, alike, combined, devices, gather, on_one_device
+from isonorm.jax._exchange import Axes, alike, combined, counted_once, devices, gather
 from isonorm.jax._formula import wide
 from isonorm.jax._handler import Handler, handler_p
 from isonorm.jax._library import SHARDED_BACKWARD, SHARDED_FORWARD
@@ -57,7 +57,7 @@ def _run(call: Sharded, backward: bool, arrays: Arrays, results: dict[str, tuple
 
 def _partial(call: Sharded, backward: bool, arrays: Arrays) -> Any:
     rows, compute = len(arrays["statistic"]), arrays["statistic"].dtype
-    sent = {"partial": ((rows, 2 if call.centres else 1), compute)}
+    sent: dict[str, Any] = {"partial": ((rows, 2 if call.centres else 1), compute)}
     return call.gathered(_run(call, backward, arrays, sent)["partial"])
 
 
@@ -122,14 +122,13 @@ def _norm_backward(call: Sharded, kept: Any, cotangents: Arrays) -> Any:
     for name in ("weight", "bias", "gate"):
         if name in wanted:
             shapes["d" + name] = (saved[name].shape, compute if axes and name in VECTORS else dtypes[name])
-    arrays = alike(arrays)
     if "dx" in shapes or "dgate" in shapes:
         arrays["gathered"] = _partial(call, True, arrays)
     found = _run(call, True, arrays, shapes)
     for name in ("weight", "bias"):
         if axes and name in wanted:
             whole = combined(found["d" + name], len(saved["statistic"]), axes, dtypes[name])
-            found["d" + name] = on_one_device(whole, axes)
+            found["d" + name] = counted_once(whole, saved[name], axes)
     if "residual" in wanted:
         gradients["residual"] = found["dx"].astype(dtypes["residual"])
     gradients |= {name: found["d" + name] for name in wanted if name != "residual"}

@@ -96,7 +96,7 @@ def _traced(arrays: tuple[Optional[Array], ...], call: Static) -> list[Any]:
     for name in TABLES:
         if name in given:
             given[name] = jax.lax.stop_gradient(given[name])
-    given = alike(given, call.rows_axis)
+    given = alike(given, rows_axis=call.rows_axis)
     dtypes = {"y": call.dtype or x.dtype, "residual_out": given["residual"].dtype if "residual" in given else None}
     operation = Operation(
         False,

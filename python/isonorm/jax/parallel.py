@@ -46,7 +46,7 @@ def _traced(given: dict[str, Array], call: _Call) -> dict[str, Array]:
     for name in ("weight", "bias"):
         if name in given and jnp.float64 in (given[name].dtype, x.dtype):
             given[name] = given[name].astype(wide(x.dtype))
-    given = alike(given, (*call.columns_axis, *options.rows_axis))
+    given = alike(given, call.columns_axis, options.rows_axis)
     dtype = np.dtype(call.static.dtype or x.dtype)
     return norm(given, Sharded(options, call.columns_axis, dtype, call.static.results))  # type: ignore[no-any-return]
 
@@ -82,8 +82,8 @@ def rms_norm(
     """`isonorm.jax.rms_norm` of rows whose columns are divided among the devices of a mesh, inside of jax.shard_map.
 
         >>> import functools, jax, jax.numpy as jnp, isonorm.jax
-        >>> from jax.sharding import PartitionSpec as P
-        >>> mesh = jax.make_mesh((1,), ("model",))
+        >>> from jax.sharding import AxisType, PartitionSpec as P
+        >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,))
         >>> norm = functools.partial(isonorm.jax.parallel.rms_norm, eps=1e-6, axis_name="model")
         >>> columns = P(None, "model")
         >>> jax.shard_map(norm, mesh=mesh, in_specs=columns, out_specs=columns)(jnp.array([[3.0, 4.0]]))
@@ -148,8 +148,8 @@ def layer_norm(
     backward.
 
         >>> import functools, jax, jax.numpy as jnp, isonorm.jax
-        >>> from jax.sharding import PartitionSpec as P
-        >>> mesh = jax.make_mesh((1,), ("model",))
+        >>> from jax.sharding import AxisType, PartitionSpec as P
+        >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,))
         >>> norm = functools.partial(isonorm.jax.parallel.layer_norm, eps=0, axis_name="model")
         >>> columns = P(None, "model")
         >>> jax.shard_map(norm, mesh=mesh, in_specs=columns, out_specs=columns)(jnp.array([[1.0, 3.0]]))

@@ -237,6 +237,18 @@ def test_sums_over_rows_of_all_devices(devices, dtype, check_vma):
     assert all(same(a, b) for a, b in zip(pull(jnp.asarray(dy)), expected))
 
 
+@pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=str)
+def test_small_gradients(dtype):
+    """Which XLA's sums would make 0 of: XLA computes without subnormal numbers."""
+    x, weight, dy = (random(s, dtype, i) for i, s in enumerate([(64, 40), 40, (64, 40)]))
+    dy = (dy.astype(F64) * 8 * float(np.finfo(np.float16).smallest_subnormal if dtype == F16 else 2.0**-133)).astype(dtype)
+    mapped = jax.shard_map(
+        functools.partial(ij.rms_norm, eps=EPS, rows_axis="data"), mesh=mesh_of(2, "data"), in_specs=(P("data"), P()), out_specs=P("data")
+    )
+    dweight = jax.vjp(jax.jit(mapped), x, weight)[1](jnp.asarray(dy))[1]
+    assert same(dweight, isonorm.rms_norm_backward(dy, x, weight, eps=EPS).dweight) and np.asarray(dweight).any()
+
+
 def test_other_devices_add_other_bits():
     """That the test above would see a sum in another order: the sums of JAX alone have other bits."""
     x, weight, dy = (random(s, F32, i) for i, s in enumerate([(256, 40), 40, (256, 40)]))
@@ -304,17 +316,20 @@ def test_batches_of_rows():
     assert same(pull(jnp.asarray(dy))[1], isonorm.rms_norm_backward(*ordered, weights[0], eps=EPS).dweight)
 
 
-def test_second_derivatives_over_rows():
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("outer", [jax.jacrev, jax.jacfwd])
+def test_second_derivatives_over_rows(outer, check_vma):
     x, weight = random((64, 8)), random(8, seed=1)
     mapped = jax.shard_map(
-        functools.partial(ij.rms_norm, eps=EPS, rows_axis="data"), mesh=mesh_of(2, "data"), in_specs=(P("data"), P()), out_specs=P("data")
-    )
+        functools.partial(ij.rms_norm, eps=EPS, rows_axis="data"),
+        mesh=mesh_of(2, "data"), in_specs=(P("data"), P()), out_specs=P("data"), check_vma=check_vma,
+    )  # fmt: skip
     found, whole = (
-        jax.jacrev(jax.grad(lambda w, norm=norm: (norm(x, w) ** 2).sum()))(weight)
+        outer(jax.grad(lambda w, norm=norm: (norm(x, w) ** 2).sum()))(weight)
         for norm in (mapped, functools.partial(ij.rms_norm, eps=EPS))
     )
     # Sums of 64 terms of one sign, in two orders, of products that are rounded three times.
-    assert (np.abs(found - whole) <= 2 * (64 + 3) * 2.0**-24 * np.abs(whole)).all()
+    assert (np.abs(found - whole) <= 2 * (64 + 3) * 2.0**-24 * np.abs(whole)).all() and np.asarray(whole).any()
 
 
 # ------------------------------------------------------------------------------------------------------------------ errors
