@@ -32,6 +32,7 @@ ROOMS = {
     "python": {"include", "tools", "python"},
     "python/native/torch": {"include", "python/native/torch"},
     "python/native/jax": {"include", "python/native/jax"},
+    "python/native/tensorflow": {"include", "python/native/tensorflow"},
     "fuzz": {"include", "tools", "fuzz"},
     "examples": {"include"},
     "tests": LIBRARY | {"tools", "tests"},

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 # The folders beside this file bear the names of frameworks, and must not be taken for those that are not installed.
-for _framework in ("torch", "transformers", "jax", "keras"):
+for _framework in ("torch", "transformers", "jax", "keras", "tensorflow"):
     if getattr(importlib.util.find_spec(_framework), "origin", None) is None:
         sys.modules[_framework] = None
-os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras' own default is TensorFlow
+# Keras' own default is TensorFlow, and TensorFlow imports Keras: with torch that would load Triton, which it has to come before.
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 # A test that is left out is no test that passed: continuous integration has everything, and fails where something is skipped.
 _skipped = []

@@ -1,0 +1,196 @@
+"""What TensorFlow's face computes has the bits of NumPy's: forward and gradients, for every option, type and shape, eagerly and in a
+graph that knows no sizes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import BF16, F16, F32, F64, random
+from tf_support import gradients, numpy_rope, outputs, same, unknown
+
+import isonorm
+import isonorm.tensorflow as itf
+
+RMS = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).statistic == "rms"]
+GATED = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).gate_place != "none"]
+MIXES = [(F32, F32), (BF16, BF16), (F16, F16), (F64, F64), (BF16, F32), (F32, BF16), (F16, BF16), (F32, F64)]
+
+
+def check(x, weight=None, bias=None, *, norm="rms_norm", graph=True, **options):
+    """Eagerly, and within a compiled function, with the gradients of all that has one."""
+    arrays = {"x": x, "weight": weight, "bias": bias, **{name: options.pop(name, None) for name in ("residual", "gate")}}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    options = {"eps": 1e-5, **options}
+    plain = dict(options)
+    if "rope" in options:
+        plain["rope"] = numpy_rope(options["rope"])
+    expected = outputs(getattr(isonorm, norm)(**arrays, **plain))
+    got = outputs(getattr(itf, norm)(**arrays, **options))
+    assert list(got) == list(expected)
+    for name in got:
+        assert same(got[name], expected[name]), name
+    dy = random(x.shape, expected["y"].dtype, 7)
+    cotangents, rest = [dy], {n: plain[n] for n in plain if n not in ("dtype", "return_rstd", "return_mean")}
+    if "residual" in arrays:
+        cotangents.append(random(x.shape, arrays["residual"].dtype, 8))
+        rest["dresidual"] = cotangents[1]
+    results_of = outputs(getattr(isonorm, norm + "_backward")(dy, **arrays, **rest), "dx")
+    tensors = {name: tf.constant(a) for name, a in arrays.items()}
+    cotangents = [tf.constant(c) for c in cotangents]
+
+    def pulled(tensors):
+        return gradients(tensors, options, cotangents, norm)
+
+    ways = [pulled(tensors)]
+    if graph:
+        function = tf.function(pulled, input_signature=[unknown(tensors)])
+        shapes = function.get_concrete_function().structured_outputs[0]
+        assert all(shapes[name].shape.rank == got[name].shape.rank for name in got)
+        ways.append(function(tensors))
+    for results, found in ways:
+        for name in got:
+            assert same(results[name], expected[name]), name
+        for name, gradient in results_of.items():
+            # Of a weight of float64 beside another x NumPy's face gives float32, and TensorFlow's the type of the weight.
+            assert same(found[name[1:]], gradient.astype(arrays[name[1:]].dtype)), name
+        if "residual" in arrays:
+            assert same(found["residual"], found["x"].numpy().astype(arrays["residual"].dtype))
+
+
+@pytest.mark.parametrize("dtype, parameter", MIXES, ids=str)
+@pytest.mark.parametrize("contract", RMS)
+def test_contracts(contract, dtype, parameter):
+    gate = random((3, 5, 67), dtype, 3) if contract in GATED else None
+    if gate is not None and dtype == F64:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="gate is given with f64 data"):
+            itf.rms_norm(random((2, 8), F64), gate=random((2, 8), F64), eps=1e-5, contract=contract)
+        return
+    x, w, b = random((3, 5, 67), dtype), random(67, parameter, 1), random(67, parameter, 2)
+    check(x, w, b, contract=contract, return_rstd=True, gate=gate, graph=dtype == BF16)
+    if dtype == parameter:
+        check(x, contract=contract, gate=gate, graph=False)
+
+
+# Nothing, one, primes, a block of rows or a leaf of columns and one more or less, and more dimensions than the library has.
+@pytest.mark.parametrize("dtype", [F32, BF16, F16, F64], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(0, 8), (8,), (1, 1), (2, 3, 7), (31, 65), (32, 64), (33, 63), (1, 2, 1, 2, 1, 2, 1, 2, 5)], ids=str
+)
+def test_shapes(shape, dtype):
+    check(random(shape, dtype, scale=3), random(shape[-1], dtype, 1), return_rstd=True, graph=dtype == F32)
+    biased = {"norm": "layer_norm", "return_mean": True, "graph": dtype == F16}
+    check(random(shape, dtype), random(shape[-1], dtype, 1), random(shape[-1], dtype, 2), **biased)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, F16, F64], ids=str)
+def test_many_rows(dtype):
+    """Which several threads share."""
+    check(random((1031, 517), dtype), random(517, dtype, 1), random(517, dtype, 2), residual=random((1031, 517), dtype, 3))
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, F64], ids=str)
+def test_layer_norm(dtype):
+    x, w, b = random((3, 5, 67), dtype), random(67, dtype, 1), random(67, dtype, 2)
+    check(x, w, b, norm="layer_norm", return_mean=True, return_rstd=True)
+    check(x, norm="layer_norm", residual=random((3, 5, 67), dtype, 4), groups=67, return_mean=True)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=str)
+def test_options(dtype):
+    x, w, b = random((4, 6, 64), dtype), random(64, dtype, 1), random(64, dtype, 2)
+    check(x, w, b, groups=4, return_rstd=True)
+    check(x, w, b, groups=2, window=9, contract="paper")
+    check(x, w, b, residual=random((4, 6, 64), dtype, 3), return_rstd=True)
+    check(x, w, residual=random((4, 6, 64), F32, 3))
+    kept = dataclasses.replace(isonorm.contracts.gemma, sum_rounding="kept", weight_offset=0.25)
+    check(x, w, residual=random((4, 6, 64), BF16, 3), contract=kept)
+    check(x, w, b, dtype=F32)
+    gate = random((4, 6, 64), dtype, 5)
+    check(x, w, gate=gate, groups=2, contract="mamba2")
+    check(x, w, b, gate=gate, contract=dataclasses.replace(isonorm.contracts.qwen3_next_gated, gate_function="sigmoid"))
+
+
+@pytest.mark.parametrize("axis", [0, (0, 2), [1, 2, 3], (3, 1), -2], ids=str)
+def test_axes(axis):
+    x = random((3, 4, 5, 6))
+    weight = random(isonorm._arrays.Frame(x, axis).normalized_shape, seed=1)
+    check(x, weight, residual=random((3, 4, 5, 6), seed=2), axis=axis, return_rstd=True)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+@pytest.mark.parametrize("style", ["half", "interleaved"])
+def test_rope(dtype, style):
+    x, w = random((2, 5, 3, 32), dtype), random(32, dtype, 1)
+    cos, sin = random((9, 12), seed=2), random((9, 12), seed=3)
+    check(x, w, contract="llama", rope=itf.Rope(cos, sin, position_axis=1, position_offset=3, style=style))
+    check(x[0], w, rope=itf.Rope(cos, sin, position_axis=-3, style=style))
+    positions = np.array([[0, 8, 1, 2, 3], [4, 4, 5, 6, 7]])
+    for integer in (np.int32, np.int64):
+        check(x, w, contract="gemma", rope=itf.Rope(cos, sin, positions=positions.astype(integer), style=style))
+
+
+def test_one_gradient_alone():
+    """Which has the bits that it has among others."""
+    arrays = {"x": random((4, 64), BF16), "weight": random(64, F32, 1), "residual": random((4, 64), F32, 2)}
+    arrays = {name: tf.constant(a) for name, a in arrays.items()}
+    cotangents = [tf.constant(random((4, 64), BF16, 3)), tf.constant(random((4, 64), F32, 4))]
+    for contract in ("torch", dataclasses.replace(isonorm.contracts.torch, sum_rounding="kept")):
+        options = {"eps": 1e-5, "contract": contract}
+        _, found = gradients(arrays, options, cotangents)
+        for name in arrays:
+            rest = {other: array for other, array in arrays.items() if other != name}
+            _, alone = gradients({name: arrays[name]}, {**options, **rest}, cotangents)
+            assert same(alone[name], found[name]), name
+
+
+def test_a_sum_that_nobody_uses():
+    """TensorFlow passes a gradient of zeros for it."""
+    x, w, r, dy = random((4, 8)), random(8, seed=1), random((4, 8), seed=2), random((4, 8), seed=3)
+    tensors = {"x": tf.constant(x), "weight": tf.constant(w), "residual": tf.constant(r)}
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        y = itf.rms_norm(**tensors, eps=1e-5).y
+    found = tape.gradient(y, tensors, tf.constant(dy))
+    expected = isonorm.rms_norm_backward(dy, x, w, eps=1e-5, residual=r, dresidual=np.zeros_like(dy))
+    assert same(found["x"], expected.dx) and same(found["residual"], expected.dx) and same(found["weight"], expected.dweight)
+
+
+def test_qk_norm():
+    q, k, qw, kw = random((2, 7, 4, 32)), random((2, 7, 1, 32), seed=1), random(32, seed=2), random(32, seed=3)
+    for rope in (None, itf.Rope(random((7, 16), seed=3), random((7, 16), seed=4), position_axis=1)):
+        own = None if rope is None else numpy_rope(rope)
+        expected = isonorm.qk_norm(q, k, qw, kw, eps=1e-6, contract="llama", rope=own)
+        tensors = [tf.constant(a) for a in (q, k, qw, kw)]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            got = itf.qk_norm(*tensors, eps=1e-6, contract="llama", rope=rope)
+        assert same(got[0], expected.q) and same(got[1], expected.k)
+        cotangents = random(q.shape, seed=5), random(k.shape, seed=6)
+        found = tape.gradient(got, tensors, tuple(map(tf.constant, cotangents)))
+        for i, (x, weight) in enumerate(((q, qw), (k, kw))):
+            dx, dweight = isonorm.rms_norm_backward(cotangents[i], x, weight, eps=1e-6, contract="llama", rope=own)
+            assert same(found[i], dx) and same(found[i + 2], dweight)
+
+
+def test_rows_of_extreme_size():
+    x = np.array([[3e38, -3e38, 3e38], [1e-40, 2e-40, 0], [np.nan, 1, 2], [np.inf, 1, 2], [0, 0, -0.0]], np.float32)
+    check(x, random(3, seed=1))
+    check(x, random(3, seed=1), eps=0.0)
+
+
+def test_variables_arrays_and_the_module():
+    x, w = random((4, 8)), random(8, seed=1)
+    expected = isonorm.rms_norm(x, w, eps=1e-6)
+    for weight in (w, tf.constant(w), tf.Variable(w)):
+        assert same(itf.rms_norm(tf.Variable(x), weight, eps=1e-6), expected)
+    norm = itf.RMSNorm(8, eps=1e-6, contract="gemma", dtype=tf.bfloat16, name="last")
+    assert norm.name == "last" and norm.weight.dtype == tf.bfloat16 and not norm.weight.numpy().any()
+    assert same(norm(x), isonorm.rms_norm(x, eps=1e-6))
+    with tf.GradientTape() as tape:
+        y = norm(x)
+    (gradient,) = tape.gradient(y, norm.trainable_variables, tf.constant(x))
+    zeros = np.zeros(8, BF16)
+    assert same(gradient, isonorm.rms_norm_backward(x, x, zeros, eps=1e-6, contract="gemma", needs=("dweight",)))
+    with pytest.raises(ValueError, match="^contract 'layer_norm' does not belong to RMSNorm: it has a mean or a gate"):
+        itf.RMSNorm(8, eps=1e-6, contract="layer_norm")

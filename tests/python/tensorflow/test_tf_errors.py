@@ -1,0 +1,149 @@
+"""Each wrong call gives one sentence that names the argument: what tensors show when the operation is run, all else at once."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import random
+from tf_support import same
+
+import isonorm
+import isonorm.tensorflow as itf
+
+X, W = random((4, 6, 8)), random(8, seed=1)
+COS, SIN = random((9, 4), seed=2), random((9, 4), seed=3)
+Invalid = tf.errors.InvalidArgumentError
+
+
+def rope(**changes):
+    return itf.Rope(**{"cos": COS, "sin": SIN, **changes})
+
+
+WRONG = {
+    "list": ({"x": [1.0]}, TypeError, "x is a list, but has to be a tensor, a variable or an array of NumPy: tf.convert_to_"),
+    "text": ({"weight": "ones"}, TypeError, "weight is a str, but has to be a tensor, a variable or an array of NumPy"),
+    "sparse": ({"x": tf.sparse.from_dense(X)}, TypeError, "x is a SparseTensor, but has to be a tensor, a variable or an array"),
+    "integers": ({"x": X.astype(np.int32)}, Invalid, "x is i32, but must be f32, bf16, f16 or f64."),
+    "words": ({"x": np.array(["a"])}, Invalid, "x.dtype is {code 255, bits 8, lanes 1}, but must be f32, bf16, f16 or f64."),
+    "weight of another type": ({"weight": W.astype(np.int64)}, Invalid, "weight is i64, but where x is f32 it must be f32, bf16 or f16."),
+    "no axis": ({"x": tf.ones(())}, Invalid, "x.ndim is 0, but must be from 1 to 7 (up to 6 leading dimensions)."),
+    "no columns": ({"x": X[..., :0]}, Invalid, "x.shape[2] is 0, but a row must have at least 1 value."),
+    "axis": ({"axis": 3}, ValueError, "axis 3 does not exist: x has shape (4, 6, 8)"),
+    "axis twice": ({"axis": (1, -2)}, ValueError, "axis (1, -2) names an axis twice: x has shape (4, 6, 8)"),
+    "axis text": ({"axis": "last"}, TypeError, "axis is a str, but has to be an int"),
+    "no axes": ({"axis": ()}, ValueError, "axis is empty, but has to name one axis or more"),
+    "weight": ({"weight": W[:3]}, Invalid, "weight.shape[0] is 3, but must be 8, the last size; nothing is broadcast."),
+    "weight of axes": ({"weight": W, "axis": (1, 2)}, Invalid, "weight.shape[0] is 8, but must be 48, the last size"),
+    "bias of axes": ({"bias": X, "axis": (1, 2)}, ValueError, "bias has shape (4, 6, 8), but the normalised axes of x have (6, 8)"),
+    "bias": ({"bias": X}, Invalid, "bias.shape[0] is 4, but must be 1 before the columns; where each head has a weight of its own"),
+    "residual": ({"residual": X[:1]}, Invalid, "residual.shape[0] is 1, but must be 4 as that of x."),
+    "residual of axes": ({"residual": X[0], "axis": 0}, ValueError, "residual has shape (6, 8), but x has 3 dimensions"),
+    "many dimensions": ({"x": X.reshape(4, 1, 1, 1, 1, 1, 6, 8), "residual": X.reshape(1, 4, 1, 1, 1, 1, 6, 8)}, Invalid,
+                        "residual has shape (1, 4, 1, 1, 1, 1, 6, 8), but must have (4, 1, 1, 1, 1, 1, 6, 8)."),
+    "no gate": ({"contract": "mamba2"}, Invalid, "gate is null, but contract.gate_place asks for one."),
+    "gate": ({"gate": X}, Invalid, "gate is given, but contract.gate_place is ISONORM_GATE_NONE."),
+    "eps": ({"eps": -1.0}, Invalid, "eps is -1, but must be 0 or more and finite in the compute type."),
+    "no eps": ({"eps": float("nan")}, Invalid, "eps is nan, but must be 0 or more and finite in the compute type."),
+    "eps text": ({"eps": "1e-6"}, TypeError, "eps is a str, but has to be a number"),
+    "contract": ({"contract": "lama"}, ValueError, "contract 'lama' is none of 'torch', 'llama'"),
+    "contract type": ({"contract": 3}, TypeError, "contract is a int, but has to be a name or an isonorm.Contract"),
+    "groups": ({"groups": 3}, Invalid, "groups is 3, but must divide the 8 columns; 0 or 1 is the whole row."),
+    "many groups": ({"groups": 2**62, "return_rstd": True}, Invalid, "groups is 4611686018427387904, but must divide the 8 columns"),
+    "window": ({"window": 9}, Invalid, "window is 9, but must be from 1 to 8, the columns of a group, or 0 for all."),
+    "window text": ({"window": "9"}, TypeError, "window is a str, but has to be an int"),
+    "mean": ({"return_mean": True}, Invalid, "mean is given, but contract.statistic is ISONORM_STATISTIC_RMS, which has no mean."),
+    "dtype": ({"dtype": "text"}, TypeError, "dtype is 'text', but has to be a type of TensorFlow or of NumPy"),
+    "dtype of words": ({"dtype": tf.string}, Invalid, "y.dtype is {code 255, bits 8, lanes 1}, but must be"),
+    "rope": ({"rope": COS}, TypeError, "rope is a ndarray, but has to be isonorm.Rope"),
+    "style": ({"rope": rope(style="full")}, ValueError, "style is 'full', but has to be 'half' or 'interleaved'"),
+    "cos": ({"rope": rope(cos=None)}, TypeError, "rope.cos is a NoneType, but has to be a tensor, a variable or an array"),
+    "sin": ({"rope": rope(sin=SIN[:, :2])}, Invalid, "rope.sin"),
+    "table": ({"rope": rope(cos=COS[:3], sin=SIN[:3])}, Invalid,
+              "rope.position_offset is 0 for 4 tokens, but their positions must be from 0 to 2"),
+    "position_axis": ({"rope": rope(position_axis=2)}, ValueError,
+                      "position_axis is 2, but has to be a leading axis of x, which has 3 dimensions"),
+    "positions": ({"rope": rope(positions=np.zeros((4, 5), np.int32))}, Invalid, "rope.positions.shape[1] is 5, but must be 6"),
+    "positions of floats": ({"rope": rope(positions=np.zeros((4, 6), np.float32))}, Invalid, "rope.positions"),
+    "a position": ({"rope": rope(positions=np.full((4, 6), 9, np.int32))}, Invalid, "rope.positions holds 9 as number 0, but must"),
+    "a rotation of many dimensions": ({"x": X.reshape(4, 1, 1, 1, 1, 1, 6, 8), "rope": rope()}, Invalid, "x.ndim is 8, but must be from 1 "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_sentences(wrong):
+    """Eagerly and in a graph, and nothing is wrong with the next call."""
+    changes, kind, sentence = WRONG[wrong]
+    arguments = {"x": X, "eps": 1e-6, **changes}
+    arrays = {n: a for n, a in arguments.items() if isinstance(a, (np.ndarray, tf.Tensor)) and n != "rope"}
+    graph = tf.function(lambda **arrays: itf.rms_norm(**{**arguments, **arrays}), autograph=False)
+    for call in (lambda: itf.rms_norm(**arguments), lambda: graph(**arrays)):
+        with pytest.raises(kind) as caught:
+            call()
+        text = str(caught.value)
+        if kind is Invalid:  # which has the operation around it
+            assert sentence in text and text.count(sentence) == 1, text
+        else:
+            assert text.startswith(sentence) and "\n" not in text, text
+    assert same(itf.rms_norm(X, W, eps=1e-6), isonorm.rms_norm(X, W, eps=1e-6))
+
+
+def test_a_number_has_to_be_known():
+    with pytest.raises(TypeError, match="eps is a tensor of a graph, but has to be a number that is known when the graph is made"):
+        tf.function(lambda x, eps: itf.rms_norm(x, eps=eps))(X, tf.constant(1e-6))
+    assert same(itf.rms_norm(X, eps=np.float32(0.5)), isonorm.rms_norm(X, eps=np.float32(0.5)))
+    assert same(itf.rms_norm(X, eps=tf.constant(0.5)), isonorm.rms_norm(X, eps=0.5))
+
+
+def test_unknown_numbers_of_dimensions():
+    def graph(**options):
+        return tf.function(lambda x: itf.rms_norm(x, eps=1e-6, **options), input_signature=[tf.TensorSpec(None)])
+
+    with pytest.raises(ValueError, match="axis is 0, but x has an unknown number of dimensions: only axis -1 can be normalised"):
+        graph(axis=0)(X)
+    with pytest.raises(ValueError, match="position_axis is -3, but has to be a leading axis of x, which has an unknown number of dim"):
+        graph(rope=rope(position_axis=-3))(X)
+    with pytest.raises(Invalid, match="rope.position_dim is 7"):
+        graph(rope=rope(position_axis=7))(X)
+    y = graph(rope=rope(position_axis=1))(X)
+    assert same(y, isonorm.rms_norm(X, eps=1e-6, rope=isonorm.Rope(COS, SIN, position_axis=1)))
+
+
+def test_layer_norm_needs_a_mean():
+    with pytest.raises(ValueError, match="^contract 'torch' has no mean: use rms_norm"):
+        itf.layer_norm(X, eps=1e-6, contract="torch")
+    with pytest.raises(Invalid, match="window"):
+        itf.layer_norm(X, eps=1e-6, window=2)
+
+
+def test_qk_norm_names_q_and_k():
+    with pytest.raises(TypeError, match="^k is a list"):
+        itf.qk_norm(X, [1.0], eps=1e-6)
+    with pytest.raises(TypeError, match="^q_weight is a int"):
+        itf.qk_norm(X, X, 3, eps=1e-6)
+
+
+def test_options_of_another_version():
+    """A graph that a later isonorm saved."""
+    ops = itf.functional.ops
+    for text in ("", "1e-06,1,1", "one", "1e-06,1,1,1,1,1,1,1,0.0,1,0,0,0,0,0,0,7"):
+        with pytest.raises(Invalid, match=f"isonorm.tensorflow does not know the options '{text}': they are of a graph that another"):
+            ops.isonorm_norm(X, [], options=text, Ty=tf.float32, Tstatistics=[])
+    text = "1e-06,1,1,1,1,1,1,1,0.0,1,0,0,0,0,1,0"  # with a weight, which is not there
+    with pytest.raises(Invalid, match="input index out of range"):
+        ops.isonorm_norm(X, [], options=text, Ty=tf.float32, Tstatistics=[])
+
+
+@pytest.mark.parametrize("version, kind, sentence", [
+    (None, "ModuleNotFoundError", "isonorm.tensorflow needs TensorFlow, as `pip install 'tensorflow>=2.18'` installs it"),
+    ("2.17.1", "ImportError", "isonorm.tensorflow needs TensorFlow 2.18 or later, but this is TensorFlow 2.17.1"),
+])  # fmt: skip
+def test_without_a_tensorflow_that_will_do(version, kind, sentence):
+    stand_in = "None" if version is None else "type(sys)('tensorflow')"
+    script = f"import sys; sys.modules['tensorflow'] = {stand_in}\n"
+    if version is not None:
+        script += f"sys.modules['tensorflow'].__version__ = {version!r}\n"
+    command = [sys.executable, "-c", script + "import isonorm.tensorflow"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith(kind) and sentence in done.stderr
