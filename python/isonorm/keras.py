@@ -1,4 +1,4 @@
-"""RMSNorm and LayerNorm for Keras 3: layers that are subclasses of Keras' own, on its backends torch and jax.
+"""RMSNorm and LayerNorm for Keras 3: layers that are subclasses of Keras' own, on its backends tensorflow, torch and jax.
 
     >>> import keras, isonorm.keras
     >>> layer = isonorm.keras.RMSNormalization()
@@ -11,6 +11,7 @@ What isonorm has no kernel for is computed by Keras: other backends, devices and
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any, Optional
 
@@ -29,7 +30,7 @@ __all__ = ["LayerNormalization", "RMSNormalization", "swap"]
 
 _BACKEND = keras.config.backend()
 # The functions of that framework, and the framework itself.
-_face: Any = importlib.import_module(f"isonorm.{_BACKEND}") if _BACKEND in ("torch", "jax") else None
+_face: Any = importlib.import_module(f"isonorm.{_BACKEND}") if _BACKEND in ("tensorflow", "torch", "jax") else None
 _framework: Any = importlib.import_module(_BACKEND) if _face else None
 _TYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -41,17 +42,38 @@ def _is_ours(x: Any) -> bool:
     if _BACKEND == "torch":
         tensor = isinstance(x, _framework.Tensor)
         return tensor and x.device.type in ("cpu", "meta") and x.layout is _framework.strided
+    if _BACKEND == "tensorflow":
+        return isinstance(x, _framework.Tensor) and not _accelerators()
     # Keras traces the call of a model with symbolic sizes, to find the shape of what it returns.
     known = isinstance(x, _framework.Array) and all(isinstance(size, int) for size in x.shape)
     return known and _framework.default_backend() == "cpu"
 
 
+@functools.lru_cache(maxsize=None)
+def _accelerators() -> list[str]:
+    """To one of which TensorFlow moves what a model computes. It does not let them change after its first computation."""
+    return [device.name for device in _framework.config.list_logical_devices() if device.device_type != "CPU"]
+
+
+# What a layer tells Keras on TensorFlow: XLA has no kernel of isonorm's. Its constructor sets it, and has to stay Keras' own, whose
+# arguments Keras looks at.
+_SUPPORTS_JIT = property(
+    lambda layer: layer.__dict__.get("supports_jit", False) and bool(_accelerators()),
+    lambda layer, value: layer.__dict__.update(supports_jit=value),
+)
+
+
 def _norm(layer: Any, x: Any, weight: Any, bias: Any, rms: bool) -> Any:
     """The rows of x along the layer's axes, which come to the end in their order first: there, and with a weight of as many
     dimensions, Keras' own norms are right on every backend too."""
-    ndim = len(x.shape)
-    given = [axis + ndim if axis < 0 else axis for axis in layer.axis]
-    axes, last = sorted(given), list(range(ndim - len(given), ndim))
+    given = layer.axis
+    if not given:
+        raise ValueError("axis is empty, but has to name one axis or more")
+    axes = last = [-1]
+    if given != last:  # of x without a known number of dimensions, which TensorFlow has, the last is all that can be named
+        ndim = len(x.shape)
+        given = [axis + ndim if axis < 0 else axis for axis in given]
+        axes, last = sorted(given), list(range(ndim - len(given), ndim))
     if given != axes:  # weights have the order of layer.axis, where build() has sorted [1, -1] into [-1, 1]
         order = [given.index(axis) for axis in axes]
         weight, bias = (None if v is None else keras.ops.transpose(v, order) for v in (weight, bias))
@@ -87,9 +109,12 @@ class RMSNormalization(keras.layers.RMSNormalization):  # type: ignore[misc]
     axis: one or several, any of them: scale belongs to these axes, where Keras' own is an error, or takes the last ones.
     epsilon: 1e-6 unless given; None is `keras.config.epsilon()`.
 
-    layer(x): [..., cols] → the same shape. Raises what Keras raises, and what isonorm.torch.rms_norm or isonorm.jax.rms_norm
-    does.
+    layer(x): [..., cols] → the same shape. Raises what Keras raises, ValueError where axis is empty, and what rms_norm of
+    isonorm.tensorflow, isonorm.torch or isonorm.jax does.
     """
+
+    if _BACKEND == "tensorflow":
+        supports_jit = _SUPPORTS_JIT
 
     def call(self, x: Any) -> Any:
         return _norm(self, x, self.scale, None, True)
@@ -111,6 +136,9 @@ class LayerNormalization(keras.layers.LayerNormalization):  # type: ignore[misc]
 
     layer(x): [..., cols] → the same shape. Raises as RMSNormalization does.
     """
+
+    if _BACKEND == "tensorflow":
+        supports_jit = _SUPPORTS_JIT
 
     def call(self, inputs: Any) -> Any:
         if self.rms_scaling:

@@ -20,6 +20,8 @@ WEIGHTS = [random(COLS, seed=1), random(COLS, seed=2)]
 
 if BACKEND == "jax":
     import jax
+elif BACKEND == "tensorflow":
+    import tensorflow as tf
 else:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -42,7 +44,7 @@ def array(tensor):
         if name == "bfloat16":
             return tensor.float().numpy().astype(BF16)
         return tensor.numpy()
-    return np.asarray(tensor)
+    return np.asarray(tensor.numpy() if BACKEND == "tensorflow" else tensor)
 
 
 def tensor(x, dtype=None):
@@ -167,6 +169,12 @@ def test_gradients_are_those_of_numpys_face(kind):
         x = tensor(X).requires_grad_()
         ours(x).backward(tensor(dy))
         found = [x.grad, *(v.value.grad for v in ours.weights)]
+    elif BACKEND == "tensorflow":
+        x, weights = tensor(X), [v.value for v in ours.weights]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = ours(x)
+        found = tape.gradient(y, [x, *weights], tensor(dy))
     else:
 
         def loss(x, weights):
@@ -278,9 +286,10 @@ def test_what_keras_computes(kind, monkeypatch):
     assert same(array(ours(whole)), array(theirs(whole)))
     y = array(ours(tensor(X)))
     assert not same(y, array(theirs(tensor(X)))), "which of them computed cannot be told"
-    if BACKEND == "jax":
+    if BACKEND in ("jax", "tensorflow"):
+        elsewhere = {"jax": ("jax.default_backend", lambda: "gpu"), "tensorflow": ("isonorm.keras._accelerators", lambda: ["GPU:0"])}
         with monkeypatch.context() as patch:
-            patch.setattr(jax, "default_backend", lambda: "gpu")
+            patch.setattr(*elsewhere[BACKEND])
             assert same(array(ours(tensor(X))), array(theirs(tensor(X))))
     else:
         with FakeTensorMode():
@@ -297,7 +306,11 @@ def test_what_keras_computes(kind, monkeypatch):
 
 def test_errors():
     _, ours = pair(KINDS[0], epsilon=-1.0)
-    with pytest.raises((ValueError, RuntimeError), match="eps is -1"):
+    kinds = (ValueError, RuntimeError) if BACKEND != "tensorflow" else tf.errors.InvalidArgumentError
+    with pytest.raises(kinds, match="eps is -1"):
         ours(tensor(X))
+    for kind in KINDS:
+        with pytest.raises(ValueError, match="axis is empty, but has to name one axis or more"):
+            getattr(isonorm.keras, kind)(axis=[])(tensor(X))
     with pytest.raises(TypeError, match="axis"):
         isonorm.keras.LayerNormalization(axis="last")
