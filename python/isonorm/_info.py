@@ -10,14 +10,17 @@ from typing import Any, Optional
 
 import isonorm
 
-PACKAGES = ("numpy", "ml_dtypes", "torch", "jax", "keras", "transformers")
+PACKAGES = ("numpy", "ml_dtypes", "torch", "jax", "tensorflow", "keras", "transformers")
+OTHER_NAMES = {"tensorflow": ("tensorflow-cpu",)}  # of packages that install the same
 
 
 def _version(package: str) -> Optional[str]:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    for name in (package, *OTHER_NAMES.get(package, ())):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return None
 
 
 def _cpu() -> dict[str, Any]:

@@ -16,7 +16,9 @@ import venv
 import zipfile
 
 MAX_BYTES = 8_000_000
-LIBRARIES = ("libisonorm.so.0.2", "libisonorm_torch.so", "libisonorm_jax.so")
+LIBRARIES = ("libisonorm.so.0.2", "libisonorm_torch.so", "libisonorm_jax.so", "libisonorm_tensorflow.so")
+# What no Linux has by itself: the frameworks that were imported before, by these names.
+OUTSIDE = ["libtensorflow_framework.so.2", "libtorch_cpu.so"]
 TOOLS = ["build>=1", "abi3audit>=0.0.26", "auditwheel>=6.8"]
 if sys.version_info >= (3, 11):
     TOOLS += ["torch-abi-audit>=0.3"]  # which takes no older Python; what it judges is the same for all
@@ -92,13 +94,13 @@ def look(wheel, source):
     return faults
 
 
-def audit(wheel, work, tools):
+def audit(wheel, source, work, tools):
     """What the audits of others find: libraries that no Linux has by itself, and what is outside of a stable ABI."""
     faults = []
     shown = json.loads(run(tools / "auditwheel", "show", "--json", wheel))
     outside = shown["policy_upgrades"].get(shown["sym_tag"], {}).get("libs_to_eliminate")
-    if not shown["sym_tag"].startswith("manylinux_") or outside != ["libtorch_cpu.so"]:
-        faults.append(f"{wheel.name} fits {shown['sym_tag']} without {outside}; a manylinux without libtorch_cpu.so is due")
+    if not shown["sym_tag"].startswith("manylinux_") or sorted(outside or []) != OUTSIDE:
+        faults.append(f"{wheel.name} fits {shown['sym_tag']} without {outside}; a manylinux without {OUTSIDE} is due")
     if sys.version_info >= (3, 12):
         if "-cp312-abi3-" not in wheel.name:
             faults.append(f"{wheel.name} is not for every Python from 3.12 on")
@@ -112,7 +114,13 @@ def audit(wheel, work, tools):
         found = json.loads(run(tools / "python", "-c", OLDEST_TORCH, folder / "isonorm/libisonorm_torch.so"))
         if not found["stable"] or found["unknown"] or found["version"] != [int(part) for part in promised]:
             faults.append(f"libisonorm_torch.so is for torch from {'.'.join(promised)} on, but {found}")
-    print(f"{wheel.name}: {wheel.stat().st_size} bytes, {shown['sym_tag']} without libtorch_cpu.so")
+    undefined = run("nm", "-D", "--undefined-only", folder / "isonorm/libisonorm_tensorflow.so")
+    found = {line.split()[1] for line in undefined.splitlines() if line.split()[1].startswith("TF_")}
+    header = (source / "python/native/tensorflow/tf_c_api.h").read_text(encoding="utf-8")
+    declared = set(re.findall(r"\b(TF_\w+)\(", header))
+    if found != declared or "tensorflow" in undefined.replace("isonorm_tensorflow", ""):
+        faults.append(f"libisonorm_tensorflow.so needs {sorted(found ^ declared)}, which its header does not declare, or does")
+    print(f"{wheel.name}: {wheel.stat().st_size} bytes, {shown['sym_tag']} without {', '.join(OUTSIDE)}")
     return faults
 
 
@@ -122,9 +130,10 @@ def use(wheel, work):
     run(binaries / "python", "-c", FIRST_LINES, cwd=work, env=clean)
     info = json.loads(run(binaries / "python", "-m", "isonorm", "info", "--json", cwd=work, env=clean))
     loaded = {pathlib.Path(path).name.split(".")[0]: state["loaded"] for path, state in info["libraries"].items()}
-    wanted = {"libisonorm": True, "_native": True, "libisonorm_torch": False, "libisonorm_jax": False}
-    if info["packages"]["torch"] or info["packages"]["jax"] or loaded != wanted:
-        sys.exit(f"without torch and JAX, `info` of the wheel says {info}")
+    faces = ("torch", "jax", "tensorflow")
+    wanted = {"libisonorm": True, "_native": True, **{f"libisonorm_{face}": False for face in faces}}
+    if any(info["packages"][face] for face in faces) or loaded != wanted:
+        sys.exit(f"without {', '.join(faces)}, `info` of the wheel says {info}")
     if info["isonorm"] not in run(binaries / "isonorm", "--version", cwd=work, env=clean):
         sys.exit(f"the command of the wheel does not say that its version is {info['isonorm']}")
     print(run(binaries / "python", "-m", "isonorm", "demo", cwd=work, env=clean))
@@ -136,7 +145,7 @@ def main():
     work.mkdir(parents=True)
     tools = environment(work / "tools", *TOOLS)
     wheel, unpacked = build(source, work, tools)
-    faults = look(wheel, unpacked) + audit(wheel, work, tools)
+    faults = look(wheel, unpacked) + audit(wheel, unpacked, work, tools)
     if faults:
         sys.exit("\n".join(faults))
     use(wheel, work)

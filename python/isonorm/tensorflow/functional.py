@@ -54,7 +54,10 @@ def _tensor(value: Any, name: str) -> Any:
     if isinstance(value, tf.Tensor):
         return value
     if isinstance(value, (tf.Variable, np.ndarray)) or hasattr(value, "__tf_tensor__"):
-        return tf.convert_to_tensor(value)
+        try:
+            return tf.convert_to_tensor(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} cannot be made a tensor: {error}") from None
     hint = ": tf.convert_to_tensor() makes one" if isinstance(value, (int, float, list, tuple)) else ""
     raise TypeError(f"{name} is a {type(value).__name__}, but has to be a tensor, a variable or an array of NumPy{hint}")
 
@@ -188,7 +191,7 @@ def rms_norm(
     text = _text(
         contract if type(contract) is str else resolve(contract),
         _number(eps, "eps"),
-        groups if type(groups) is int else integer(groups, "groups"),
+        integer(groups, "groups"),
         0 if window is None else integer(window, "window"),
         turn,
         tuple(values),
@@ -229,7 +232,7 @@ def _text(
 def _dtype(dtype: Any) -> Any:
     try:
         return tf.as_dtype(dtype)
-    except TypeError:
+    except Exception:
         raise TypeError(f"dtype is {dtype!r}, but has to be a type of TensorFlow or of NumPy") from None
 
 

@@ -17,6 +17,7 @@ import isonorm.jax
 import isonorm.jax.linen
 import isonorm.jax.nnx
 import isonorm.keras
+import isonorm.tensorflow
 import isonorm.torch
 import isonorm.torch.parallel
 import isonorm.transformers
@@ -25,7 +26,7 @@ from isonorm import _native, checkpoint, parallel
 torch = pytest.importorskip("torch")
 MODULES = (
     *(isonorm, checkpoint, isonorm.contracts, parallel, isonorm.torch, isonorm.torch.parallel),
-    *(isonorm.jax, isonorm.jax.nnx, isonorm.jax.linen, isonorm.keras, isonorm.transformers),
+    *(isonorm.jax, isonorm.jax.nnx, isonorm.jax.linen, isonorm.tensorflow, isonorm.keras, isonorm.transformers),
 )
 # Those that take no array, and those that take no argument.
 NO_SHAPES = {"compare", "digest", "stats", "write_report"}  # of any array: what they take is named in words
@@ -65,7 +66,7 @@ def test_docstrings(name):
         assert re.search(r"[Rr]aises|Error|[Ee]rrors|rest as in RMSNorm", text), "no word of errors"
 
 
-@pytest.mark.parametrize("module", [isonorm, isonorm.torch, isonorm.jax], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [isonorm, isonorm.torch, isonorm.jax, isonorm.tensorflow], ids=lambda module: module.__name__)
 def test_sources(module):
     """Of formulas: papers, the code that they are from, or the document that derives them."""
     for name, source in {
@@ -76,8 +77,8 @@ def test_sources(module):
         "Rope": "Su et al. 2021",
         "qk_norm": "Qwen3",
     }.items():
-        if module is isonorm.jax and "backward" in name:
-            continue  # jax.grad has them
+        if module in (isonorm.jax, isonorm.tensorflow) and "backward" in name:
+            continue  # jax.grad and tf.GradientTape have them
         assert re.search(source, re.sub(r"\s+", " ", getattr(module, name).__doc__)), name
 
 
@@ -153,7 +154,8 @@ def test_faces_are_loaded_when_they_are_imported():
     script = """
 import json, sys
 import isonorm
-faces = "isonorm.torch", "isonorm.jax", "isonorm.keras", "isonorm.transformers", "torch", "jax", "keras", "ml_dtypes"
+faces = [f"isonorm.{name}" for name in ("torch", "jax", "tensorflow", "keras", "transformers")]
+faces += ["torch", "jax", "tensorflow", "keras", "ml_dtypes"]
 print(json.dumps(sorted(name for name in sys.modules if name in faces)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
   const isonorm::dtype type = types.at(options.at("--type"));
   const std::int64_t rows = std::stoll(options.at("--rows")), cols = std::stoll(options.at("--cols"));
   const auto bytes = [&](std::int64_t count) { return static_cast<std::size_t>(count * isonorm::size_of(type)); };
-  std::vector<std::byte> x(bytes(rows * cols)), weight(bytes(cols)), dy(x.size()), y(x.size()), dx(x.size()), dweight(weight.size());
+  std::vector<std::byte> x(bytes(rows * cols)), weight(bytes(cols)), dy(x.size()), y(x.size()), dx(x.size()),
+      dweight(weight.size());
   for (std::vector<std::byte>* input : {&x, &weight, &dy}) {
     if (std::fread(input->data(), 1, input->size(), stdin) != input->size()) return EXIT_FAILURE;
   }
