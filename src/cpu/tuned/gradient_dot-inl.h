@@ -75,10 +75,10 @@ template <Layout kLayout>
 using LeafType = std::conditional_t<kLayout == Layout::kEvenOdd, Bf16, float>;
 #endif
 
-// beside() is called with every 64 elements.
+// beside() is called with every 64 elements. Not inlined: backward and what a rank sends share it.
 template <class Tx, class Tw, class Ty, class Beside>
-HWY_INLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, Ty>& products, const RowLeaves& row,
-                             Beside beside) {
+HWY_NOINLINE float GradientDot(const GradientProducts<kLayoutOf<Tx, Ty>, Tx, Tw, Ty>& products, const RowLeaves& row,
+                               Beside beside) {
 #if ISONORM_LEAF_NETWORK
   return RowTotal<LeafType<kLayoutOf<Tx, Ty>>>(
              row, [&](auto, int64_t begin, size_t n) HWY_ATTR { return ProductsLeaf(From(products, begin), n, beside); }) +
