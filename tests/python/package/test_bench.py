@@ -170,3 +170,13 @@ def test_both_scripts_take_results_from_a_file(tmp_path):
     text = (tmp_path / "docs/speed.md").read_text(encoding="utf-8").split(mark)[1]
     for name, goal in (("a_row", "≤ 2"), ("near", "≤ 1.4 (the run says 1.2 to 1.7)"), ("bound", "≤ 1.1 (bound: in cache, missed)")):
         assert f"| {name} | 1 ms |  | 1.50 × the time of itself | {goal} | 0.90 × (missed) | a copy 2 ms |" in text
+
+
+def test_two_processes():
+    """bench/torch/ranks.py, of docs/scaling.md."""
+    command = [sys.executable, SOURCE / "bench/torch/ranks.py", "8", "512", "3", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *kinds, forward, both, steps = done.stdout.splitlines()
+    assert len(kinds) == 6 and forward.startswith("split forward, times local") and both.startswith("split both, times local")
+    assert steps.startswith("steps: ") and steps.count(",") == 4

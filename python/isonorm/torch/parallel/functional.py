@@ -97,7 +97,7 @@ class RowsApart(Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Any:
-        *args, ctx.ranks = inputs
+        args, ctx.ranks = inputs[:-1], inputs[-1]
         output = _plain_forward(*args)
         Norm.setup_context(ctx, args, output)
         return output
