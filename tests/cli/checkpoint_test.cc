@@ -133,5 +133,14 @@ TEST_F(Checkpoint, ReadsNoNpyFile) {
   ExpectRefused(Run("fold", fold_, other / "x.npy"), 3, "is a .npy file, but a checkpoint is a .safetensors file");
 }
 
+// A name that says something else would be believed.
+TEST_F(Checkpoint, WritesNoFileOfAnotherName) {
+  for (const char* name : {"out.npy", "out", "out.safetensors.bak"}) {
+    Words line = {"checkpoint", "fold", in_, "-o", folder_ / name};
+    line.insert(line.end(), fold_.begin(), fold_.end());
+    ExpectRefused(RunCli(line), 2, std::string(name) + ": the output's name must end in .safetensors");
+  }
+}
+
 }  // namespace
 }  // namespace isonorm_test

@@ -72,6 +72,9 @@ void PrintChanges(const CheckpointPlan& plan, const std::vector<TensorInfo>& ten
 
 template <class MakePlan>
 void Rewrite(const CheckpointFiles& files, const Context& context, MakePlan make_plan) {
+  if (!files.output.ends_with(".safetensors")) {
+    throw Failure(kUsage, fmt::format("{}: the output's name must end in .safetensors", files.output));
+  }
   const InputFile file(files.input);
   const TensorFile header = LoadHeader(file);
   if (header.kind != FileKind::kSafetensors) {
