@@ -277,7 +277,7 @@ def parameter(array: Optional[np.ndarray], name: str, x: np.ndarray) -> Optional
 def dense(array: Any) -> Any:
     """The array, or a copy where the values of a row do not lie side by side; a stride of 0, one value for all, stays."""
     if isinstance(array, np.ndarray) and array.ndim and array.shape[-1] > 1 and array.strides[-1] not in (0, array.itemsize):
-        return np.ascontiguousarray(array)
+        return np.array(array, order="C", subok=True)  # a masked array stays one, which the compiled part refuses
     return array
 
 

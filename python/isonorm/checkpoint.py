@@ -46,6 +46,8 @@ class _Tensors:
                 raise TypeError(f"tensors has the key {name!r}, but names have to be str")
             if not isinstance(value, np.ndarray) and not _is_torch(value):
                 raise TypeError(f"tensors[{name!r}] is a {type(value).__name__}, but has to be an array of NumPy or a torch.Tensor")
+            if isinstance(value, np.ma.MaskedArray):
+                raise TypeError(f"tensors[{name!r}] is a masked array, and isonorm knows no masks: fill it, as with .filled(0)")
             self.values.append(_dense(value, f"tensors[{name!r}]") if _is_torch(value) else value)
         self.infos = [(utf8(name), self._type(value), tuple(value.shape)) for name, value in zip(self.names, self.values)]
         self.memory = [self._range(value) for value in self.values]

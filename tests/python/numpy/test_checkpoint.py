@@ -225,6 +225,7 @@ def test_arguments_of_other_types():
         ([1], {}, "tensors is a list"),
         ({1: np.ones(2)}, {}, "has the key 1"),
         ({"x": [1.0]}, {}, r"tensors\['x'\] is a list"),
+        ({"x": np.ma.masked_array([1.0])}, {}, r"tensors\['x'\] is a masked array, and isonorm knows no masks"),
         (model(), {"rows": [3]}, "rows is 3"),
         (model(), {"head": ""}, "head is ''"),
     ):

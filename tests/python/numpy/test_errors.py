@@ -166,3 +166,50 @@ def test_types_named_alike_are_not_taken_for_each_other():
     with pytest.raises(TypeError, match="V2"):
         isonorm.rms_norm(raw, eps=1e-6)
     assert isonorm.rms_norm(raw.view(BF16), eps=1.0).dtype == BF16
+
+
+def masked(*shape, dtype=np.float32):
+    """Whose values of a row do not lie side by side: such arrays are copied, and the mask has to survive that."""
+    return np.ma.masked_array(np.ones((*shape[:-1], 2 * shape[-1]), dtype)[..., ::2])
+
+
+M, V, R = masked(3, 8), masked(8), masked(3)
+MASKED = {
+    "x": [
+        lambda: isonorm.rms_norm(M, eps=1e-6),
+        lambda: isonorm.rms_norm(np.ma.masked_array(X), eps=1e-6, axis=0),
+        lambda: isonorm.layer_norm(M, eps=1e-6, axis=(0, 1)),
+        lambda: isonorm.rms_norm_backward(X, M, W, eps=1e-6),
+        lambda: isonorm.layer_norm_backward(X, M, W, eps=1e-6),
+        lambda: isonorm.double_backward(X, M, W, ddx=X, eps=1e-6),
+        lambda: isonorm.rms(M),
+        lambda: isonorm.rms_backward(M, X[:, 0].copy()),
+        lambda: isonorm.rms_penalty(M, 0.1),
+        lambda: isonorm.parallel.Forward(M, W, eps=1e-6, ranks=1).partial(),
+        lambda: isonorm.stats(M),
+        lambda: isonorm.compare(M),
+        lambda: isonorm.digest(M),
+    ],
+    "weight": [
+        lambda: isonorm.rms_norm(X, V, eps=1e-6),
+        lambda: isonorm.rms_norm(X, masked(8, dtype=np.float64), eps=1e-6),
+        lambda: isonorm.parallel.Forward(X, V, eps=1e-6, ranks=1).partial(),
+    ],
+    "bias": [lambda: isonorm.layer_norm(X, W, V, eps=1e-6)],
+    "residual": [lambda: isonorm.rms_norm(X, eps=1e-6, residual=M)],
+    "gate": [lambda: isonorm.rms_norm(X, W, eps=1e-6, gate=M, contract="mamba2")],
+    "out": [lambda: isonorm.rms_norm(X, eps=1e-6, out=np.ma.masked_array(X))],
+    "dy": [lambda: isonorm.rms_norm_backward(M, X, W, eps=1e-6)],
+    "rstd": [lambda: isonorm.rms_norm_backward(X, X, W, eps=1e-6, rstd=R)],
+    "ddx": [lambda: isonorm.double_backward(X, X, W, ddx=M, eps=1e-6)],
+    "drms": [lambda: isonorm.rms_backward(X, R)],
+    "q": [lambda: isonorm.qk_norm(M[:, None], X[:, None], eps=1e-6)],
+    "parts": [lambda: isonorm.parallel.combine_gradients(M, rows=96, part_rows=32)],
+    "cos": [lambda: isonorm.rms_norm(X, eps=1e-6, rope=isonorm.Rope(masked(3, 4), X[:, :4].copy()))],
+}
+
+
+@pytest.mark.parametrize("name, call", [(name, call) for name, calls in MASKED.items() for call in calls])
+def test_masks_are_not_lost(name, call):
+    with pytest.raises(TypeError, match=rf"\b{name}\b.* is a masked array, and isonorm knows no masks"):
+        call()
