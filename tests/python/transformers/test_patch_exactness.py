@@ -32,6 +32,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
 
     for name in ("rms_norm", "layer_norm"):
         monkeypatch.setattr(isonorm.transformers.patched, name, counted(getattr(isonorm.transformers.patched, name)))
+    monkeypatch.setattr(isonorm.transformers.patched, "_made", {})  # classes keep the functions that they were made with
     return found
 
 
