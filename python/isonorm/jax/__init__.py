@@ -10,6 +10,7 @@ arrays are divided among devices.
 
 from isonorm.jax import _library  # noqa: F401  before all else: it says so where there is no JAX that will do
 from isonorm.jax import parallel
+from isonorm.jax._vectors import rms, rms_penalty
 from isonorm.jax.functional import Rope, layer_norm, qk_norm, rms_norm
 
-__all__ = ["Rope", "layer_norm", "parallel", "qk_norm", "rms_norm"]
+__all__ = ["Rope", "layer_norm", "parallel", "qk_norm", "rms", "rms_norm", "rms_penalty"]

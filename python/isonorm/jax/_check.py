@@ -12,7 +12,8 @@ import isonorm
 from isonorm import _arrays, contracts
 from isonorm._arrays import Frame, integer
 from isonorm._native import real
-from isonorm.jax._options import TABLES, Options
+from isonorm.jax._options import Options, Quantized
+from isonorm.norm import Quantization
 
 if TYPE_CHECKING:
     from isonorm.jax.functional import Static
@@ -78,13 +79,15 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
             if len(frame.axes) > 1:
                 arrays[name] = frame.vector(arrays[name], name)
     options = Options(call.contract, call.eps, call.groups, call.window, rows_axis=call.rows_axis)
+    if call.quantize is not None:
+        options = options._replace(quantized=_quantized(call.quantize))
     rope, rows = None, (0,)
     if call.style:
         rope, rows, options = _rope(given, call, lead, options)
     arrays |= {name: np.empty((*rows, cols), given[name].dtype) for name in ("x", "residual", "gate") if name in given}
     isonorm.rms_norm(
         **arrays, eps=call.eps, contract=contracts.from_text(call.contract), groups=call.groups,
-        window=call.window or None, rope=rope, dtype=call.dtype, return_rstd="rstd" in call.results,
+        window=call.window or None, rope=rope, quantize=call.quantize, dtype=call.dtype, return_rstd="rstd" in call.results,
         return_mean="mean" in call.results,
     )  # fmt: skip
     for name, array in given.items():
@@ -96,6 +99,12 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
                     f"call jax.sharding.reshard first"
                 )
     return options, frame
+
+
+def _quantized(quantize: Quantization) -> Quantized:
+    kind, rounded_to, *others = quantize._tuple()
+    scale = 0.0 if isinstance(quantize.scale, str) else float(quantize.scale)
+    return Quantized(kind, ("", "bfloat16", "float16").index(rounded_to), *others, scale)
 
 
 def _rope(given: dict[str, Any], call: Static, lead: tuple[int, ...], options: Options) -> Any:

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isonorm.jax._handler import Handler, handler_p
-from isonorm.jax._library import COMBINE
-from isonorm.jax._options import VECTORS, Options, numbers
+from isonorm.jax._options import COMBINE, VECTORS, Options, numbers
 
 Axes = tuple[str, ...]
 
@@ -46,7 +45,7 @@ def gather(array: Any, axes: Axes) -> Any:
 
 def varying(array: Any) -> frozenset[str]:
     """The axes over which an array, or one of that kind, differs from device to device."""
-    aval = jax.typeof(array) if isinstance(array, (jax.Array, np.ndarray)) else array
+    aval = array if hasattr(array, "to_tangent_aval") else jax.typeof(array)
     manual = getattr(aval, "manual_axis_type", None)  # jax 0.10
     return aval.vma if manual is None else manual.varying  # type: ignore[no-any-return]
 
@@ -64,7 +63,9 @@ def vary(array: Any, axes: Axes) -> Any:
 def alike(given: dict[Any, Any], axes: Axes = (), rows_axis: Axes = ()) -> dict[Any, Any]:
     """All of them varying over the same axes of a mesh, and over these; along rows_axis only if they are not parameters whose
     gradient is made the same there."""
-    every = frozenset(axes).union(rows_axis, *(varying(a) for a in given.values()))
+    every = frozenset().union(*(varying(a) for a in given.values()))
+    if named := {*axes, *rows_axis}:
+        every |= varying(jax.lax.axis_index(tuple(named)))  # none where jax.shard_map has check_vma=False
     own = {name: frozenset(rows_axis) if name in VECTORS and not varying(a) & set(rows_axis) else () for name, a in given.items()}
     return {name: vary(a, tuple(every.difference(own[name]))) for name, a in given.items()}
 
@@ -81,7 +82,7 @@ def check_rows(rows: int, axes: Axes) -> None:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _combine(parts: Any, rows: int, dtype: Any) -> Any:
     told = numbers(Options("torch", 0.0), 1, 1, part_rows=rows)
-    (whole,) = handler_p.bind(parts, handler=Handler(COMBINE, *told, (parts.shape[1:],), (dtype,)))
+    (whole,) = handler_p.bind(parts, handler=Handler(COMBINE.target, *told, (parts.shape[1:],), (dtype,)))
     return whole
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import pathlib
 
+from isonorm.jax._options import KINDS
+
 try:
     import jax
 except ModuleNotFoundError as error:
@@ -16,8 +18,5 @@ if jax.__version_info__ < (0, 6, 2):
 PATH = str(pathlib.Path(__file__).resolve().parent.parent / "libisonorm_jax.so")
 handle = ctypes.CDLL(PATH)
 
-FORWARD, BACKWARD = "isonorm_jax_forward", "isonorm_jax_backward"
-SHARDED_FORWARD, SHARDED_BACKWARD = "isonorm_jax_sharded_forward", "isonorm_jax_sharded_backward"
-COMBINE = "isonorm_jax_combine_gradients"
-for _name in (FORWARD, BACKWARD, SHARDED_FORWARD, SHARDED_BACKWARD, COMBINE):
-    jax.ffi.register_ffi_target(_name, jax.ffi.pycapsule(getattr(handle, _name)), platform="cpu")
+for _kind in KINDS:
+    jax.ffi.register_ffi_target(_kind.target, jax.ffi.pycapsule(getattr(handle, _kind.target)), platform="cpu")

@@ -11,25 +11,56 @@ from isonorm.contracts import Contract
 
 HALF = 1
 
-# Operands and results by the bits that stand for them, in the order of handlers.cc.
+# Operands and results by the bits that stand for them, in the order of the handlers.
 FORWARD_OPERANDS = ("x", "weight", "bias", "residual", "gate", "cos", "sin", "positions")
-FORWARD_RESULTS = ("y", "residual_out", "mean", "rstd")
+FORWARD_RESULTS = ("y", "residual_out", "scale", "mean", "rstd")
 BACKWARD_OPERANDS = (
     *("dy", "x", "weight", "bias", "residual", "residual_out", "dresidual", "gate", "cos", "sin", "positions"),
     *("mean", "rstd"),
 )  # fmt: skip
 BACKWARD_RESULTS = ("dx", "dweight", "dbias", "dgate")
-# The same of parallel.cc.
-SHARDED_FORWARD_OPERANDS = ("x", "weight", "bias", "residual", "gate", "round", "statistic", "gathered")
-SHARDED_FORWARD_RESULTS = ("partial", "round", "statistic", "y", "residual_out", "mean", "rstd")
-SHARDED_BACKWARD_OPERANDS = (
-    *("dy", "x", "weight", "bias", "residual", "residual_out", "dresidual", "gate", "statistic", "gathered"),
-)  # fmt: skip
-SHARDED_BACKWARD_RESULTS = ("partial", *BACKWARD_RESULTS)
 TABLES = ("cos", "sin", "positions")
 VECTORS = frozenset(("weight", "bias", "dweight", "dbias"))
 SHARED = VECTORS | {"cos", "sin"}  # by all rows of a call
-PER_ROW = frozenset(("mean", "rstd"))
+PER_ROW = frozenset(("mean", "rstd", "rms", "drms", "penalty"))
+
+
+class Kind(NamedTuple):
+    """A handler, and the operands and results that it knows."""
+
+    target: str
+    operands: tuple[str, ...]
+    results: tuple[str, ...]
+
+
+FORWARD = Kind("isonorm_jax_forward", FORWARD_OPERANDS, FORWARD_RESULTS)
+BACKWARD = Kind("isonorm_jax_backward", BACKWARD_OPERANDS, BACKWARD_RESULTS)
+RMS = Kind("isonorm_jax_rms", ("x",), ("rms",))
+RMS_BACKWARD = Kind("isonorm_jax_rms_backward", ("x", "drms"), ("dx",))
+RMS_PENALTY = Kind("isonorm_jax_rms_penalty", ("x",), ("penalty", "dx"))
+SHARDED_FORWARD = Kind(
+    "isonorm_jax_sharded_forward",
+    ("x", "weight", "bias", "residual", "gate", "round", "statistic", "gathered"),
+    ("partial", "round", "statistic", "y", "residual_out", "mean", "rstd"),
+)
+SHARDED_BACKWARD = Kind(
+    "isonorm_jax_sharded_backward",
+    ("dy", "x", "weight", "bias", "residual", "residual_out", "dresidual", "gate", "statistic", "gathered"),
+    ("partial", *BACKWARD_RESULTS),
+)
+COMBINE = Kind("isonorm_jax_combine_gradients", ("parts",), ("gradient",))
+KINDS = (FORWARD, BACKWARD, RMS, RMS_BACKWARD, RMS_PENALTY, SHARDED_FORWARD, SHARDED_BACKWARD, COMBINE)
+
+
+class Quantized(NamedTuple):
+    """An isonorm.Quantization as handlers are told."""
+
+    kind: int = 0
+    rounded_to: int = 0
+    group_cols: int = 0
+    min_scale: float = 0.0
+    scale_ub: float = 0.0
+    scale: float = 0.0
 
 
 class Options(NamedTuple):
@@ -42,6 +73,8 @@ class Options(NamedTuple):
     style: int = 0
     position_dim: int = 0
     position_offset: int = 0
+    quantized: Quantized = Quantized()
+    lambda_: float = 0.0
     rows_axis: tuple[str, ...] = ()  # of a mesh, over which sums over rows are those of all devices
 
     @property
@@ -63,8 +96,8 @@ def numbers(
     """Integers and other numbers, as frame.h unpacks them."""
     *choices, weight_offset = o.resolved.numbers
     rotation = (o.style, o.position_dim, o.position_offset)
-    integers = (*choices, o.groups, o.window, *rotation, ranks, part_rows, operands, per_item, results)
-    return integers, (o.eps, weight_offset)
+    integers = (*choices, o.groups, o.window, *rotation, ranks, part_rows, *o.quantized[:3], operands, per_item, results)
+    return integers, (o.eps, weight_offset, *o.quantized[3:], o.lambda_)
 
 
 def attributes(integers: tuple[int, ...], others: tuple[float, ...]) -> dict[str, np.ndarray]:

@@ -13,17 +13,14 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from isonorm.jax._formula import wide
-from isonorm.jax._library import BACKWARD, FORWARD
-from isonorm.jax._options import (
-    BACKWARD_OPERANDS, BACKWARD_RESULTS, FORWARD_OPERANDS, FORWARD_RESULTS, PER_ROW, VECTORS, Options, attributes, names, numbers,
-)  # fmt: skip
+from isonorm.jax._options import PER_ROW, VECTORS, Kind, Options, attributes, names, numbers
 
 
 class Operation(NamedTuple):
     """A call of a handler but for its arrays. Operands and results that are there are bits; an operand in per_item, and then
     every result, has a leading dimension of items, each a call of its own. dtypes: of the results that are there."""
 
-    backward: bool
+    kind: Kind
     options: Options
     operands: int
     per_item: int
@@ -32,20 +29,23 @@ class Operation(NamedTuple):
 
     @property
     def operand_names(self) -> list[str]:
-        return names(BACKWARD_OPERANDS if self.backward else FORWARD_OPERANDS, self.operands)
+        return names(self.kind.operands, self.operands)
 
     @property
     def result_names(self) -> list[str]:
-        return names(BACKWARD_RESULTS if self.backward else FORWARD_RESULTS, self.results)
+        return names(self.kind.results, self.results)
 
     @property
     def item_names(self) -> list[str]:
-        return names(BACKWARD_OPERANDS if self.backward else FORWARD_OPERANDS, self.per_item)
+        return names(self.kind.operands, self.per_item)
 
     def of_result(self, name: str, rows: tuple[Any, ...], last: Any = None) -> tuple[Any, ...]:
         """The sizes of a result, or what stands for them, from those of x."""
         if name in VECTORS:
             return (*rows[:1], rows[-1]) if self.per_item else rows[-1:]
+        if name == "scale":
+            group = self.options.quantized.group_cols
+            return (*rows[:-1], rows[-1] // group if last is None else last) if group else rows[:-1]
         if name in PER_ROW:
             return (*rows[:-1], self.options.groups if last is None else last) if self.options.groups > 1 else rows[:-1]
         return rows
@@ -72,7 +72,7 @@ def call(operation: Operation, *args: Any) -> list[Any]:
         for name, dtype in zip(operation.result_names, operation.dtypes)
     ]
     told = attributes(*numbers(operation.options, operation.operands, operation.results, operation.per_item))
-    found = jax.ffi.ffi_call(BACKWARD if operation.backward else FORWARD, results)(*args, **told)
+    found = jax.ffi.ffi_call(operation.kind.target, results)(*args, **told)
     return list(found)
 
 

@@ -19,7 +19,7 @@ from isonorm.jax._exchange import alike, combined, counted_once
 from isonorm.jax._formula import wide
 from isonorm.jax._handler import elsewhere, is_manual, primitive, shaped
 from isonorm.jax._options import (
-    BACKWARD_OPERANDS, BACKWARD_RESULTS, FORWARD_OPERANDS, FORWARD_RESULTS, SHARED, VECTORS, Options, mask,
+    BACKWARD, BACKWARD_OPERANDS, BACKWARD_RESULTS, FORWARD_RESULTS, SHARED, VECTORS, Options, mask,
 )  # fmt: skip
 from isonorm.jax._partition import Operation, call, partitioned
 
@@ -28,8 +28,6 @@ MOVABLE = ("x", "weight", "bias", "residual", "gate")  # what has a derivative
 KNOWN = ("x", "weight", "bias", "residual", "residual_out", "gate", "cos", "sin", "positions", "mean", "rstd")
 
 
-forward_p = primitive("isonorm_forward")
-backward_p = primitive("isonorm_backward")
 linear_p = primitive("isonorm_linear")
 
 
@@ -55,13 +53,6 @@ _lower_divided, _lower_whole = (mlir.lower_fun(function, multiple_results=True) 
 
 def _lower(ctx: Any, *args: Any, operation: Operation) -> Any:
     return (_lower_whole if is_manual(ctx) else _lower_divided)(ctx, *args, operation=operation)
-
-
-for _p in (forward_p, backward_p):
-    _p.def_abstract_eval(_abstract)
-    mlir.register_lowering(_p, elsewhere)
-    mlir.register_lowering(_p, _lower, platform="cpu")
-    dispatch.prim_requires_devices_during_lowering.add(_p)  # which custom_partitioning looks at
 
 
 # ------------------------------------------------------------------------------------------------------------------- batches
@@ -96,8 +87,7 @@ def _batch(of: Primitive, args: Sequence[Any], dims: Sequence[Any], *, operation
             array = array.reshape(size * count, *array.shape[2:])
         moved.append(array)
     if apart:
-        all_names = BACKWARD_OPERANDS if operation.backward else FORWARD_OPERANDS
-        operation = operation._replace(per_item=mask(all_names, items))
+        operation = operation._replace(per_item=mask(operation.kind.operands, items))
     elif o.style and "positions" not in every:
         operation = operation._replace(options=o._replace(position_dim=o.position_dim + 1))
     results = of.bind(*moved, operation=operation)
@@ -106,8 +96,18 @@ def _batch(of: Primitive, args: Sequence[Any], dims: Sequence[Any], *, operation
     return results, [0] * len(results)
 
 
-for _p in (forward_p, backward_p):
-    batching.primitive_batchers[_p] = functools.partial(_batch, _p)
+def of_rows(name: str) -> Primitive:
+    """A primitive whose parameter is an Operation."""
+    made = primitive(name)
+    made.def_abstract_eval(_abstract)
+    mlir.register_lowering(made, elsewhere)
+    mlir.register_lowering(made, _lower, platform="cpu")
+    dispatch.prim_requires_devices_during_lowering.add(made)  # which custom_partitioning looks at
+    batching.primitive_batchers[made] = functools.partial(_batch, made)
+    return made
+
+
+forward_p, backward_p = of_rows("isonorm_forward"), of_rows("isonorm_backward")
 
 
 # --------------------------------------------------------------------------------------------------------------- derivatives
@@ -115,6 +115,9 @@ for _p in (forward_p, backward_p):
 
 def _forward_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, operation: Operation) -> Any:
     o = operation.options
+    if o.quantized.kind:
+        dtype = operation.dtypes[0]
+        raise ValueError(f"quantize gives {dtype}, which has no gradient: call it with jax.lax.stop_gradient of its arrays")
     x = primals[0]
     # What gradients are computed from, beside what was asked for.
     more = {"rstd", "mean"} if o.resolved.statistic == "layer" else {"rstd"}
@@ -240,7 +243,7 @@ def _transpose(cotangents: Sequence[Any], *args: Any, linear: Linear) -> list[An
         if items:
             items |= {"dy", "dresidual", "x"} & values.keys()
         operation = Operation(
-            True,
+            BACKWARD,
             linear.options,
             mask(BACKWARD_OPERANDS, values),
             mask(BACKWARD_OPERANDS, items),
@@ -265,10 +268,10 @@ def _linear_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, linear: Line
         outputs = linear_p.bind(*primals, linear=linear)
         moved = [ad.instantiate_zeros(t) for t in tangents[: len(linear.moved)]]
         return outputs, linear_p.bind(*moved, *primals[len(linear.moved) :], linear=linear)
-    return _by_formula(functools.partial(_differential, linear=linear), linear_p, primals, tangents, linear=linear)
+    return by_formula(functools.partial(_differential, linear=linear), linear_p, primals, tangents, linear=linear)
 
 
-def _by_formula(formula: Callable[..., Any], of: Primitive, primals: Any, tangents: Any, **params: Any) -> Any:
+def by_formula(formula: Callable[..., Any], of: Primitive, primals: Any, tangents: Any, **params: Any) -> Any:
     """What a primitive gives, and how that moves by the formula for the same."""
     outputs = of.bind(*primals, **params)
     moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
@@ -329,7 +332,7 @@ def _backward_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, operation:
         ad.Zero(jax.typeof(p).to_tangent_aval()) if name in ("mean", "rstd") else t
         for name, p, t in zip(operation.operand_names, primals, tangents)
     ]
-    return _by_formula(functools.partial(_gradients, operation=operation), backward_p, primals, tangents, operation=operation)
+    return by_formula(functools.partial(_gradients, operation=operation), backward_p, primals, tangents, operation=operation)
 
 
 ad.primitive_jvps[backward_p] = _backward_jvp

@@ -14,11 +14,7 @@ import numpy as np
 from isonorm.jax._exchange import Axes, alike, combined, counted_once, devices, gather
 from isonorm.jax._formula import wide
 from isonorm.jax._handler import Handler, handler_p
-from isonorm.jax._library import SHARDED_BACKWARD, SHARDED_FORWARD
-from isonorm.jax._options import (
-    SHARDED_BACKWARD_OPERANDS, SHARDED_BACKWARD_RESULTS, SHARDED_FORWARD_OPERANDS, SHARDED_FORWARD_RESULTS, VECTORS, Options, mask,
-    numbers,
-)  # fmt: skip
+from isonorm.jax._options import SHARDED_BACKWARD, SHARDED_FORWARD, VECTORS, Kind, Options, mask, numbers
 
 Arrays = dict[str, Any]
 
@@ -39,26 +35,20 @@ class Sharded(NamedTuple):
         return gather(partial, self.columns_axis)
 
 
-def _run(call: Sharded, backward: bool, arrays: Arrays, results: dict[str, tuple[tuple[int, ...], Any]]) -> Arrays:
+def _run(call: Sharded, kind: Kind, arrays: Arrays, results: dict[str, tuple[tuple[int, ...], Any]]) -> Arrays:
     """A handler, for arrays and results by name."""
-    of_operands, of_results, target = (
-        (SHARDED_BACKWARD_OPERANDS, SHARDED_BACKWARD_RESULTS, SHARDED_BACKWARD)
-        if backward
-        else (SHARDED_FORWARD_OPERANDS, SHARDED_FORWARD_RESULTS, SHARDED_FORWARD)
-    )
-    told = numbers(
-        call.options, mask(of_operands, arrays), mask(of_results, results), ranks=devices(call.columns_axis)
-    )
-    names = [name for name in of_results if name in results]
+    ranks = devices(call.columns_axis)
+    told = numbers(call.options, mask(kind.operands, arrays), mask(kind.results, results), ranks=ranks)
+    names = [name for name in kind.results if name in results]
     shapes, dtypes = tuple(results[n][0] for n in names), tuple(np.dtype(results[n][1]) for n in names)
-    operands = [arrays[name] for name in of_operands if name in arrays]
-    return dict(zip(names, handler_p.bind(*operands, handler=Handler(target, *told, shapes, dtypes))))
+    operands = [arrays[name] for name in kind.operands if name in arrays]
+    return dict(zip(names, handler_p.bind(*operands, handler=Handler(kind.target, *told, shapes, dtypes))))
 
 
-def _partial(call: Sharded, backward: bool, arrays: Arrays) -> Any:
+def _partial(call: Sharded, kind: Kind, arrays: Arrays) -> Any:
     rows, compute = len(arrays["statistic"]), arrays["statistic"].dtype
     sent: dict[str, Any] = {"partial": ((rows, 2 if call.centres else 1), compute)}
-    return call.gathered(_run(call, backward, arrays, sent)["partial"])
+    return call.gathered(_run(call, kind, arrays, sent)["partial"])
 
 
 def _forward(given: Arrays, call: Sharded) -> Arrays:
@@ -72,7 +62,7 @@ def _forward(given: Arrays, call: Sharded) -> Arrays:
 
     def turn(state: Arrays) -> Arrays:
         arrays = given | {name: state[name] for name in ("round", "statistic")}
-        return _run(call, False, arrays | {"gathered": _partial(call, False, arrays)}, results)
+        return _run(call, SHARDED_FORWARD, arrays | {"gathered": _partial(call, SHARDED_FORWARD, arrays)}, results)
 
     start = alike({"x": x, "round": jnp.zeros((), jnp.int32), "statistic": jnp.zeros(*statistic)})
     state = turn(start)
@@ -107,7 +97,8 @@ def _norm_backward(call: Sharded, kept: Any, cotangents: Arrays) -> Any:
     dtypes = {name: empty.dtype for name, empty in of_type.items()}
     moved = {name: None if isinstance(c, jax.custom_derivatives.SymbolicZero) else c for name, c in cotangents.items()}
     dy, dresidual = moved["y"], moved.get("residual_out")
-    gradients: Arrays = dict.fromkeys(dtypes)
+    # Zeros of what nobody wants, which nobody sees: before jax 0.9 a backward pass has to give gradients of all arrays.
+    gradients: Arrays = {n: jnp.zeros_like(saved.get(n, saved["x"]), dtype) for n, dtype in dtypes.items()}
     if dy is None:  # only residual_out went on
         if dresidual is not None:
             gradients |= {name: dresidual.astype(dtypes[name]) for name in ("x", "residual") if name in wanted}
@@ -123,8 +114,8 @@ def _norm_backward(call: Sharded, kept: Any, cotangents: Arrays) -> Any:
         if name in wanted:
             shapes["d" + name] = (saved[name].shape, compute if axes and name in VECTORS else dtypes[name])
     if "dx" in shapes or "dgate" in shapes:
-        arrays["gathered"] = _partial(call, True, arrays)
-    found = _run(call, True, arrays, shapes)
+        arrays["gathered"] = _partial(call, SHARDED_BACKWARD, arrays)
+    found = _run(call, SHARDED_BACKWARD, arrays, shapes)
     for name in ("weight", "bias"):
         if axes and name in wanted:
             whole = combined(found["d" + name], len(saved["statistic"]), axes, dtypes[name])

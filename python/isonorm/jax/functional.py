@@ -17,10 +17,10 @@ from isonorm.jax import _check
 from isonorm.jax._check import array, known_number
 from isonorm.jax._exchange import Axes, alike, axes_of
 from isonorm.jax._formula import wide
-from isonorm.jax._options import FORWARD_OPERANDS, FORWARD_RESULTS, TABLES, Options, mask
+from isonorm.jax._options import FORWARD, FORWARD_OPERANDS, FORWARD_RESULTS, TABLES, mask
 from isonorm.jax._partition import Operation
 from isonorm.jax._primitives import forward_p
-from isonorm.norm import _STYLES
+from isonorm.norm import _STYLES, Quantization
 
 ArrayLike = Union[Array, np.ndarray]
 MeshAxis = Union[str, tuple[str, ...], None]
@@ -75,6 +75,7 @@ class Static(NamedTuple):
     position_axis: int = 0
     position_offset: int = 0
     rows_axis: Axes = ()
+    quantize: Optional[Quantization] = None
 
 
 def _traced(arrays: tuple[Optional[Array], ...], call: Static) -> list[Any]:
@@ -98,8 +99,10 @@ def _traced(arrays: tuple[Optional[Array], ...], call: Static) -> list[Any]:
             given[name] = jax.lax.stop_gradient(given[name])
     given = alike(given, rows_axis=call.rows_axis)
     dtypes = {"y": call.dtype or x.dtype, "residual_out": given["residual"].dtype if "residual" in given else None}
+    if call.quantize is not None:
+        dtypes |= {"y": call.quantize.numpy_dtype, "scale": call.quantize._scale_dtype}
     operation = Operation(
-        False,
+        FORWARD,
         options,
         mask(FORWARD_OPERANDS, given),
         0,
@@ -128,6 +131,7 @@ def rms_norm(
     groups: int = 1,
     window: Optional[int] = None,
     rope: Optional[Rope] = None,
+    quantize: Optional[Quantization] = None,
     axis: Axis = -1,
     dtype: Any = None,
     rows_axis: MeshAxis = None,
@@ -156,6 +160,8 @@ def rms_norm(
     gate: like x; for contracts with a gate_place, such as "mamba2" and "qwen3_next_gated".
     groups: groups of neighbouring columns that are normalised by themselves; rstd gets a last dimension of them.
     window: the first values of a group that the statistic sees (pRMSNorm); None: all. rope: rotates the result.
+    quantize: an isonorm.Quantization, which makes the result int8 or an 8-bit float; `scale` is a further result where it is
+        computed. It is part of what is compiled. That has no gradient, and asking for one raises ValueError.
     axis: one axis or several; XLA copies x if they are not the last ones.
     dtype: of y; None: x's.
     rows_axis: inside of jax.shard_map the axes of its mesh that rows are divided along: the gradients of weight and bias are then
@@ -163,13 +169,16 @@ def rms_norm(
     return_rstd, return_mean (LayerNorm): add them to the results, [...], in float32 (float64 for float64). Gradients do not
         flow through them.
 
-    Returns y, or a named tuple of y, residual_out, mean, rstd: those there are.
+    Returns y, or a named tuple of y, residual_out, scale, mean, rstd: those there are.
     Raises ValueError and, for arguments of other types, TypeError, when the call is traced; the sentence names the argument.
     """
     check_is(rope, Rope, "rope")
+    check_is(quantize, Quantization, "quantize")
     results = ["y"]
     if residual is not None:
         results.append("residual_out")
+    if quantize is not None and isinstance(quantize.scale, str):
+        results.append("scale")
     if flag(return_mean, "return_mean"):
         results.append("mean")
     if flag(return_rstd, "return_rstd"):
@@ -183,6 +192,7 @@ def rms_norm(
         None if dtype is None else _check.result_type(dtype),
         tuple(results),
         rows_axis=axes_of(rows_axis, "rows_axis"),
+        quantize=quantize,
     )
     arrays: tuple[Any, ...] = (
         array(x, "x"),

@@ -18,6 +18,10 @@ isonorm_dtype DtypeOf(XLA_FFI_DataType type) {
     case XLA_FFI_DataType_BF16: return ISONORM_BF16;
     case XLA_FFI_DataType_F16: return ISONORM_F16;
     case XLA_FFI_DataType_F64: return ISONORM_F64;
+    case XLA_FFI_DataType_S8: return ISONORM_I8;
+    case XLA_FFI_DataType_F8E4M3FN: return ISONORM_E4M3;
+    case XLA_FFI_DataType_F8E5M2: return ISONORM_E5M2;
+    case XLA_FFI_DataType_F8E8M0FNU: return ISONORM_E8M0;
     case XLA_FFI_DataType_S32: return ISONORM_I32;
     case XLA_FFI_DataType_S64: return ISONORM_I64;
     default: return {255, 8, 1};  // which the C ABI refuses by name of the argument
@@ -175,6 +179,18 @@ void Call::Result(int bit, Array& array, Shape shape) {
   const auto& buffer = *static_cast<const XLA_FFI_Buffer*>(frame_.rets.rets[next_result_++]);
   array.Read(buffer, integers_[kPerItem] != 0, shape);
   AskForHugePages(buffer, array.bytes() * items_);
+}
+
+Quantization::Quantization(const Call& call)
+    : quantization_(Sized<isonorm_quantization>()),
+      scale_(static_cast<float>(call[kScale])),
+      tensor_{&scale_, {ISONORM_DEVICE_CPU, 0}, 1, ISONORM_F32, &one_, nullptr, 0} {
+  constexpr isonorm_dtype kTypes[] = {{0, 0, 0}, ISONORM_BF16, ISONORM_F16};
+  quantization_.scale_kind = static_cast<std::int32_t>(call[kScaleKind]);
+  quantization_.rounded_to = kTypes[call[kRoundedTo]];
+  quantization_.group_cols = call[kGroupCols];
+  quantization_.min_scale = call[kMinScale];
+  quantization_.scale_ub = call[kScaleUb];
 }
 
 void Rope::Read(Call& call, int first_bit) {

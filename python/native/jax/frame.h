@@ -55,14 +55,17 @@ enum Integer {
   kStyle,                   // of a rotation
   kPositionDim,
   kPositionOffset,
-  kRanks,     // that share every row
-  kPartRows,  // behind each of the gradients that are combined
+  kRanks,      // that share every row
+  kPartRows,   // behind each of the gradients that are combined
+  kScaleKind,  // of a quantised result; 0: none
+  kRoundedTo,  // 0: nothing, 1: bf16, 2: f16
+  kGroupCols,
   kOperands,  // bits: which operands are there
   kPerItem,   // which of them has a leading dimension of items, each a call of its own
   kResults,   // which results are wanted, which all have items if any operand has
   kIntegers,
 };
-enum Number { kEps, kWeightOffset, kNumbers };
+enum Number { kEps, kWeightOffset, kMinScale, kScaleUb, kScale, kLambda, kNumbers };
 
 // XLA's threads. A task that waits in XLA's queue is not waited for: whoever calls runs what nobody else has begun.
 class Executor {
@@ -81,11 +84,13 @@ class Call {
   const isonorm_contract& contract() const { return contract_; }
   double eps() const { return numbers_[kEps]; }
   std::int64_t operator[](Integer number) const { return integers_[number]; }
+  double operator[](Number number) const { return numbers_[number]; }
 
   // The operands and results in the order of their bits. Those that are not there are left alone.
   void Operand(int bit, Array& array, Shape shape);
   void Result(int bit, Array& array, Shape shape);
   Shape rows() const { return rope_ ? Shape::kAsIs : Shape::kRows; }
+  Shape per_scale() const { return rope_ ? Shape::kAsIs : integers_[kGroupCols] > 0 ? Shape::kPerGroup : Shape::kPerRow; }
   Shape per_row() const { return rope_ ? Shape::kAsIs : integers_[kGroups] > 1 ? Shape::kPerGroup : Shape::kPerRow; }
   std::int64_t items() const { return items_; }
 
@@ -97,6 +102,23 @@ class Call {
   bool rope_;
   std::int64_t items_ = 1;
   int next_operand_ = 0, next_result_ = 0;
+};
+
+// How y is quantised, and a static scale, which is part of the program.
+class Quantization {
+ public:
+  explicit Quantization(const Call& call);
+  Quantization(const Quantization&) = delete;
+  Quantization& operator=(const Quantization&) = delete;
+
+  const isonorm_quantization* get() const { return quantization_.scale_kind == 0 ? nullptr : &quantization_; }
+  const isonorm_tensor* scale() const { return quantization_.scale_kind == ISONORM_SCALE_STATIC ? &tensor_ : nullptr; }
+
+ private:
+  isonorm_quantization quantization_;
+  float scale_;
+  std::int64_t one_ = 1;
+  isonorm_tensor tensor_;
 };
 
 // The tables of a rotation.

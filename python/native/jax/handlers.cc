@@ -8,7 +8,7 @@ namespace {
 
 XLA_FFI_Error* Forward(const XLA_FFI_CallFrame& frame) {
   Call call(frame);
-  Array x, weight, bias, residual, gate, y, residual_out, mean, rstd;
+  Array x, weight, bias, residual, gate, y, residual_out, scale, mean, rstd;
   Rope rope;
   call.Operand(0, x, call.rows());
   call.Operand(1, weight, Shape::kAsIs);
@@ -18,8 +18,10 @@ XLA_FFI_Error* Forward(const XLA_FFI_CallFrame& frame) {
   rope.Read(call, 5);
   call.Result(0, y, call.rows());
   call.Result(1, residual_out, call.rows());
-  call.Result(2, mean, call.per_row());
-  call.Result(3, rstd, call.per_row());
+  call.Result(2, scale, call.per_scale());
+  call.Result(3, mean, call.per_row());
+  call.Result(4, rstd, call.per_row());
+  const Quantization quantization(call);
   const Executor executor(frame, x.bytes());
   auto args = Sized<isonorm_forward_args>();
   args.x = x.get();
@@ -33,10 +35,12 @@ XLA_FFI_Error* Forward(const XLA_FFI_CallFrame& frame) {
   args.rstd = rstd.get();
   args.groups = call[kGroups];
   args.window = call[kWindow];
+  args.quantization = quantization.get();
   args.executor = executor.get();
   for (std::int64_t item = 0; item < call.items(); ++item) {
-    for (Array* array : {&x, &weight, &bias, &residual, &gate, &y, &residual_out, &mean, &rstd}) array->Select(item);
+    for (Array* array : {&x, &weight, &bias, &residual, &gate, &y, &residual_out, &scale, &mean, &rstd}) array->Select(item);
     args.rope = rope.Select(item);
+    args.scale = scale.get() != nullptr ? scale.get() : quantization.scale();
     if (XLA_FFI_Error* const error = Checked(frame, isonorm_forward(&call.contract(), call.eps(), &args))) return error;
   }
   return nullptr;
