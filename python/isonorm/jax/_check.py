@@ -102,9 +102,9 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
 
 
 def _quantized(quantize: Quantization) -> Quantized:
-    kind, rounded_to, *others = quantize._tuple()
+    kind, rounded_to, group_cols, min_scale, scale_ub = quantize._tuple()
     scale = 0.0 if isinstance(quantize.scale, str) else float(quantize.scale)
-    return Quantized(kind, ("", "bfloat16", "float16").index(rounded_to), *others, scale)
+    return Quantized(kind, ("", "bfloat16", "float16").index(rounded_to), group_cols, min_scale, scale_ub, scale)
 
 
 def _rope(given: dict[str, Any], call: Static, lead: tuple[int, ...], options: Options) -> Any:
