@@ -96,7 +96,7 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
             if len(spec) > axis and spec[axis] is not None:
                 raise ValueError(
                     f"{name} is divided along axis {axis} by mesh axis {spec[axis]!r}, but a norm needs whole rows: "
-                    f"call jax.sharding.reshard first"
+                    "call jax.sharding.reshard first, or isonorm.jax.parallel inside of jax.shard_map"
                 )
     return options, frame
 

@@ -219,6 +219,21 @@ def test_scan_remat_and_vmap():
     assert same(dx, dy)
 
 
+def test_many_at_once():
+    """Calls that several threads share while other devices wait for what they send: nobody waits for what waits itself."""
+    x, weight = random((128, 8192)), random(8192, seed=1)
+    norm = functools.partial(parallel.layer_norm, eps=EPS, axis_name="model")
+    scales = np.float32([1, 2, 3])
+    mapped = jax.jit(
+        jax.shard_map(
+            lambda x, w: [norm(x * s, w) for s in scales], mesh=mesh_of(8), in_specs=(COLUMNS, P("model")), out_specs=COLUMNS
+        )
+    )
+    expected = [isonorm.layer_norm(x * s, weight, eps=EPS) for s in scales]
+    for found in [mapped(x, weight) for _ in range(8)]:
+        assert all(same(a, b) for a, b in zip(found, expected))
+
+
 # -------------------------------------------------------------------------------------------------------------------- rows
 
 
