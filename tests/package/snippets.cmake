@@ -1,5 +1,5 @@
 # Every snippet of the pages below and every example is compiled, run, and its output compared where the text states one.
-set(pages README.md docs/cli.md docs/gradients.md docs/parallel.md docs/python.md docs/tutorials.md)
+set(pages README.md docs/cli.md docs/gradients.md docs/keras.md docs/parallel.md docs/python.md docs/tutorials.md)
 
 set(documented_environment PYTHONPATH=${PROJECT_BINARY_DIR}/site HF_HUB_OFFLINE=1 PYTHONPYCACHEPREFIX=${PROJECT_BINARY_DIR}/pycache
   PYTHONDONTWRITEBYTECODE=)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import random
+from conftest import BF16, F32, random
 from tf_support import same
 
 import isonorm
@@ -153,6 +153,16 @@ def test_jit_compile_is_an_error():
     function = tf.function(lambda x: itf.rms_norm(x, eps=EPS), jit_compile=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="No registered 'IsonormNorm' OpKernel for XLA_CPU_JIT"):
         function(X)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_many_at_once(dtype):
+    """Operations of a graph that TensorFlow runs on several threads, each large enough for several of isonorm's."""
+    x, weight = random((512, 1024), dtype), random(1024, dtype, 1)
+    expected = isonorm.rms_norm(x, weight, eps=EPS)
+    graph = tf.function(lambda x: [itf.rms_norm(x + 0, weight, eps=EPS) for _ in range(8)])
+    for _ in range(4):
+        assert all(same(y, expected) for y in graph(tf.constant(x)))
 
 
 THREADS = """
