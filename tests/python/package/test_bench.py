@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-for package in ("transformers", "onnx", "onnxruntime", "jax", "keras"):
+for package in ("transformers", "onnx", "onnxruntime", "jax"):
     pytest.importorskip(package)
-if importlib.util.find_spec("tensorflow") is None:  # imported here it would stand before what loads Triton
-    pytest.skip("there is no tensorflow", allow_module_level=True)
+for package in ("keras", "tensorflow"):  # imported here they would stand before what loads Triton
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"there is no {package}", allow_module_level=True)
 
 SOURCE = pathlib.Path(os.environ.get("ISONORM_SOURCE", pathlib.Path(__file__).parents[3]))
 BENCH = SOURCE / "bench/python"
