@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Sequence
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from isonorm.jax._options import attributes
@@ -90,7 +90,14 @@ def _batch(args: Sequence[Any], dims: Sequence[Any], *, handler: Handler) -> Any
     return results, [0] * len(results)
 
 
+def _no_jvp(*_: Any, **__: Any) -> Any:
+    raise NotImplementedError(
+        "norms of isonorm.jax.parallel are differentiable once, in reverse mode: isonorm.jax has other derivatives, of whole rows"
+    )
+
+
 handler_p.def_abstract_eval(_abstract)
+ad.primitive_jvps[handler_p] = _no_jvp
 mlir.register_lowering(handler_p, elsewhere)
 mlir.register_lowering(handler_p, _lower, platform="cpu")
 batching.primitive_batchers[handler_p] = _batch

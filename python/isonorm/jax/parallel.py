@@ -97,7 +97,7 @@ def rms_norm(
         along them, with the bits that one device would find. Each has 32 * 2^k rows.
 
     return_rstd, return_mean: they are equal on all devices, which JAX does not know: where out_specs say so, jax.shard_map wants
-        check_vma=False.
+        check_vma=False. Several results are a named tuple; for out_specs that are a tuple return tuple(...) of it.
 
     What is sent: one all-gather each way, of one float32 for each row. LayerNorm and rows that overflow need more
     (docs/parallel.md). Differentiable once, in reverse mode. Under jax.vmap each item is a call of its own.

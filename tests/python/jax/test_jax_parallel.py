@@ -375,6 +375,17 @@ WRONG = {
 }  # fmt: skip
 
 
+def test_columns_are_differentiable_once():
+    mapped = jax.shard_map(
+        functools.partial(parallel.rms_norm, eps=EPS, axis_name="model"), mesh=mesh_of(2), in_specs=COLUMNS, out_specs=COLUMNS
+    )
+    gradient = jax.grad(lambda x: mapped(x).sum())
+    with pytest.raises(NotImplementedError, match="^norms of isonorm.jax.parallel are differentiable once, in reverse mode"):
+        jax.grad(lambda x: gradient(x).sum())(np.ones((2, 512), F32))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(mapped, *[(np.ones((2, 512), F32),)] * 2)
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 def test_sentences(wrong):
     """When the call is traced, once for all devices."""
