@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
-from typing import Any, Iterable, Optional, Union
+from typing import Any, Iterable, Optional, Sequence, Union
 
 import numpy as np
 
@@ -138,6 +138,24 @@ def check_array(value: Any, name: str) -> np.ndarray:
     return value
 
 
+def axes_of(axis: Axis, shape: Sequence[Any]) -> list[int]:
+    """An `axis=` argument as axes of an x of that shape, from 0 on, in the order in which they are given."""
+    try:
+        axes: list[Any] = list(axis)  # type: ignore[arg-type]
+    except TypeError:
+        axes = [axis]  # type: ignore[list-item]
+    if not axes:
+        raise ValueError("axis is empty, but has to name one axis or more")
+    ndim, numbers = len(shape), []
+    for number in (integer(a, "axis") for a in axes):
+        if not -ndim <= number < ndim:
+            raise ValueError(f"axis {number} does not exist: x has shape {shape}")
+        numbers.append(number % ndim)
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"axis {tuple(axes)} names an axis twice: x has shape {shape}")
+    return numbers
+
+
 class Frame:
     """How the axes of x become rows, and results axes again.
 
@@ -155,20 +173,7 @@ class Frame:
             return
         if ndim == 0:
             raise ValueError("x has 0 dimensions, but needs an axis to normalise")
-        try:
-            axes: list[Any] = list(axis)  # type: ignore[arg-type]
-        except TypeError:
-            axes = [axis]  # type: ignore[list-item]
-        if not axes:
-            raise ValueError("axis is empty, but has to name one axis or more")
-        numbers = []
-        for number in (integer(a, "axis") for a in axes):
-            if not -ndim <= number < ndim:
-                raise ValueError(f"axis {number} does not exist: x has shape {x.shape}")
-            numbers.append(number % ndim)
-        if len(set(numbers)) < len(numbers):
-            raise ValueError(f"axis {tuple(axes)} names an axis twice: x has shape {x.shape}")
-        self.axes = tuple(sorted(numbers))
+        self.axes = tuple(sorted(axes_of(axis, shape)))
         self.trailing = self.axes == tuple(range(ndim - len(self.axes), ndim))
         self.normalized_shape = tuple(shape[a] for a in self.axes)
         self.cols = math.prod(self.normalized_shape)

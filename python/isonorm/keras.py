@@ -15,6 +15,8 @@ import functools
 import importlib
 from typing import Any, Optional
 
+from isonorm._arrays import axes_of
+
 try:
     import keras
 except ModuleNotFoundError as error:
@@ -66,10 +68,7 @@ _SUPPORTS_JIT = property(
 def _norm(layer: Any, x: Any, weight: Any, bias: Any, rms: bool) -> Any:
     """The rows of x along the layer's axes, which come to the end in their order first: there, and with a weight of as many
     dimensions, Keras' own norms are right on every backend too."""
-    given = layer.axis
-    if not given:
-        raise ValueError("axis is empty, but has to name one axis or more")
-    axes = last = [-1]
+    given, axes, last = layer.axis, [-1], [-1]
     if given != last:  # of x without a known number of dimensions, which TensorFlow has, the last is all that can be named
         ndim = len(x.shape)
         given = [axis + ndim if axis < 0 else axis for axis in given]
@@ -109,12 +108,16 @@ class RMSNormalization(keras.layers.RMSNormalization):  # type: ignore[misc]
     axis: one or several, any of them: scale belongs to these axes, where Keras' own is an error, or takes the last ones.
     epsilon: 1e-6 unless given; None is `keras.config.epsilon()`.
 
-    layer(x): [..., cols] → the same shape. Raises what Keras raises, ValueError where axis is empty, and what rms_norm of
-    isonorm.tensorflow, isonorm.torch or isonorm.jax does.
+    layer(x): [..., cols] → the same shape. Raises what Keras raises, ValueError for axes that x does not have, or that are
+    named twice, and what rms_norm of isonorm.tensorflow, isonorm.torch or isonorm.jax does.
     """
 
     if _BACKEND == "tensorflow":
         supports_jit = _SUPPORTS_JIT
+
+    def build(self, input_shape: Any) -> None:
+        axes_of(self.axis, input_shape)  # before Keras stumbles over what x does not have
+        super().build(input_shape)
 
     def call(self, x: Any) -> Any:
         return _norm(self, x, self.scale, None, True)
@@ -139,6 +142,10 @@ class LayerNormalization(keras.layers.LayerNormalization):  # type: ignore[misc]
 
     if _BACKEND == "tensorflow":
         supports_jit = _SUPPORTS_JIT
+
+    def build(self, input_shape: Any) -> None:
+        axes_of(self.axis, input_shape)
+        super().build(input_shape)
 
     def call(self, inputs: Any) -> Any:
         if self.rms_scaling:

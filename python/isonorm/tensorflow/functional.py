@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from isonorm._arrays import Axis, check_is, flag, integer, result
+from isonorm._arrays import Axis, axes_of, check_is, flag, integer, result
 from isonorm._native import real
 from isonorm.contracts import ContractLike, resolve
 from isonorm.norm import _STYLES
@@ -53,6 +53,8 @@ class Rope:
 def _tensor(value: Any, name: str) -> Any:
     if isinstance(value, tf.Tensor):
         return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, and isonorm knows no masks: fill it, as {name}.filled(0)")
     if isinstance(value, (tf.Variable, np.ndarray)) or hasattr(value, "__tf_tensor__"):
         try:
             return tf.convert_to_tensor(value)
@@ -62,7 +64,7 @@ def _tensor(value: Any, name: str) -> Any:
     raise TypeError(f"{name} is a {type(value).__name__}, but has to be a tensor, a variable or an array of NumPy{hint}")
 
 
-def _number(value: Any, name: str) -> float:
+def number(value: Any, name: str) -> float:
     """A number that is part of the graph."""
     if type(value) is float:
         return value
@@ -76,21 +78,9 @@ class _Axes:
 
     def __init__(self, x: Any, axis: Axis) -> None:
         ndim = x.shape.rank
-        try:
-            given: list[Any] = list(axis)  # type: ignore[arg-type]
-        except TypeError:
-            given = [axis]
-        if not given:
-            raise ValueError("axis is empty, but has to name one axis or more")
-        given = [integer(number, "axis") for number in given]
         if ndim is None:
             raise ValueError(f"axis is {axis}, but x has an unknown number of dimensions: only axis -1 can be normalised")
-        for number in given:
-            if not -ndim <= number < ndim:
-                raise ValueError(f"axis {number} does not exist: x has shape {x.shape}")
-        self.axes = sorted(number % ndim for number in given)
-        if len(set(self.axes)) < len(given):
-            raise ValueError(f"axis {tuple(given)} names an axis twice: x has shape {x.shape}")
+        self.axes = sorted(axes_of(axis, x.shape))
         lead = [i for i in range(ndim) if i not in self.axes]
         self.order = lead + self.axes
         self.back = [self.order.index(i) for i in range(ndim)]
@@ -190,7 +180,7 @@ def rms_norm(
     results = (("mean",) if flag(return_mean, "return_mean") else ()) + (("rstd",) if flag(return_rstd, "return_rstd") else ())
     text = _text(
         contract if type(contract) is str else resolve(contract),
-        _number(eps, "eps"),
+        number(eps, "eps"),
         integer(groups, "groups"),
         0 if window is None else integer(window, "window"),
         turn,
@@ -198,7 +188,7 @@ def rms_norm(
         results,
     )
     others = [values[name] for name in FORWARD_OPERANDS if name in values]
-    more: Any = {"options": text, "Ty": x.dtype if dtype is None else _dtype(dtype), "Tstatistics": [to] * len(results)}
+    more: Any = {"options": text, "Ty": x.dtype if dtype is None else type_of(dtype), "Tstatistics": [to] * len(results)}
     if residual is None:
         found = ops.isonorm_norm(values["x"], others, **more)
         outputs = {"y": found[0]}
@@ -229,7 +219,7 @@ def _text(
     return forward_text(Options(resolve(contract).text, eps, groups, window, *(turn or (0, 0, 0)), operands, results))
 
 
-def _dtype(dtype: Any) -> Any:
+def type_of(dtype: Any) -> Any:
     try:
         return tf.as_dtype(dtype)
     except Exception:

@@ -6,8 +6,9 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
+from isonorm._arrays import integer
 from isonorm.contracts import ContractLike, resolve
-from isonorm.tensorflow.functional import TensorLike, rms_norm
+from isonorm.tensorflow.functional import TensorLike, number, rms_norm, type_of
 
 
 class RMSNorm(tf.Module):  # type: ignore[misc]
@@ -21,7 +22,8 @@ class RMSNorm(tf.Module):  # type: ignore[misc]
     cols: how many values a row has. eps: there is no default. contract: of an RMS statistic without a gate.
     dtype: of the weight, whose first values change nothing: ones, or zeros where the contract adds 1 to them.
 
-    module(x): [..., cols] → the same shape and type. Raises ValueError for other contracts, and what rms_norm does.
+    module(x): [..., cols] → the same shape and type. Raises ValueError for other contracts and fewer columns than one, TypeError
+    for a dtype that is none of floats, and what rms_norm does.
     """
 
     def __init__(
@@ -31,8 +33,13 @@ class RMSNorm(tf.Module):  # type: ignore[misc]
         found = resolve(contract)
         if found.statistic != "rms" or found.gate_place != "none":
             raise ValueError(f"contract {contract!r} does not belong to RMSNorm: it has a mean or a gate")
-        self.eps, self.contract = eps, found
-        self.weight = tf.Variable(tf.fill([cols], tf.cast(1.0 - found.weight_offset, dtype)), name="weight")
+        count, kind = integer(cols, "cols"), type_of(dtype)
+        if count < 1:
+            raise ValueError(f"cols is {count}, but has to be 1 or more")
+        if not kind.is_floating:
+            raise TypeError(f"dtype is {kind.name}, but a weight is of float32, bfloat16, float16 or float64")
+        self.eps, self.contract = number(eps, "eps"), found
+        self.weight = tf.Variable(tf.fill([count], tf.cast(1.0 - found.weight_offset, kind)), name="weight")
 
     def __call__(self, x: TensorLike) -> tf.Tensor:
         return rms_norm(x, self.weight, eps=self.eps, contract=self.contract)

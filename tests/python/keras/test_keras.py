@@ -310,7 +310,17 @@ def test_errors():
     with pytest.raises(kinds, match="eps is -1"):
         ours(tensor(X))
     for kind in KINDS:
-        with pytest.raises(ValueError, match="axis is empty, but has to name one axis or more"):
-            getattr(isonorm.keras, kind)(axis=[])(tensor(X))
+        for axis, shape, sentence in (
+            ([], (2, 3), "axis is empty, but has to name one axis or more"),
+            (3, (2, 3), r"axis 3 does not exist: x has shape \(2, 3\)"),
+            (-1, (), r"axis -1 does not exist: x has shape \(\)"),
+            ((1, -1), (2, 3), r"axis \(.*\) names an axis twice: x has shape \(2, 3\)"),
+        ):
+            with pytest.raises(ValueError, match=f"^{sentence}$"):
+                getattr(isonorm.keras, kind)(axis=axis)(tensor(np.ones(shape, np.float32)))
+            with pytest.raises(ValueError, match=f"^{sentence}$"):
+                getattr(isonorm.keras, kind)(axis=axis)(keras.KerasTensor(shape))
     with pytest.raises(TypeError, match="axis"):
         isonorm.keras.LayerNormalization(axis="last")
+    with pytest.raises(TypeError, match="^axis is a str, but has to be an int$"):
+        isonorm.keras.RMSNormalization(axis="last")(tensor(X))

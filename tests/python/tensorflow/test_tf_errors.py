@@ -25,6 +25,7 @@ WRONG = {
     "list": ({"x": [1.0]}, TypeError, "x is a list, but has to be a tensor, a variable or an array of NumPy: tf.convert_to_"),
     "text": ({"weight": "ones"}, TypeError, "weight is a str, but has to be a tensor, a variable or an array of NumPy"),
     "sparse": ({"x": tf.sparse.from_dense(X)}, TypeError, "x is a SparseTensor, but has to be a tensor, a variable or an array"),
+    "masked": ({"gate": np.ma.masked_array(X)}, TypeError, "gate is a masked array, and isonorm knows no masks: fill it, as gate.filled(0)"),
     "integers": ({"x": X.astype(np.int32)}, Invalid, "x is i32, but must be f32, bf16, f16 or f64."),
     "words": ({"x": np.array(["a"])}, Invalid, "x.dtype is {code 255, bits 8, lanes 1}, but must be f32, bf16, f16 or f64."),
     "weight of another type": ({"weight": W.astype(np.int64)}, Invalid, "weight is i64, but where x is f32 it must be f32, bf16 or f16."),
@@ -76,7 +77,8 @@ def test_sentences(wrong):
     """Eagerly and in a graph, and nothing is wrong with the next call."""
     changes, kind, sentence = WRONG[wrong]
     arguments = {"x": X, "eps": 1e-6, **changes}
-    arrays = {n: a for n, a in arguments.items() if isinstance(a, (np.ndarray, tf.Tensor)) and n != "rope"}
+    # What a graph is given as an array, but for masked ones, of which it would keep the data alone.
+    arrays = {n: a for n, a in arguments.items() if (type(a) is np.ndarray or isinstance(a, tf.Tensor)) and n != "rope"}
     graph = tf.function(lambda **arrays: itf.rms_norm(**{**arguments, **arrays}), autograph=False)
     for call in (lambda: itf.rms_norm(**arguments), lambda: graph(**arrays)):
         with pytest.raises(kind) as caught:
@@ -115,6 +117,21 @@ def test_layer_norm_needs_a_mean():
         itf.layer_norm(X, eps=1e-6, contract="torch")
     with pytest.raises(Invalid, match="window"):
         itf.layer_norm(X, eps=1e-6, window=2)
+
+
+@pytest.mark.parametrize("changes, kind, sentence", [
+    ({"cols": -3}, ValueError, "cols is -3, but has to be 1 or more"),
+    ({"cols": "8"}, TypeError, "cols is a str, but has to be an int"),
+    ({"cols": 8.0}, TypeError, "cols is a float, but has to be an int"),
+    ({"eps": "1e-6"}, TypeError, "eps is a str, but has to be a number"),
+    ({"dtype": "flot"}, TypeError, "dtype is 'flot', but has to be a type of TensorFlow or of NumPy"),
+    ({"dtype": np.int32}, TypeError, "dtype is int32, but a weight is of float32, bfloat16, float16 or float64"),
+    ({"contract": "layer_norm"}, ValueError, "contract 'layer_norm' does not belong to RMSNorm: it has a mean or a gate"),
+])  # fmt: skip
+def test_modules_say_it_when_they_are_made(changes, kind, sentence):
+    with pytest.raises(kind) as caught:
+        itf.RMSNorm(**{"cols": 8, "eps": 1e-6, **changes})
+    assert str(caught.value) == sentence
 
 
 def test_qk_norm_names_q_and_k():
