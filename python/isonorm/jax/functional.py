@@ -267,10 +267,17 @@ def qk_norm(
         ((5, 4, 8), (5, 2, 8))
 
     q: [..., tokens, heads, head_dim], k: the same with heads of its own. q_weight, k_weight: [head_dim]. eps, contract, rope,
-    rows_axis: as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does.
+    rows_axis: as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does,
+    but that a ValueError says which of them it speaks of.
     """
     for name, value in {"q": q, "k": k, "q_weight": q_weight, "k_weight": k_weight}.items():
         if value is not None or name in ("q", "k"):
             array(value, name)
     options: dict[str, Any] = {"eps": eps, "contract": contract, "rope": rope, "rows_axis": rows_axis}
-    return rms_norm(q, q_weight, **options), rms_norm(k, k_weight, **options)
+    results = []
+    for name, x, weight in (("q", q, q_weight), ("k", k, k_weight)):
+        try:
+            results.append(rms_norm(x, weight, **options))
+        except ValueError as error:
+            raise ValueError(f"In {name}: {error}") from None
+    return results[0], results[1]

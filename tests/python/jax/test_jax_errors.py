@@ -1,5 +1,6 @@
 """Each wrong call gives one sentence that names the argument; most of them when the call is traced."""
 
+import functools
 import subprocess
 import sys
 
@@ -93,6 +94,9 @@ def test_qk_norm_names_q_and_k():
         ij.qk_norm(X, [1.0], eps=1e-6)
     with pytest.raises(TypeError, match="^q_weight is a int"):
         ij.qk_norm(X, X, 3, eps=1e-6)
+    for name, weights in {"q": (W[:5], W), "k": (W, W[:5])}.items():
+        with pytest.raises(ValueError, match=f"^In {name}: weight.shape.0. is 5, but must be 8"):
+            jax.jit(functools.partial(ij.qk_norm, eps=1e-6))(X, X, *weights)
 
 
 def test_what_only_values_show():
