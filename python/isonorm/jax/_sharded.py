@@ -79,7 +79,6 @@ def norm(given: Arrays, call: Sharded) -> Arrays:
 
 
 def _norm_forward(given: Arrays, call: Sharded) -> Any:
-    wanted: Arrays = {name: None for name, primal in given.items() if primal.perturbed}
     values = {name: primal.value for name, primal in given.items()}
     found = _forward(values, call)
     saved = values | {"statistic": found["statistic"]}
@@ -88,13 +87,16 @@ def _norm_forward(given: Arrays, call: Sharded) -> Any:
         # Of x its type counts, and no value.
         saved["x"] = saved["residual_out"].astype(values["x"].dtype)
         del saved["residual"]
-    dtypes = {name: jnp.zeros(0, value.dtype) for name, value in values.items()}
-    return {name: found[name] for name in call.results}, (saved, wanted, dtypes)
+    # The type of each array, and whether its gradient is wanted, as empty arrays: JAX keeps what is traced for each set of those,
+    # but one tree of what is saved for all of them, and would hand that of one call to the backward pass of another.
+    notes = {name: jnp.zeros((0, int(given[name].perturbed)), value.dtype) for name, value in values.items()}
+    return {name: found[name] for name in call.results}, (saved, notes)
 
 
 def _norm_backward(call: Sharded, kept: Any, cotangents: Arrays) -> Any:
-    saved, wanted, of_type = kept
-    dtypes = {name: empty.dtype for name, empty in of_type.items()}
+    saved, notes = kept
+    dtypes = {name: empty.dtype for name, empty in notes.items()}
+    wanted = [name for name, empty in notes.items() if empty.shape[1]]
     moved = {name: None if isinstance(c, jax.custom_derivatives.SymbolicZero) else c for name, c in cotangents.items()}
     dy, dresidual = moved["y"], moved.get("residual_out")
     # Zeros of what nobody wants, which nobody sees: before jax 0.9 a backward pass has to give gradients of all arrays.

@@ -155,6 +155,21 @@ def test_gradients_of_some():
     assert in_entry(of_weight.lower(arrays["weight"]).compile()) == {"all-gather": 1}  # that of the forward pass
 
 
+def test_gradients_of_others_in_turn():
+    """Programs that share what was traced, but want the gradients of other arrays."""
+    arrays, dy = arrays_of(F32, "weight", "residual"), random((ROWS, COLS), seed=7)
+    mapped = spread(functools.partial(parallel.rms_norm, eps=EPS, axis_name="model"), mesh_of(4), arrays)
+    expected = isonorm.rms_norm_backward(dy, **arrays, eps=EPS)
+    of = {"x": expected.dx, "weight": expected.dweight, "residual": expected.dx}
+    for names in (("x", "weight"), ("weight",), ("x", "weight"), ("x",), ("residual", "weight"), ("weight",), ("x", "weight")):
+
+        def y_of(*values, names=names):
+            return mapped({**arrays, **dict(zip(names, values))})["y"]
+
+        found = jax.jit(lambda *values, y_of=y_of: jax.vjp(y_of, *values)[1](jnp.asarray(dy)))(*(arrays[n] for n in names))
+        assert all(same(gradient, of[name]) for name, gradient in zip(names, found)), names
+
+
 # ------------------------------------------------------------------------------------------------------------ what is sent
 
 
