@@ -80,6 +80,31 @@ def test_columns_over_ranks(world, cols):
     assert all(ranks.run(compare, world, cols))
 
 
+def some(rank, world):
+    """Gradients of some of the arrays, where only these require one, and where autograd is asked for no others."""
+    found = []
+    for contract, dtype, of_residual in (("torch", BF16, F32), ("layer_norm", F32, F32), ("qwen3_next_gated", F16, F16), ("t5", BF16, BF16)):
+        gated = contract.endswith("gated")
+        values, dy, _ = tensors(dtype, 256, residual=of_residual, gate=gated, bias=not gated)
+        leaves = {n: v.clone().requires_grad_() for n, v in values.items()}
+        y = isonorm.torch.rms_norm(**leaves, eps=1e-6, contract=contract)[0]
+        whole = torch.autograd.grad(y, list(leaves.values()), dy)
+        expected = {n: gradient.chunk(world, -1)[rank] for n, gradient in zip(leaves, whole)}
+        wanted = [[name] for name in values] + [["weight", "gate" if gated else "bias"], ["residual", "weight"]]
+        for names in wanted:
+            for requiring in (names, list(values)):
+                own = {n: v.chunk(world, -1)[rank].clone().requires_grad_(n in requiring) for n, v in values.items()}
+                y = parallel.rms_norm(**own, eps=1e-6, contract=contract, group=dist.group.WORLD)[0]
+                gradients = torch.autograd.grad(y, [own[n] for n in names], dy.chunk(world, -1)[rank])
+                found += [same(g, expected[n]) for n, g in zip(names, gradients)]
+    return all(found)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_gradients_of_some(world):
+    assert all(ranks.run(some, world))
+
+
 def count(rank, world):
     def sent(contract, scale=1.0, needs=("x", "weight")):
         x = randn(7, 512)

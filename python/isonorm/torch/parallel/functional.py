@@ -78,6 +78,8 @@ class ShardedNorm(Function):
             needs = (
                 NEEDS_X * (need_x or need_residual) | NEEDS_WEIGHT * need_weight | NEEDS_BIAS * need_bias | NEEDS_GATE * need_gate
             )
+            if x is None and not needs & NEEDS_X:  # its type counts, and no value
+                x = torch.empty_like(total, dtype=x_dtype)
             call = (
                 dy, x, weight, bias, ctx.eps, ctx.contract, residual, total, dtotal, gate, size(ranks.group), statistic
             )  # fmt: skip
