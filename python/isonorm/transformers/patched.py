@@ -33,7 +33,7 @@ def patched_class(cls: type, body: Body) -> type:
             "_isonorm_original": cls.forward,  # type: ignore[attr-defined]
             "_isonorm_contract": body.contract,
             "_isonorm_body": body,
-            "forward": _forward(cls, body, rms_norm, layer_norm, cls.forward),  # type: ignore[attr-defined]
+            "forward": _forward(cls, body, rms_norm, layer_norm, cls.forward, _permuted),  # type: ignore[attr-defined]
         }
         made = _made[key] = type("Isonorm" + cls.__name__, (cls,), members)
     return made
@@ -61,15 +61,20 @@ def shared_class(cls: type, norm: Callable[..., Any]) -> type:
         "__module__": __name__,
         "__doc__": cls.__doc__,
         "__reduce_ex__": object.__reduce_ex__,  # a copy shares too
-        "forward": _forward(original, cls._isonorm_body, norm, norm, leave),  # type: ignore[attr-defined]
+        "forward": _forward(original, cls._isonorm_body, norm, norm, leave, _permuted_in_items),  # type: ignore[attr-defined]
     }
     return type(cls.__name__, (cls,), members)
 
 
 def _forward(
-    cls: Any, body: Body, rms: Callable[..., Any], layer: Callable[..., Any], leave: Callable[..., Any]
+    cls: Any,
+    body: Body,
+    rms: Callable[..., Any],
+    layer: Callable[..., Any],
+    leave: Callable[..., Any],
+    permuted: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """leave: what computes a call that is left to the module's own forward."""
+    """leave: what computes a call that is left to the module's own forward; permuted: one of an x that is not contiguous."""
     plan, names, keeps_order = body.plan, body.parameters, body.keeps_order
     assert plan is not None
 
@@ -81,7 +86,7 @@ def _forward(
         call = plan(self, *inputs) if len(inputs) == 1 and not named else arguments(self, inputs, named)
         if call is None:
             return leave(self, *inputs, **named)
-        return rms(**call) if not keeps_order or call["x"].is_contiguous() else _permuted(rms, **call)
+        return rms(**call) if not keeps_order or call["x"].is_contiguous() else permuted(rms, **call)
 
     def layer_forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
         call = arguments(self, inputs, named)
@@ -100,13 +105,32 @@ def _in_order(inputs: tuple[Any, ...], named: dict[str, Any], names: tuple[str, 
     return (*inputs, *(named[name] for name in rest)) if set(rest) == set(named) else ()
 
 
-def _permuted(rms: Callable[..., Any], x: Tensor, gate: Optional[Tensor] = None, **call: Any) -> Any:
+def _permuted(rms: Callable[..., Any], x: Tensor, **call: Any) -> Any:
     """The result lies in memory as x does, as that of an operation on each element."""
+    return _in_axes(_memory_order(x), rms, x, **call)
+
+
+def _permuted_in_items(rms: Callable[..., Any], x: Tensor, **call: Any) -> Any:
+    """The same where replicas share the gradient, and divide the first axis: its items are added up one after the other, wherever
+    they lie. Else the order of rows would depend on how many of them a replica has."""
+    memory = _memory_order(x)
+    y = _in_axes(sorted(memory, key=bool), rms, x, **call)
+    return y.permute(memory).contiguous().permute(_inverse(memory))
+
+
+def _memory_order(x: Tensor) -> list[int]:
+    """The axes of rows from the outermost one in memory on, and then that of columns."""
     strides = x.stride()
-    order = sorted(range(x.dim() - 1), key=lambda axis: -strides[axis]) + [x.dim() - 1]
-    back = sorted(range(x.dim()), key=order.__getitem__)
+    return sorted(range(x.dim() - 1), key=lambda axis: -strides[axis]) + [x.dim() - 1]
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _in_axes(order: list[int], rms: Callable[..., Any], x: Tensor, gate: Optional[Tensor] = None, **call: Any) -> Any:
     gate = None if gate is None else gate.permute(order)
-    return rms(x.permute(order), gate=gate, **call).permute(back)
+    return rms(x.permute(order), gate=gate, **call).permute(_inverse(order))
 
 
 def _reduce(self: nn.Module, protocol: Any) -> Any:

@@ -86,6 +86,32 @@ def test_patched_norms(world):
     assert all(ranks.run(replicas, world))
 
 
+def lying_otherwise(rank, world):
+    """Inputs whose first axis, which replicas divide, is not the outermost one in memory, or whose other axes are exchanged."""
+    found = []
+    for shape, order in (((8, 64, COLS), (1, 0, 2)), ((8, 4, 16, COLS), (0, 2, 1, 3)), ((8, 4, 32, COLS), (2, 0, 1, 3))):
+        from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+        model = torch.nn.ModuleDict({"norm": LlamaRMSNorm(COLS)})
+        isonorm.transformers.patch(model)
+        parallel.share_gradients(model, dist.group.WORLD, reduction="sum")
+        back = sorted(range(len(shape)), key=order.__getitem__)
+        own = slice(rank * shape[0] // world, (rank + 1) * shape[0] // world)
+        x = randn(*shape)[own].permute(order).contiguous().permute(back)
+        y = model["norm"](x)
+        y.backward(randn(*shape, seed=2)[own])
+        found.append((y.permute(order).is_contiguous(), same(y, isonorm.torch.rms_norm(x.detach(), eps=1e-6)), model["norm"].weight.grad.numpy()))
+    return found
+
+
+def test_rows_that_lie_otherwise():
+    (one,) = ranks.run(lying_otherwise, 1)
+    for world in (2, 4, 8):
+        for found in ranks.run(lying_otherwise, world):
+            for (lies, bits, gradient), (_, _, whole) in zip(found, one):
+                assert lies and bits and (gradient == whole).all()
+
+
 def in_a_model(rank, world):
     import transformers
 
