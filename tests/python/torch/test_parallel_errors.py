@@ -5,6 +5,7 @@ import ranks
 import torch
 import torch.distributed as dist
 from ranks import Messages
+from torch.distributed.tensor import DTensor, Shard
 from torch_support import randn
 
 from isonorm.torch import parallel
@@ -112,6 +113,7 @@ def test_rows_that_cannot_be_combined():
 def arguments(rank, world):
     mesh = dist.init_device_mesh("cpu", (1, 1), mesh_dim_names=("a", "b"))
     group, x = dist.group.WORLD, randn(2, 64)
+    spread = DTensor.from_local(x, mesh["a"], [Shard(1)])
     return [
         sentence(call)
         for call in (
@@ -122,6 +124,8 @@ def arguments(rank, world):
             lambda: parallel.rms_norm(x, eps=1e-6, group=group, return_mean=True),
             lambda: parallel.rms_norm(x.numpy(), eps=1e-6, group=group),
             lambda: parallel.rms_norm(x, eps=1e-6, group=dist.GroupMember.NON_GROUP_MEMBER),
+            lambda: parallel.rms_norm(spread, eps=1e-6, group=group),
+            lambda: parallel.rms_norm(x, DTensor.from_local(x[0], mesh["a"]), eps=1e-6, group=None, data_group=group),
             lambda: parallel.RMSNorm((2, 64), group=group),
             lambda: parallel.share_gradients(torch.nn.Linear(2, 2), group),
             lambda: parallel.share_gradients(parallel.RMSNorm(64, group=group), None),
@@ -139,6 +143,8 @@ def test_arguments():
         ("RuntimeError", "return_mean is True, but the contract 'torch' has no mean"),
         ("TypeError", "x is a ndarray, but has to be a torch.Tensor"),
         ("ValueError", "group is a group that this process is no member of"),
+        ("TypeError", "x is a DTensor, but has to be what this rank has of it: x.to_local()"),
+        ("TypeError", "weight is a DTensor, but has to be what this rank has of it: weight.to_local()"),
         ("ValueError", "normalized_shape is (2, 64), but has to be one size"),
         ("ValueError", "the model has no norm with a weight"),
         ("TypeError", "data_group is None, but has to be a ProcessGroup or a DeviceMesh"),

@@ -7,6 +7,7 @@ from typing import Any, Iterable, Optional
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.distributed.tensor import DTensor
 
 from isonorm.contracts import ContractLike, from_text
 from isonorm.torch._autograd import NEEDS_BIAS, NEEDS_GATE, NEEDS_WEIGHT, NEEDS_X, Norm
@@ -227,6 +228,9 @@ def rms_norm(
     """
     try:
         ranks, text = ranks_of(group, data_group, reduction), text_of(contract)
+        for name, value in (("x", x), ("weight", weight), ("bias", bias), ("residual", residual), ("gate", gate)):
+            if isinstance(value, DTensor):
+                raise TypeError(f"{name} is a DTensor, but has to be what this rank has of it: {name}.to_local()")
         if weight is not None:
             weight = matched(weight, x, "weight")
         if bias is not None:
