@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from page import ROOT, cpu_name, slug_of, time_text, write_section  # noqa: E402
 
 PAGE, SHORT_PAGE = ROOT / "docs/speed-python.md", ROOT / "docs/python.md"
+KERAS_PAGE, ON_KERAS_PAGE = ROOT / "docs/speed-keras.md", ("tensorflow", "keras_")
 SHORT_SHAPES = ("1x4096", "512x4096", "4096x4096")
 SHORT_COLUMNS = [
     ("forward", "torch"), ("forward", "torch.compile"), ("forward_backward", "torch"), ("forward_backward", "torch.compile"),
@@ -49,14 +50,15 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return f"{sum(v['met'] for v in verdicts)} of {len(verdicts)} goals are met."
 
 
-def table(results: dict[str, Any], name: str) -> str:
+def table(results: dict[str, Any], name: str, on_keras_page: bool) -> str:
+    rows = [row for row in results["rows"] if row["row"].startswith(ON_KERAS_PAGE) == on_keras_page]
     versions = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
     lines = [
-        f"{name}, target {results['target']}; {versions}. {summary(results['rows'])} By `scripts/bench-python`.\n",
+        f"{name}, target {results['target']}; {versions}. {summary(rows)} By `scripts/bench-python`.\n",
         "| row | isonorm | beside it |",
         "| --- | ---: | --- |",
     ]
-    lines += [f"| {row['row']} | {time_text(row['seconds'][row['of']])} | {against_text(row)} |" for row in results["rows"]]
+    lines += [f"| {row['row']} | {time_text(row['seconds'][row['of']])} | {against_text(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -82,7 +84,8 @@ def main() -> None:
     if not results["rows"]:
         raise SystemExit("the results have no rows")
     name = cpu_name()
-    write_section(PAGE, slug_of(name), table(results, name))
+    write_section(PAGE, slug_of(name), table(results, name, False))
+    write_section(KERAS_PAGE, slug_of(name), table(results, name, True))
     write_section(SHORT_PAGE, slug_of(name), short_table(results, name))
 
 

@@ -132,15 +132,17 @@ def test_goals():
 
 def test_pages(tmp_path, monkeypatch):
     """Sections of other CPUs stay, that of this one is made and then replaced."""
-    pages = tmp_path / "speed-python.md", tmp_path / "python.md"
+    pages = tmp_path / "speed-python.md", tmp_path / "python.md", tmp_path / "speed-keras.md"
     other = "<!-- cpu: other -->\nits own\n<!-- end -->\n"
     for path in pages:
         path.write_text("# Title\n\n" + other + "\n## After\n", encoding="utf-8")
     monkeypatch.setattr(report, "PAGE", pages[0])
     monkeypatch.setattr(report, "SHORT_PAGE", pages[1])
+    monkeypatch.setattr(report, "KERAS_PAGE", pages[2])
     results = tmp_path / "results.json"
     for value in (4.0, 5.0):
-        whole = {"target": "AVX2", "versions": {"torch": "1.2"}, "rows": [result(value, 3)]}
+        both = [result(value, 3), {**result(value, 3), "row": "keras_torch.1x4096.f32.threads1"}]
+        whole = {"target": "AVX2", "versions": {"torch": "1.2"}, "rows": both}
         results.write_text(json.dumps(whole), encoding="utf-8")
         monkeypatch.setattr(sys, "argv", ["report.py", str(results)])
         report.main()
@@ -149,6 +151,7 @@ def test_pages(tmp_path, monkeypatch):
             assert text.startswith("# Title\n\n" + other) and text.count("<!-- cpu: ") == text.count("<!-- end -->") == 2
             assert text.endswith("<!-- end -->\n\n## After\n")
             assert f" {value:g} × " in text and f" {9 - value:g} × " not in text
+            assert ("keras_torch" in text) == (path == pages[2])
     results.write_text(json.dumps({"target": "", "versions": {}, "rows": []}))
     with pytest.raises(SystemExit, match="no rows"):
         report.main()
@@ -162,7 +165,7 @@ def test_both_scripts_take_results_from_a_file(tmp_path):
     results.write_text(json.dumps({"target": "AVX2", "versions": {}, "rows": [result(4.0, 3)]}), encoding="utf-8")
     subprocess.run([tmp_path / "scripts/bench-python", results], check=True)
     mark = f"<!-- cpu: {page.slug_of(page.cpu_name())} -->\n"
-    for path in ("docs/speed-python.md", "docs/python.md"):
+    for path in ("docs/speed-python.md", "docs/speed-keras.md", "docs/python.md"):
         assert mark in (tmp_path / path).read_text(encoding="utf-8")
     row = {"row": "a_row", "seconds": 1e-3, "gigabytes_per_second": None, "unit": "times the reference's time", "value": 1.5,
            "reference": {"name": "itself", "seconds": 1}, "goal": 2, "goal_met": True, "within": [1.2, 1.7],
