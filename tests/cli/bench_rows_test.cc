@@ -15,8 +15,20 @@ namespace {
 
 using nlohmann::json;
 
-// Every kind of row that has a plain way beside it. The reference is slower than any loop, so that the rows must say so.
+// Whether a run of rows by the reference, which is slower than any loop, says so in each of them; not in which if it does not.
+bool SlowRowsSaySo(const std::string& filter, const json& rows) {
+  return std::all_of(rows.begin(), rows.end(), [&](const json& row) {
+    const json& plain = row.at("plain");
+    const bool slower =
+        filter == "call.*" ? plain.at("nanoseconds_more") > 30 : plain.at("times_the_time") < 0.995;  // false for NaN
+    return slower && plain.at("seconds") > 0 && plain.at("met") == false && row.at("met") == false;
+  });
+}
+
+// Every kind of row that has a plain way beside it. A few short rounds on a busy machine may not be able to tell; then others.
 TEST(BenchRows, ARowThatIsSlowerThanThePlainWaySaysSo) {
+  constexpr int kTries = 8;
+  const RunOptions reference = {.environment = {"ISONORM_TARGET=reference"}};
   const std::vector<std::string> filters = {
       "cached.8x4096.bf16",    "call.*",           "cold.512x4096.f32", "gemma.8x4096.bf16",
       "layer_norm_*x4096.f32", "small_pages*bf16", "misaligned.1x*",    "gate_before_b*bf16"};
@@ -25,26 +37,28 @@ TEST(BenchRows, ARowThatIsSlowerThanThePlainWaySaysSo) {
     std::vector<std::string> as_json = args, check = args;
     as_json.push_back("--json");
     check.push_back("--check");
-    const RunOptions reference = {.environment = {"ISONORM_TARGET=reference"}};
-    const Outcome slow = RunCli(as_json, reference);
-    ASSERT_EQ(slow.exit_code, 0) << filter << slow.err;
-    bool only_plain = false;
-    const json rows = json::parse(slow.out).at("rows");
-    ASSERT_FALSE(rows.empty()) << filter;
-    for (const json& row : rows) {
-      const json& plain = row.at("plain");
-      if (plain.is_null()) GTEST_SKIP() << "the compiler meant another CPU";
-      EXPECT_GT(plain.at("seconds"), 0) << row;
-      const bool call = filter == "call.*";
-      EXPECT_FALSE(call ? plain.at("nanoseconds_more") <= 30 : plain.at("times_the_time") >= 0.995) << row;
-      EXPECT_FALSE(plain.at("met")) << row;
-      EXPECT_FALSE(row.at("met")) << row;
-      only_plain = only_plain || row.at("goal").is_null();
+    json rows;
+    bool says = false, table_says = false;
+    for (int tries = 0; tries < kTries && !says; ++tries) {
+      const Outcome slow = RunCli(as_json, reference);
+      ASSERT_EQ(slow.exit_code, 0) << filter << slow.err;
+      rows = json::parse(slow.out).at("rows");
+      ASSERT_FALSE(rows.empty()) << filter;
+      for (const json& row : rows) {
+        if (row.at("plain").is_null()) GTEST_SKIP() << "the compiler meant another CPU";
+      }
+      says = SlowRowsSaySo(filter, rows);
     }
-    const Outcome table = RunCli(check, reference);
-    EXPECT_EQ(table.exit_code, 1) << filter;
-    const bool missed = table.out.find("MISSED") != std::string::npos, slower = table.out.find("SLOWER") != std::string::npos;
-    EXPECT_TRUE(only_plain ? slower : slower || missed) << table.out;
+    EXPECT_TRUE(says) << rows;
+    const bool only_plain = std::any_of(rows.begin(), rows.end(), [](const json& row) { return row.at("goal").is_null(); });
+    std::string out;
+    for (int tries = 0; tries < kTries && !table_says; ++tries) {
+      const Outcome table = RunCli(check, reference);
+      out = table.out;
+      const bool missed = out.find("MISSED") != std::string::npos, slower = out.find("SLOWER") != std::string::npos;
+      table_says = table.exit_code == 1 && (only_plain ? slower : slower || missed);
+    }
+    EXPECT_TRUE(table_says) << out;
   }
 }
 
@@ -58,7 +72,9 @@ TEST(BenchRows, GoalAndPlainWayCountEach) {
   const double goal = rows[0].at("goal");  // more where less is possible, which the row then says
   EXPECT_GE(goal, 1.25);
   EXPECT_EQ(goal > 1.25, rows[0].at("bound") == "beside a call") << rows[0];
-  EXPECT_EQ(rows[0].at("met"), rows[0].at("value") <= goal && rows[0].at("plain").at("met").get<bool>());
+  const json& within = rows[0].at("within");
+  const double least = within.is_null() ? rows[0].at("value").get<double>() : within[0].get<double>();
+  EXPECT_EQ(rows[0].at("met"), least <= goal && rows[0].at("plain").at("met").get<bool>()) << rows[0];
   EXPECT_TRUE(rows[1].at("plain").is_null());
   const Outcome table =
       RunCli({"bench", "--quick", "--rounds", "3", "--filter", "cached.1x4096.*16", "--filter", "widths.f32"});
