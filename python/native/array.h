@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/fields.h"
+
 namespace isonorm_python {
 
 namespace nb = nanobind;
@@ -18,13 +20,7 @@ enum class Access { kRead, kWrite };
 // What an argument may be: an array of NumPy, or also a tensor in CPU memory of any framework that has DLPack.
 enum class Source { kNumPy, kAny };
 
-// A structure of the C ABI whose fields are all absent.
-template <class Structure>
-Structure Sized() {
-  Structure structure{};
-  structure.struct_size = sizeof structure;
-  return structure;
-}
+using isonorm_base::Sized;
 
 class Array {
  public:

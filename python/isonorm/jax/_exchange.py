@@ -117,7 +117,7 @@ def _of_first_jvp(axes: Axes, primals: Any, tangents: Any) -> Any:
 
 def counted_once(gradient: Any, like: Any, axes: Axes) -> Any:
     """A gradient that all devices along the axes have, of a parameter `like`, as what JAX is to be given: the same on all of them
-    where JAX knows that the parameter is. Else JAX adds up what they give: -0 of all but one, to which nothing is 0 added."""
+    where JAX knows that the parameter is. Else JAX adds up what they give: all but one give -0, which changes no sum, not even one that is -0."""
     if set(axes) <= varying(gradient) - varying(like):
         return _of_first(gradient, axes)
     if devices(axes) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import pathlib
 
 try:
@@ -25,4 +26,10 @@ def set_threads() -> None:
     _handle.isonorm_tensorflow_set_threads(tf.config.threading.get_intra_op_parallelism_threads())
 
 
-set_threads()
+@functools.lru_cache(maxsize=None)
+def settle_threads() -> None:
+    """Once there is a tensor TensorFlow lets nobody change that number any more; programs set it after the import."""
+    set_threads()
+
+
+set_threads()  # for a program that runs a SavedModel alone

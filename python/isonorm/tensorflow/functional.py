@@ -15,7 +15,7 @@ from isonorm.contracts import ContractLike, resolve
 from isonorm.norm import _STYLES
 from isonorm.tensorflow import _gradients  # noqa: F401  which registers
 from isonorm.tensorflow._formula import wide
-from isonorm.tensorflow._library import ops, set_threads
+from isonorm.tensorflow._library import ops, settle_threads
 from isonorm.tensorflow._options import FORWARD_OPERANDS, Options, forward_text
 
 TensorLike = Union[tf.Tensor, tf.Variable, np.ndarray]
@@ -165,6 +165,7 @@ def rms_norm(
     for name, value in (("weight", weight), ("bias", bias), ("residual", residual), ("gate", gate)):
         if value is not None:
             values[name] = _tensor(value, name)
+    settle_threads()
     x = values["x"]
     to = wide(x.dtype)
     axes = None if type(axis) is int and axis == -1 else _Axes(x, axis)
@@ -215,7 +216,6 @@ def _text(
     results: tuple[str, ...],
 ) -> str:
     """The options of a call, which a program makes many times."""
-    set_threads()  # which programs say after the import, and not after the first computation
     return forward_text(Options(resolve(contract).text, eps, groups, window, *(turn or (0, 0, 0)), operands, results))
 
 

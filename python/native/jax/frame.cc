@@ -1,13 +1,12 @@
 #include "frame.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <bit>
 #include <exception>
 #include <memory>
 #include <stdexcept>
+
+#include "../base/huge_pages.h"
 
 namespace isonorm_jax {
 namespace {
@@ -50,21 +49,6 @@ class Region {
   void* const context_;
   std::atomic<std::int64_t> next_ = 0, done_ = 0;
 };
-
-// For memory that is about to be written as a whole and which nobody has touched, as a rule: to get 64 MB from the system page by
-// page, of 4 KiB each, takes several times as long as the norm. Where the system has no huge pages, everything is as it was.
-void AskForHugePages(const XLA_FFI_Buffer& buffer, std::int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-  constexpr std::int64_t kLarge = 1 << 22;
-  if (bytes < kLarge) return;
-  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(buffer.data) + page - 1) / page * page;
-  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(buffer.data) + static_cast<std::uintptr_t>(bytes)) / page * page;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#else
-  static_cast<void>(buffer), static_cast<void>(bytes);
-#endif
-}
 
 void Destroy(const XLA_FFI_CallFrame& frame, XLA_FFI_Error* error) {
   XLA_FFI_Error_Destroy_Args args{XLA_FFI_Error_Destroy_Args_STRUCT_SIZE, nullptr, error};
@@ -131,9 +115,8 @@ void Array::Read(const XLA_FFI_Buffer& buffer, bool per_item, Shape shape) {
 }
 
 Executor::Executor(const XLA_FFI_CallFrame& frame, std::int64_t bytes) : executor_(Sized<isonorm_executor>()) {
-  constexpr std::int64_t kFewBytes = 1 << 16;  // for which the library would not use a second thread
   executor_.concurrency = 1;
-  if (bytes < kFewBytes) return;
+  if (bytes < isonorm_base::kFewBytes) return;
   std::int64_t threads = 1;
   XLA_FFI_ThreadPool_NumThreads_Args args{XLA_FFI_ThreadPool_NumThreads_Args_STRUCT_SIZE, nullptr, frame.ctx, &threads};
   if (XLA_FFI_Error* const error = frame.api->XLA_FFI_ThreadPool_NumThreads(&args)) {
@@ -178,7 +161,26 @@ void Call::Result(int bit, Array& array, Shape shape) {
   if ((integers_[kResults] >> bit & 1) == 0) return;
   const auto& buffer = *static_cast<const XLA_FFI_Buffer*>(frame_.rets.rets[next_result_++]);
   array.Read(buffer, integers_[kPerItem] != 0, shape);
-  AskForHugePages(buffer, array.bytes() * items_);
+  isonorm_base::AskForHugePages(buffer.data, array.bytes() * items_);
+}
+
+void Read(Call& call, isonorm_base::ForwardInputs<Array>& in) {
+  call.Operand(0, in.x, call.rows());
+  call.Operand(1, in.weight, Shape::kAsIs);
+  call.Operand(2, in.bias, Shape::kAsIs);
+  call.Operand(3, in.residual, call.rows());
+  call.Operand(4, in.gate, call.rows());
+}
+
+void Read(Call& call, isonorm_base::BackwardInputs<Array>& in) {
+  call.Operand(0, in.dy, call.rows());
+  call.Operand(1, in.x, call.rows());
+  call.Operand(2, in.weight, Shape::kAsIs);
+  call.Operand(3, in.bias, Shape::kAsIs);
+  call.Operand(4, in.residual, call.rows());
+  call.Operand(5, in.residual_out, call.rows());
+  call.Operand(6, in.dresidual, call.rows());
+  call.Operand(7, in.gate, call.rows());
 }
 
 Quantization::Quantization(const Call& call)

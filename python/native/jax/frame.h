@@ -8,17 +8,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../base/fields.h"
+
 namespace isonorm_jax {
 
-constexpr int kMaxDims = 7;  // of the C ABI
+using isonorm_base::Sized;
 
-// A structure of the C ABI whose fields are all absent.
-template <class Structure>
-Structure Sized() {
-  Structure structure{};
-  structure.struct_size = sizeof structure;
-  return structure;
-}
+constexpr int kMaxDims = 7;  // of the C ABI
 
 // How an array becomes the tensor of a call. Rows of x lie one after the other, so that all leading dimensions are one, but where
 // a rotation looks at them.
@@ -103,6 +99,10 @@ class Call {
   std::int64_t items_ = 1;
   int next_operand_ = 0, next_result_ = 0;
 };
+
+// The operands that calls of rows have in common, by their bits.
+void Read(Call& call, isonorm_base::ForwardInputs<Array>& in);
+void Read(Call& call, isonorm_base::BackwardInputs<Array>& in);
 
 // How y is quantised, and a static scale, which is part of the program.
 class Quantization {

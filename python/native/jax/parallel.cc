@@ -1,6 +1,5 @@
 // What devices compute together (isonorm/parallel.h). They exchange by XLA's own collectives, between two calls of these.
 #include <cstring>
-#include <memory>
 
 #include "frame.h"
 
@@ -23,42 +22,33 @@ struct Shard {
 // With the result `partial` writes what this device sends; without it takes the turn's end. Statistics are handed from turn to turn.
 XLA_FFI_Error* ShardedForward(const XLA_FFI_CallFrame& frame) {
   Call call(frame);
-  Array x, weight, bias, residual, gate, round, statistic, next_round, y, residual_out, mean, rstd;
+  isonorm_base::ForwardInputs<Array> in;
+  isonorm_base::ForwardOutputs<Array> out;
+  Array round, statistic, next_round;
   Shard shard;
-  call.Operand(0, x, Shape::kRows);
-  call.Operand(1, weight, Shape::kAsIs);
-  call.Operand(2, bias, Shape::kAsIs);
-  call.Operand(3, residual, Shape::kRows);
-  call.Operand(4, gate, Shape::kRows);
+  Read(call, in);
   call.Operand(5, round, Shape::kAsIs);
   call.Operand(6, statistic, Shape::kAsIs);
   call.Operand(7, shard.gathered, Shape::kAsIs);
   call.Result(0, shard.partial, Shape::kAsIs);
   call.Result(1, next_round, Shape::kAsIs);
   call.Result(2, shard.statistic, Shape::kAsIs);
-  call.Result(3, y, Shape::kRows);
-  call.Result(4, residual_out, Shape::kRows);
-  call.Result(5, mean, Shape::kPerRow);
-  call.Result(6, rstd, Shape::kPerRow);
-  const Executor executor(frame, x.bytes());
+  call.Result(3, out.y, Shape::kRows);
+  call.Result(4, out.residual_out, Shape::kRows);
+  call.Result(5, out.mean, Shape::kPerRow);
+  call.Result(6, out.rstd, Shape::kPerRow);
+  const Executor executor(frame, in.x.bytes());
   auto args = Sized<isonorm_forward_args>();
-  args.x = x.get();
-  args.weight = weight.get();
-  args.bias = bias.get();
-  args.residual = residual.get();
-  args.gate = gate.get();
+  in.GiveTo(args);
   args.executor = executor.get();
   auto turn = *static_cast<const std::int32_t*>(round.get()->data);
   if (shard.partial.get() != nullptr) {
-    args.y = x.get();  // a call has an output: this one is only checked
+    args.y = in.x.get();  // a call has an output: this one is only checked
     isonorm_shard given = shard.Make(call[kRanks]);
     given.statistic = statistic.get();
     return Checked(frame, isonorm_forward_partial(&call.contract(), call.eps(), &args, &given, turn));
   }
-  args.y = y.get();
-  args.residual_out = residual_out.get();
-  args.mean = mean.get();
-  args.rstd = rstd.get();
+  out.GiveTo(args);
   if (statistic.bytes() > 0) {
     std::memcpy(shard.statistic.get()->data, statistic.get()->data, static_cast<std::size_t>(statistic.bytes()));
   }
@@ -71,51 +61,31 @@ XLA_FFI_Error* ShardedForward(const XLA_FFI_CallFrame& frame) {
 // With the result `partial` writes what this device sends, without it the gradients.
 XLA_FFI_Error* ShardedBackward(const XLA_FFI_CallFrame& frame) {
   Call call(frame);
-  Array dy, x, weight, bias, residual, residual_out, dresidual, gate, dx, dweight, dbias, dgate;
+  isonorm_base::BackwardInputs<Array> in;
+  isonorm_base::BackwardOutputs<Array> out;
   Shard shard;
-  call.Operand(0, dy, Shape::kRows);
-  call.Operand(1, x, Shape::kRows);
-  call.Operand(2, weight, Shape::kAsIs);
-  call.Operand(3, bias, Shape::kAsIs);
-  call.Operand(4, residual, Shape::kRows);
-  call.Operand(5, residual_out, Shape::kRows);
-  call.Operand(6, dresidual, Shape::kRows);
-  call.Operand(7, gate, Shape::kRows);
+  Read(call, in);
   call.Operand(8, shard.statistic, Shape::kAsIs);
   call.Operand(9, shard.gathered, Shape::kAsIs);
   call.Result(0, shard.partial, Shape::kAsIs);
-  call.Result(1, dx, Shape::kRows);
-  call.Result(2, dweight, Shape::kAsIs);
-  call.Result(3, dbias, Shape::kAsIs);
-  call.Result(4, dgate, Shape::kRows);
-  const Executor executor(frame, dy.bytes());
+  call.Result(1, out.dx, Shape::kRows);
+  call.Result(2, out.dweight, Shape::kAsIs);
+  call.Result(3, out.dbias, Shape::kAsIs);
+  call.Result(4, out.dgate, Shape::kRows);
+  const Executor executor(frame, in.dy.bytes());
   auto args = Sized<isonorm_backward_args>();
-  args.dy = dy.get();
-  args.x = x.get();
-  args.weight = weight.get();
-  args.bias = bias.get();
-  args.residual = residual.get();
-  args.residual_out = residual_out.get();
-  args.dresidual = dresidual.get();
-  args.gate = gate.get();
+  in.GiveTo(args);
   args.executor = executor.get();
   const isonorm_shard given = shard.Make(call[kRanks]);
   if (shard.partial.get() != nullptr) {
-    args.dx = x.get();  // as y in the forward pass
+    args.dx = in.x.get();  // as y in the forward pass
     return Checked(frame, isonorm_backward_partial(&call.contract(), call.eps(), &args, &given));
   }
-  args.dx = dx.get();
-  args.dweight = dweight.get();
-  args.dbias = dbias.get();
-  args.dgate = dgate.get();
-  std::size_t size = 0;
-  if (XLA_FFI_Error* const error = Checked(frame, isonorm_backward_workspace(&call.contract(), call.eps(), &args, &size))) {
-    return error;
-  }
-  const auto workspace = size > 0 ? std::make_unique_for_overwrite<std::byte[]>(size) : nullptr;
-  args.workspace = workspace.get();
-  args.workspace_size = size;
-  return Checked(frame, isonorm_backward_finish(&call.contract(), call.eps(), &args, &given));
+  out.GiveTo(args);
+  const auto finish = [&given](const isonorm_contract* contract, double eps, const isonorm_backward_args* own) {
+    return isonorm_backward_finish(contract, eps, own, &given);
+  };
+  return Checked(frame, isonorm_base::WithWorkspace(call.contract(), call.eps(), args, isonorm_backward_workspace, finish));
 }
 
 XLA_FFI_Error* CombineGradients(const XLA_FFI_CallFrame& frame) {

@@ -1,14 +1,13 @@
 #include "call.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <isonorm/thread_pool.hpp>
 #include <stdexcept>
 #include <string>
+
+#include "../base/huge_pages.h"
 
 namespace isonorm_tensorflow {
 namespace {
@@ -35,21 +34,6 @@ std::string Text(const std::int64_t* dims, int ndim) {
   std::string text = "(";
   for (int i = 0; i < ndim; ++i) text += std::to_string(dims[i]) + (i + 1 < ndim ? ", " : ndim == 1 ? "," : "");
   return text + ")";
-}
-
-// For memory that is about to be written as a whole and which nobody has touched, as a rule: to get 64 MB from the system page by
-// page, of 4 KiB each, takes several times as long as the norm. Where the system has no huge pages, everything is as it was.
-void AskForHugePages(void* data, std::int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-  constexpr std::int64_t kLarge = 1 << 22;
-  if (bytes < kLarge) return;
-  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
-  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(bytes)) / page * page;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#else
-  static_cast<void>(data), static_cast<void>(bytes);
-#endif
 }
 
 }  // namespace
@@ -100,9 +84,8 @@ Options::Options(TF_OpKernelConstruction* construction) {
 void Executor::SetThreads(int threads) { most_threads = threads; }
 
 Executor::Executor(std::int64_t bytes) {
-  constexpr std::int64_t kFewBytes = 1 << 16;  // for which the library would not use a second thread
   const int most = most_threads;
-  if (bytes < kFewBytes || most == 1) return;
+  if (bytes < isonorm_base::kFewBytes || most == 1) return;
   executor_ = *isonorm::thread_pool::shared().executor();
   if (most > 0) executor_.concurrency = std::min(executor_.concurrency, most);
   parallel_ = true;
@@ -158,7 +141,7 @@ void Call::Write(Array& array, const std::int64_t* dims, int ndim, Shape shape, 
       TF_ForwardInputOrAllocateOutput(context_, inputs.data(), count, output, dims, ndim, &taken, status_.get()));
   status_.Check();
   Describe(array, TF_TensorData(tensor.get()), TF_TensorType(tensor.get()), dims, ndim, shape);
-  if (taken < 0) AskForHugePages(array.tensor.data, array.bytes);
+  if (taken < 0) isonorm_base::AskForHugePages(array.tensor.data, array.bytes);
 }
 
 void Call::Rows(Array& array, std::initializer_list<const Array*> reusable) {

@@ -7,20 +7,15 @@
 #include <cstdint>
 #include <memory>
 
+#include "../base/fields.h"
 #include "tf_c_api.h"
 
 namespace isonorm_tensorflow {
 
+using isonorm_base::Sized;
+
 constexpr int kMaxDims = 7;  // of the C ABI
 constexpr int kTfMaxDims = 254;
-
-// A structure of the C ABI whose fields are all absent.
-template <class Structure>
-Structure Sized() {
-  Structure structure{};
-  structure.struct_size = sizeof structure;
-  return structure;
-}
 
 class Status {
  public:

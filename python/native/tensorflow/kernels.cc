@@ -1,7 +1,6 @@
 // The operations of isonorm in TensorFlow and their kernels. python/isonorm/tensorflow/_options.py has the order of operands and
 // results; those after the first are lists, as an operation has no inputs that may be absent.
 #include <exception>
-#include <memory>
 #include <stdexcept>
 
 #include "call.h"
@@ -11,30 +10,24 @@ namespace {
 
 void Forward(const Options& options, TF_OpKernelContext* context, bool added) {
   Call call(options, context);
-  Array x, weight, bias, residual, gate, y, residual_out, mean, rstd;
+  isonorm_base::ForwardInputs<Array> in;
+  isonorm_base::ForwardOutputs<Array> out;
   Rope rope;
-  call.First(x, "x");
-  call.Operand(0, weight, "weight", Shape::kAsIs);
-  call.Operand(1, bias, "bias", Shape::kAsIs);
-  call.Operand(2, residual, "residual", Shape::kRows);
-  call.Operand(3, gate, "gate", Shape::kRows);
+  call.First(in.x, "x");
+  call.Operand(0, in.weight, "weight", Shape::kAsIs);
+  call.Operand(1, in.bias, "bias", Shape::kAsIs);
+  call.Operand(2, in.residual, "residual", Shape::kRows);
+  call.Operand(3, in.gate, "gate", Shape::kRows);
   rope.Read(call, options, 4);
-  call.Rows(y, {&x, &gate});
-  if (added) call.Rows(residual_out, {&residual});
-  call.Result(0, mean, Shape::kPerRow);
-  call.Result(1, rstd, Shape::kPerRow);
-  const Executor executor(x.bytes);
+  call.Rows(out.y, {&in.x, &in.gate});
+  if (added) call.Rows(out.residual_out, {&in.residual});
+  call.Result(0, out.mean, Shape::kPerRow);
+  call.Result(1, out.rstd, Shape::kPerRow);
+  const Executor executor(in.x.bytes);
   auto args = Sized<isonorm_forward_args>();
-  args.x = x.get();
-  args.weight = weight.get();
-  args.bias = bias.get();
-  args.residual = residual.get();
-  args.gate = gate.get();
+  in.GiveTo(args);
+  out.GiveTo(args);
   args.rope = rope.get();
-  args.y = y.get();
-  args.residual_out = residual_out.get();
-  args.mean = mean.get();
-  args.rstd = rstd.get();
   args.groups = options.groups;
   args.window = options.window;
   args.executor = executor.get();
@@ -46,45 +39,31 @@ void AddNorm(const Options& options, TF_OpKernelContext* context) { Forward(opti
 
 void NormGrad(const Options& options, TF_OpKernelContext* context) {
   Call call(options, context);
-  Array dy, x, weight, bias, residual, residual_out, dresidual, gate, dx, dweight, dbias, dgate;
+  isonorm_base::BackwardInputs<Array> in;
+  isonorm_base::BackwardOutputs<Array> out;
   Rope rope;
-  call.First(dy, "dy");
-  call.Operand(0, x, "x", Shape::kRows);
-  call.Operand(1, weight, "weight", Shape::kAsIs);
-  call.Operand(2, bias, "bias", Shape::kAsIs);
-  call.Operand(3, residual, "residual", Shape::kRows);
-  call.Operand(4, residual_out, "residual_out", Shape::kRows);
-  call.Operand(5, dresidual, "dresidual", Shape::kRows);
-  call.Operand(6, gate, "gate", Shape::kRows);
+  call.First(in.dy, "dy");
+  call.Operand(0, in.x, "x", Shape::kRows);
+  call.Operand(1, in.weight, "weight", Shape::kAsIs);
+  call.Operand(2, in.bias, "bias", Shape::kAsIs);
+  call.Operand(3, in.residual, "residual", Shape::kRows);
+  call.Operand(4, in.residual_out, "residual_out", Shape::kRows);
+  call.Operand(5, in.dresidual, "dresidual", Shape::kRows);
+  call.Operand(6, in.gate, "gate", Shape::kRows);
   rope.Read(call, options, 7);
-  call.Rows(dx, {&dy, &dresidual});
-  call.Result(0, dweight, Shape::kAsIs, &weight);
-  call.Result(1, dbias, Shape::kAsIs, bias.present ? &bias : &weight);
-  call.Result(2, dgate, Shape::kRows);
-  const Executor executor(dy.bytes);
+  call.Rows(out.dx, {&in.dy, &in.dresidual});
+  call.Result(0, out.dweight, Shape::kAsIs, &in.weight);
+  call.Result(1, out.dbias, Shape::kAsIs, in.bias.present ? &in.bias : &in.weight);
+  call.Result(2, out.dgate, Shape::kRows);
+  const Executor executor(in.dy.bytes);
   auto args = Sized<isonorm_backward_args>();
-  args.dy = dy.get();
-  args.x = x.get();
-  args.weight = weight.get();
-  args.bias = bias.get();
-  args.residual = residual.get();
-  args.residual_out = residual_out.get();
-  args.gate = gate.get();
+  in.GiveTo(args);
+  out.GiveTo(args);
   args.rope = rope.get();
-  args.dresidual = dresidual.get();
-  args.dx = dx.get();
-  args.dweight = dweight.get();
-  args.dbias = dbias.get();
-  args.dgate = dgate.get();
   args.groups = options.groups;
   args.window = options.window;
   args.executor = executor.get();
-  std::size_t size = 0;
-  Check(isonorm_backward_workspace(&options.contract, options.eps, &args, &size));
-  const auto workspace = size > 0 ? std::make_unique_for_overwrite<std::byte[]>(size) : nullptr;
-  args.workspace = workspace.get();
-  args.workspace_size = size;
-  Check(isonorm_backward(&options.contract, options.eps, &args));
+  Check(isonorm_base::WithWorkspace(options.contract, options.eps, args, isonorm_backward_workspace, isonorm_backward));
 }
 
 // The first `Count` outputs have the shape of the first input. The shape of lists cannot be told here: the text of the package

@@ -5,10 +5,7 @@
 namespace isonorm_torch {
 namespace {
 
-// Bits of an argument `needs`: which gradients are wanted.
-constexpr std::int64_t kX = 1, kWeight = 2, kBias = 4, kGate = 8;
-// And those of double_backward.
-constexpr std::int64_t kDy = 4;
+constexpr std::int64_t kDy = 4;  // of the argument `needs` of double_backward, which has no bias
 
 void LikeVector(Output& output, const Input& vector) { output.Allocate(vector.ndim(), vector.sizes(), vector.dtype()); }
 
@@ -48,7 +45,7 @@ void RmsNormBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   args.dweight = dweight.get();
   args.dbias = dbias.get();
   args.executor = executor.get();
-  RunWithWorkspace(ContractOf(name), eps, args, isonorm_backward_workspace, isonorm_backward);
+  Check(WithWorkspace(ContractOf(name), eps, args, isonorm_backward_workspace, isonorm_backward));
   stack[0] = dx.Release();
   stack[1] = dweight.Release();
   stack[2] = dbias.Release();
@@ -74,51 +71,43 @@ void BackwardOf(StableIValue* stack) {
   const std::int64_t groups = a.Int(), window = a.Int();
   const std::optional<std::int32_t> x_dtype = a.OptionalDtype();
 
-  Input dy, x, weight, bias, residual, residual_out, dresidual, gate, mean, rstd;
-  dy.Read(dy_handle, Fold::kRows);
-  x.Read(x_handle, Fold::kRows);
-  weight.Read(weight_handle);
-  bias.Read(bias_handle);
-  residual.Read(residual_handle, Fold::kRows);
-  residual_out.Read(residual_out_handle, Fold::kRows);
-  dresidual.Read(dresidual_handle, Fold::kRows);
-  gate.Read(gate_handle, Fold::kRows);
-  mean.ReadPerRow(mean_handle, dy, groups);
-  rstd.ReadPerRow(rstd_handle, dy, groups);
-  Output dx, none, dweight, dbias, dgate;
+  isonorm_base::BackwardInputs<Input> in;
+  isonorm_base::BackwardOutputs<Output> out;
+  Input mean, rstd;
+  in.dy.Read(dy_handle, Fold::kRows);
+  in.x.Read(x_handle, Fold::kRows);
+  in.weight.Read(weight_handle);
+  in.bias.Read(bias_handle);
+  in.residual.Read(residual_handle, Fold::kRows);
+  in.residual_out.Read(residual_out_handle, Fold::kRows);
+  in.dresidual.Read(dresidual_handle, Fold::kRows);
+  in.gate.Read(gate_handle, Fold::kRows);
+  mean.ReadPerRow(mean_handle, in.dy, groups);
+  rstd.ReadPerRow(rstd_handle, in.dy, groups);
+  Output none;
   // Without x it is dx that tells the C ABI the type of x.
-  if (needs & kX || !x_handle) dx.Like(dy, x_dtype.value_or(x_handle ? x.dtype() : dy.dtype()));
-  const auto like = [&dy](Output& output, const Input& vector) {
-    output.Allocate(vector.ndim(), vector.sizes(), kUnrounded ? ComputeDtype(dy.dtype()) : vector.dtype());
+  if (needs & kX || !x_handle) out.dx.Like(in.dy, x_dtype.value_or(x_handle ? in.x.dtype() : in.dy.dtype()));
+  const auto like = [&in](Output& output, const Input& vector) {
+    output.Allocate(vector.ndim(), vector.sizes(), kUnrounded ? ComputeDtype(in.dy.dtype()) : vector.dtype());
   };
-  if (needs & kWeight && weight_handle) like(dweight, weight);
-  if (needs & kBias && bias_handle) like(dbias, bias);
-  if (needs & kGate && gate_handle) dgate.Like(dy, gate.dtype());
+  if (needs & kWeight && weight_handle) like(out.dweight, in.weight);
+  if (needs & kBias && bias_handle) like(out.dbias, in.bias);
+  if (needs & kGate && gate_handle) out.dgate.Like(in.dy, in.gate.dtype());
   const Executor executor;
   auto args = Sized<isonorm_backward_args>();
-  args.dy = dy.get();
-  args.x = x.get();
-  args.weight = weight.get();
-  args.bias = bias.get();
-  args.residual = residual.get();
-  args.residual_out = residual_out.get();
-  args.gate = gate.get();
-  args.rope = rope.Get(dy);
+  in.GiveTo(args);
+  out.GiveTo(args);
+  args.rope = rope.Get(in.dy);
   args.mean = mean.get();
   args.rstd = rstd.get();
-  args.dresidual = dresidual.get();
-  args.dx = dx.get();
-  args.dweight = dweight.get();
-  args.dbias = dbias.get();
-  args.dgate = dgate.get();
   args.groups = groups;
   args.window = window;
   args.executor = executor.get();
-  RunWithWorkspace(ContractOf(name), eps, args, isonorm_backward_workspace, isonorm_backward);
-  stack[0] = (needs & kX ? dx : none).Release();
-  stack[1] = dweight.Release();
-  stack[2] = dbias.Release();
-  stack[3] = dgate.Release();
+  Check(WithWorkspace(ContractOf(name), eps, args, isonorm_backward_workspace, isonorm_backward));
+  stack[0] = (needs & kX ? out.dx : none).Release();
+  stack[1] = out.dweight.Release();
+  stack[2] = out.dbias.Release();
+  stack[3] = out.dgate.Release();
 }
 
 }  // namespace
@@ -154,7 +143,7 @@ void QkNormBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Executor executor;
   args[0].executor = executor.get();
   args[0].also = &args[1];
-  RunWithWorkspace(ContractOf(name), eps, args[0], isonorm_backward_workspace, isonorm_backward);
+  Check(WithWorkspace(ContractOf(name), eps, args[0], isonorm_backward_workspace, isonorm_backward));
   stack[0] = dx[0].Release();
   stack[1] = dx[1].Release();
   stack[2] = dweight[0].Release();
@@ -194,7 +183,7 @@ void DoubleBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   args.ddy = ddy.get();
   args.groups = groups;
   args.executor = executor.get();
-  RunWithWorkspace(ContractOf(name), eps, args, isonorm_double_backward_workspace, isonorm_double_backward);
+  Check(WithWorkspace(ContractOf(name), eps, args, isonorm_double_backward_workspace, isonorm_double_backward));
   stack[0] = dx.Release();
   stack[1] = dweight.Release();
   stack[2] = ddy.Release();

@@ -3,21 +3,18 @@
 
 #include <isonorm/isonorm.h>
 
-#include <cstddef>
-#include <memory>
 #include <string>
 
+#include "../base/fields.h"
 #include "value.h"
 
 namespace isonorm_torch {
 
-// A structure of the C ABI whose fields are all absent.
-template <class Structure>
-Structure Sized() {
-  Structure structure{};
-  structure.struct_size = sizeof structure;
-  return structure;
-}
+using isonorm_base::Sized;
+using isonorm_base::WithWorkspace;
+
+// Bits of an argument `needs`: which gradients are wanted.
+enum Needs : std::int64_t { kX = 1, kWeight = 2, kBias = 4, kGate = 8 };
 
 // Of a name, or of the text that isonorm.Contract makes of its fields: "1,1,2,1,1,1,2,1.0".
 isonorm_contract ContractOf(const std::string& text);
@@ -31,17 +28,6 @@ class Executor {
  private:
   isonorm_executor executor_;
 };
-
-// Runs a call that needs a workspace, which `measure` measures.
-template <class Args, class Measure, class Call>
-void RunWithWorkspace(const isonorm_contract& contract, double eps, Args& args, const Measure& measure, const Call& call) {
-  std::size_t size = 0;
-  Check(measure(&contract, eps, &args, &size));
-  const auto workspace = size > 0 ? std::make_unique_for_overwrite<std::byte[]>(size) : nullptr;
-  args.workspace = workspace.get();
-  args.workspace_size = size;
-  Check(call(&contract, eps, &args));
-}
 
 // The arguments `Tensor? cos, Tensor? sin, Tensor? positions, int style, int position_dim, int position_offset`.
 class Rope {

@@ -9,19 +9,14 @@
 namespace isonorm_torch {
 namespace {
 
-struct Statistics {
-  Output mean, rstd;
-
-  void Allocate(const Input& x, std::int64_t groups, bool want_mean, bool want_rstd, isonorm_forward_args& args) {
-    const std::int32_t dtype = ComputeDtype(x.dtype());
-    // Of groups that the call will refuse, nothing of their size is made.
-    const std::int64_t cols = x.ndim() > 0 ? x.sizes()[x.ndim() - 1] : 0, count = groups > 1 && groups <= cols ? groups : 0;
-    if (want_mean) mean.PerRow(x, count, dtype);
-    if (want_rstd) rstd.PerRow(x, count, dtype);
-    args.mean = mean.get();
-    args.rstd = rstd.get();
-  }
-};
+void AllocateStatistics(const Input& x, std::int64_t groups, bool want_mean, bool want_rstd,
+                        isonorm_base::ForwardOutputs<Output>& out) {
+  const std::int32_t dtype = ComputeDtype(x.dtype());
+  // Of groups that the call will refuse, nothing of their size is made.
+  const std::int64_t cols = x.ndim() > 0 ? x.sizes()[x.ndim() - 1] : 0, count = groups > 1 && groups <= cols ? groups : 0;
+  if (want_mean) out.mean.PerRow(x, count, dtype);
+  if (want_rstd) out.rstd.PerRow(x, count, dtype);
+}
 
 // The arguments that forward and quantized share.
 struct General {
@@ -34,9 +29,8 @@ struct General {
   std::int64_t groups, window;
   std::optional<std::int32_t> dtype;
 
-  Input x, weight, bias, residual, gate;
-  Output y, residual_out;
-  Statistics statistics;
+  isonorm_base::ForwardInputs<Input> in;
+  isonorm_base::ForwardOutputs<Output> out;
   isonorm_forward_args args = Sized<isonorm_forward_args>();
   const Executor executor;
 
@@ -58,22 +52,17 @@ struct General {
   // `prepare` adds to the arguments once x is read.
   template <class Prepare>
   void Run(const Prepare& prepare) {
-    x.Read(x_handle, Fold::kRows);
-    weight.Read(weight_handle);
-    bias.Read(bias_handle);
-    residual.Read(residual_handle, Fold::kRows);
-    gate.Read(gate_handle, Fold::kRows);
-    y.Like(x, dtype.value_or(x.dtype()));
-    if (residual_handle) residual_out.Like(x, residual.dtype());
-    statistics.Allocate(x, groups, want_mean, want_rstd, args);
-    args.x = x.get();
-    args.weight = weight.get();
-    args.bias = bias.get();
-    args.residual = residual.get();
-    args.gate = gate.get();
-    args.rope = rope.Get(x);
-    args.y = y.get();
-    args.residual_out = residual_out.get();
+    in.x.Read(x_handle, Fold::kRows);
+    in.weight.Read(weight_handle);
+    in.bias.Read(bias_handle);
+    in.residual.Read(residual_handle, Fold::kRows);
+    in.gate.Read(gate_handle, Fold::kRows);
+    out.y.Like(in.x, dtype.value_or(in.x.dtype()));
+    if (residual_handle) out.residual_out.Like(in.x, in.residual.dtype());
+    AllocateStatistics(in.x, groups, want_mean, want_rstd, out);
+    in.GiveTo(args);
+    out.GiveTo(args);
+    args.rope = rope.Get(in.x);
     args.groups = groups;
     args.window = window;
     args.executor = executor.get();
@@ -116,10 +105,10 @@ void Forward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Arguments a(stack);
   General call(a);
   call.Run([] {});
-  stack[0] = call.y.Release();
-  stack[1] = call.residual_out.Release();
-  stack[2] = call.statistics.mean.Release();
-  stack[3] = call.statistics.rstd.Release();
+  stack[0] = call.out.y.Release();
+  stack[1] = call.out.residual_out.Release();
+  stack[2] = call.out.mean.Release();
+  stack[3] = call.out.rstd.Release();
 }
 
 void Quantized(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -143,17 +132,17 @@ void Quantized(StableIValue* stack, std::uint64_t, std::uint64_t) {
   call.args.scale = given.get();
   Output scale;
   call.Run([&] {
-    if (scale_handle || call.x.ndim() == 0) return;
-    const std::int64_t cols = call.x.sizes()[call.x.ndim() - 1];
+    if (scale_handle || call.in.x.ndim() == 0) return;
+    const std::int64_t cols = call.in.x.sizes()[call.in.x.ndim() - 1];
     const std::int64_t count = quantization.group_cols > 0 ? cols / quantization.group_cols : 0;
-    scale.PerRow(call.x, count, TorchDtype(quantization.scale_kind == ISONORM_SCALE_DYNAMIC ? ISONORM_F32 : ISONORM_U8));
+    scale.PerRow(call.in.x, count, TorchDtype(quantization.scale_kind == ISONORM_SCALE_DYNAMIC ? ISONORM_F32 : ISONORM_U8));
     call.args.scale = scale.get();
   });
-  stack[0] = call.y.Release();
-  stack[1] = call.residual_out.Release();
+  stack[0] = call.out.y.Release();
+  stack[1] = call.out.residual_out.Release();
   stack[2] = scale.Release();
-  stack[3] = call.statistics.mean.Release();
-  stack[4] = call.statistics.rstd.Release();
+  stack[3] = call.out.mean.Release();
+  stack[4] = call.out.rstd.Release();
 }
 
 // q and k in one call.

@@ -160,7 +160,7 @@ class BackwardCall {
     args.executor = executor.get();
     if (want_dx || want_dweight || bias_if_wanted != nullptr) {
       // eps is not known here, nor looked at, as all statistics are used as they are.
-      RunWithWorkspace(contract, 0.0, args, isonorm_backward_workspace, isonorm_backward);
+      Check(WithWorkspace(contract, 0.0, args, isonorm_backward_workspace, isonorm_backward));
     }
   }
 

@@ -10,9 +10,6 @@
 namespace isonorm_torch {
 namespace {
 
-// Bits of an argument `needs`: which gradients are wanted.
-constexpr std::int64_t kX = 1, kWeight = 2, kBias = 4, kGate = 8;
-
 // What has to be the same on all ranks, as a number: FNV-1a.
 class Mark {
  public:
@@ -135,17 +132,13 @@ struct ForwardCall {
 
   // Once the kernel owns all its arguments.
   void Read() {
-    x.Read(x_handle, Fold::kRows);
-    weight.Read(weight_handle);
-    bias.Read(bias_handle);
-    residual.Read(residual_handle, Fold::kRows);
-    gate.Read(gate_handle, Fold::kRows);
+    in.x.Read(x_handle, Fold::kRows);
+    in.weight.Read(weight_handle);
+    in.bias.Read(bias_handle);
+    in.residual.Read(residual_handle, Fold::kRows);
+    in.gate.Read(gate_handle, Fold::kRows);
     contract = ContractOf(name);
-    args.x = x.get();
-    args.weight = weight.get();
-    args.bias = bias.get();
-    args.residual = residual.get();
-    args.gate = gate.get();
+    in.GiveTo(args);
     args.executor = executor.get();
   }
   void SendPartial(Message& message, const isonorm_tensor* statistic, std::int32_t turn) {
@@ -155,7 +148,7 @@ struct ForwardCall {
     mark.Add(std::int64_t{turn});
     mark.Add(eps);
     mark.Add(name);
-    for (const Input* tensor : {&x, &weight, &bias, &residual, &gate}) mark.Add(*tensor);
+    for (const Input* tensor : {&in.x, &in.weight, &in.bias, &in.residual, &in.gate}) mark.Add(*tensor);
     message.Write(mark);
   }
 
@@ -164,7 +157,7 @@ struct ForwardCall {
   const std::string name;
   const Handle residual_handle, gate_handle;
   const std::int64_t ranks;
-  Input x, weight, bias, residual, gate;
+  isonorm_base::ForwardInputs<Input> in;
   isonorm_contract contract;
   const Executor executor;
   isonorm_forward_args args = Sized<isonorm_forward_args>();
@@ -187,28 +180,21 @@ struct BackwardCall {
         statistic_handle(a.Tensor()) {}
 
   void Read() {
-    dy.Read(dy_handle, Fold::kRows);
-    x.Read(x_handle, Fold::kRows);
-    weight.Read(weight_handle);
-    bias.Read(bias_handle);
-    residual.Read(residual_handle, Fold::kRows);
-    residual_out.Read(residual_out_handle, Fold::kRows);
-    dresidual.Read(dresidual_handle, Fold::kRows);
-    gate.Read(gate_handle, Fold::kRows);
+    in.dy.Read(dy_handle, Fold::kRows);
+    in.x.Read(x_handle, Fold::kRows);
+    in.weight.Read(weight_handle);
+    in.bias.Read(bias_handle);
+    in.residual.Read(residual_handle, Fold::kRows);
+    in.residual_out.Read(residual_out_handle, Fold::kRows);
+    in.dresidual.Read(dresidual_handle, Fold::kRows);
+    in.gate.Read(gate_handle, Fold::kRows);
     statistic.Read(statistic_handle);
     contract = ContractOf(name);
-    args.dy = dy.get();
-    args.x = x.get();
-    args.weight = weight.get();
-    args.bias = bias.get();
-    args.residual = residual.get();
-    args.residual_out = residual_out.get();
-    args.dresidual = dresidual.get();
-    args.gate = gate.get();
+    in.GiveTo(args);
     args.executor = executor.get();
   }
   std::int32_t compute() const { return statistic.dtype(); }
-  Message MessageOf() const { return Message(RowsOf(dy), ValuesOf(contract), ranks); }
+  Message MessageOf() const { return Message(RowsOf(in.dy), ValuesOf(contract), ranks); }
 
   const Handle dy_handle, x_handle, weight_handle, bias_handle;
   const double eps;
@@ -216,7 +202,8 @@ struct BackwardCall {
   const Handle residual_handle, residual_out_handle, dresidual_handle, gate_handle;
   const std::int64_t ranks;
   const Handle statistic_handle;
-  Input dy, x, weight, bias, residual, residual_out, dresidual, gate, statistic;
+  isonorm_base::BackwardInputs<Input> in;
+  Input statistic;
   isonorm_contract contract;
   const Executor executor;
   isonorm_backward_args args = Sized<isonorm_backward_args>();
@@ -230,25 +217,23 @@ void ShardedForward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   ForwardCall call(a);
   const std::optional<std::int32_t> dtype = a.OptionalDtype();
   call.Read();
-  const std::int32_t compute = ComputeDtype(call.x.dtype());
-  const std::int64_t rows = RowsOf(call.x), of_statistic[] = {rows, 4};
+  const std::int32_t compute = ComputeDtype(call.in.x.dtype());
+  const std::int64_t rows = RowsOf(call.in.x), of_statistic[] = {rows, 4};
   Message message(rows, ValuesOf(call.contract), call.ranks);
   message.Allocate(compute);
-  Output statistic, y, residual_out, mean, rstd;
+  Output statistic;
+  isonorm_base::ForwardOutputs<Output> out;
   statistic.Allocate(2, of_statistic, compute);
-  y.Like(call.x, dtype.value_or(call.x.dtype()));
-  if (call.residual_handle) residual_out.Like(call.residual, call.residual.dtype());
-  if (ValuesOf(call.contract) == 2) mean.PerRow(call.x, 0, compute);
-  rstd.PerRow(call.x, 0, compute);
-  call.args.y = y.get();
-  call.args.residual_out = residual_out.get();
-  call.args.mean = mean.get();
-  call.args.rstd = rstd.get();
+  out.y.Like(call.in.x, dtype.value_or(call.in.x.dtype()));
+  if (call.residual_handle) out.residual_out.Like(call.in.residual, call.in.residual.dtype());
+  if (ValuesOf(call.contract) == 2) out.mean.PerRow(call.in.x, 0, compute);
+  out.rstd.PerRow(call.in.x, 0, compute);
+  out.GiveTo(call.args);
   call.SendPartial(message, statistic.get(), 0);
   stack[0] = message.ReleaseSent();
   stack[1] = message.ReleaseReceived();
   int next = 2;
-  for (Output* output : {&statistic, &y, &residual_out, &mean, &rstd}) stack[next++] = output->Release();
+  for (Output* output : {&statistic, &out.y, &out.residual_out, &out.mean, &out.rstd}) stack[next++] = output->Release();
 }
 
 // Takes what was received in a turn, and returns the next one, for which it has written what is sent; 0 once y is written.
@@ -260,18 +245,16 @@ void ShardedForwardFinish(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Handle statistic_handle = a.Tensor(), y_handle = a.Tensor(), residual_out_handle = a.OptionalTensor(),
                mean_handle = a.OptionalTensor(), rstd_handle = a.OptionalTensor();
   call.Read();
-  Message message(RowsOf(call.x), ValuesOf(call.contract), call.ranks);
+  Message message(RowsOf(call.in.x), ValuesOf(call.contract), call.ranks);
   message.Take(std::move(sent), std::move(received));
-  Input statistic, y, residual_out, mean, rstd;
+  Input statistic;
+  isonorm_base::ForwardOutputs<Input> out;
   statistic.Read(statistic_handle);
-  y.Read(y_handle, Fold::kRows);
-  residual_out.Read(residual_out_handle, Fold::kRows);
-  mean.ReadPerRow(mean_handle, call.x, 1);
-  rstd.ReadPerRow(rstd_handle, call.x, 1);
-  call.args.y = y.get();
-  call.args.residual_out = residual_out.get();
-  call.args.mean = mean.get();
-  call.args.rstd = rstd.get();
+  out.y.Read(y_handle, Fold::kRows);
+  out.residual_out.Read(residual_out_handle, Fold::kRows);
+  out.mean.ReadPerRow(mean_handle, call.in.x, 1);
+  out.rstd.ReadPerRow(rstd_handle, call.in.x, 1);
+  out.GiveTo(call.args);
   message.CheckMarks();
   const isonorm_shard shard = message.ShardWith(statistic.get());
   Check(isonorm_forward_finish(&call.contract, call.eps, &call.args, &shard, &turn));
@@ -287,27 +270,25 @@ void ShardedBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::int32_t x_dtype = a.OptionalDtype().value_or(aoti_torch_dtype_float32());
   const bool unrounded = a.Bool();  // dweight and dbias are parts, to be combined
   call.Read();
-  Output dx, dweight, dbias, dgate;
+  isonorm_base::BackwardOutputs<Output> out;
   const auto like = [&](Output& output, const Input& vector) {
     output.Allocate(vector.ndim(), vector.sizes(), unrounded ? call.compute() : vector.dtype());
   };
-  if (needs & kX) dx.Like(call.dy, x_dtype);
-  if (needs & kWeight && call.weight_handle) like(dweight, call.weight);
-  if (needs & kBias && call.bias_handle) like(dbias, call.bias);
-  if (needs & kGate && call.gate_handle) dgate.Like(call.gate, call.gate.dtype());
-  call.args.dx = dx.get();
-  call.args.dweight = dweight.get();
-  call.args.dbias = dbias.get();
-  call.args.dgate = dgate.get();
+  if (needs & kX) out.dx.Like(call.in.dy, x_dtype);
+  if (needs & kWeight && call.weight_handle) like(out.dweight, call.in.weight);
+  if (needs & kBias && call.bias_handle) like(out.dbias, call.in.bias);
+  if (needs & kGate && call.gate_handle) out.dgate.Like(call.in.gate, call.in.gate.dtype());
+  out.GiveTo(call.args);
   Message message = call.MessageOf();
-  if (dx.get() != nullptr || dgate.get() != nullptr) {
+  if (out.dx.get() != nullptr || out.dgate.get() != nullptr) {
     message.Allocate(call.compute());
     const isonorm_shard shard = message.ShardWith(call.statistic.get());
     Check(isonorm_backward_partial(&call.contract, call.eps, &call.args, &shard));
     Mark mark;
     mark.Add(call.eps);
     mark.Add(call.name);
-    for (const Input* tensor : {&call.dy, &call.weight, &call.bias, &call.dresidual, &call.gate}) mark.Add(*tensor);
+    for (const Input* tensor : {&call.in.dy, &call.in.weight, &call.in.bias, &call.in.dresidual, &call.in.gate})
+      mark.Add(*tensor);
     message.Write(mark);
     stack[0] = message.ReleaseSent();
     stack[1] = message.ReleaseReceived();
@@ -316,7 +297,7 @@ void ShardedBackward(StableIValue* stack, std::uint64_t, std::uint64_t) {
     stack[1] = Output().Release();
   }
   int next = 2;
-  for (Output* output : {&dx, &dweight, &dbias, &dgate}) stack[next++] = output->Release();
+  for (Output* output : {&out.dx, &out.dweight, &out.dbias, &out.dgate}) stack[next++] = output->Release();
 }
 
 // Writes the gradients; without anything that was received, of those that need nothing of other ranks.
@@ -329,21 +310,18 @@ void ShardedBackwardFinish(StableIValue* stack, std::uint64_t, std::uint64_t) {
   call.Read();
   Message message = call.MessageOf();
   message.Take(Handle(), std::move(received));
-  Input dx, dweight, dbias, dgate;
-  dx.Read(dx_handle, Fold::kRows);
-  dweight.Read(dweight_handle);
-  dbias.Read(dbias_handle);
-  dgate.Read(dgate_handle, Fold::kRows);
-  call.args.dx = dx.get();
-  call.args.dweight = dweight.get();
-  call.args.dbias = dbias.get();
-  call.args.dgate = dgate.get();
+  isonorm_base::BackwardOutputs<Input> out;
+  out.dx.Read(dx_handle, Fold::kRows);
+  out.dweight.Read(dweight_handle);
+  out.dbias.Read(dbias_handle);
+  out.dgate.Read(dgate_handle, Fold::kRows);
+  out.GiveTo(call.args);
   const isonorm_shard shard = message.ShardWith(call.statistic.get());
   if (shard.gathered != nullptr) message.CheckMarks();
-  RunWithWorkspace(call.contract, call.eps, call.args, isonorm_backward_workspace,
-                   [&shard](const isonorm_contract* c, double e, const isonorm_backward_args* own) {
-                     return isonorm_backward_finish(c, e, own, &shard);
-                   });
+  const auto finish = [&shard](const isonorm_contract* contract, double eps, const isonorm_backward_args* own) {
+    return isonorm_backward_finish(contract, eps, own, &shard);
+  };
+  Check(WithWorkspace(call.contract, call.eps, call.args, isonorm_backward_workspace, finish));
 }
 
 // Of a message that is not made here: the mark of what `text` says, in the last row of what is sent,

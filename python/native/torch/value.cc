@@ -1,13 +1,12 @@
 #include "value.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <utility>
+
+#include "../base/huge_pages.h"
 
 namespace isonorm_torch {
 namespace {
@@ -63,22 +62,6 @@ std::int64_t Product(const std::int64_t* sizes, std::int64_t count) {
   return static_cast<std::int64_t>(product);
 }
 
-// From here on NumPy does the same for its arrays. An allocator mostly has smaller blocks whose pages are there.
-constexpr std::int64_t kLargeBytes = std::int64_t{1} << 22;
-
-// For memory that is about to be written as a whole: to get 64 MB from the system page by page, of 4 KiB each, takes several
-// times as long as the norm. Where the system has no huge pages, or gives none, everything is as it was.
-void AskForHugePages(void* data, std::int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
-  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(bytes)) / page * page;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#else
-  static_cast<void>(data), static_cast<void>(bytes);
-#endif
-}
-
 }  // namespace
 
 Handle Empty(std::int64_t ndim, const std::int64_t* sizes, std::int32_t dtype) {
@@ -88,10 +71,10 @@ Handle Empty(std::int64_t ndim, const std::int64_t* sizes, std::int32_t dtype) {
   CheckTorch(aoti_torch_empty_strided(ndim, sizes, strides, dtype, cpu, 0, &tensor));
   Handle handle(tensor);
   const std::int64_t bytes = Product(sizes, ndim) * DtypeOf(dtype).bits / 8;
-  if (bytes >= kLargeBytes) {
+  if (bytes >= isonorm_base::kLargeBytes) {
     void* data;
     CheckTorch(torch_get_mutable_data_ptr(tensor, &data));
-    AskForHugePages(data, bytes);
+    isonorm_base::AskForHugePages(data, bytes);
   }
   return handle;
 }

@@ -1,30 +1,12 @@
-"""Arrays of JAX beside arrays of NumPy: the same bits, compared as integers."""
+"""Calls and programs of JAX."""
 
 import functools
 
 import jax
 import numpy as np
-from conftest import bits
+from face_support import outputs
 
-import isonorm
 import isonorm.jax as ij
-
-
-def same(array, expected):
-    """Whether an array of JAX has the type, the shape and the bits of another one, or of one of NumPy."""
-    array, expected = np.asarray(array), np.asarray(expected)
-    return array.dtype == expected.dtype and array.shape == expected.shape and bool((bits(array) == bits(expected)).all())
-
-
-def outputs(result, only="y"):
-    """One result, or a named tuple of several, by name."""
-    return result._asdict() if hasattr(result, "_asdict") else {only: result}
-
-
-def numpy_rope(rope):
-    positions = None if rope.positions is None else np.asarray(rope.positions)
-    cos, sin = np.asarray(rope.cos), np.asarray(rope.sin)
-    return isonorm.Rope(cos, sin, positions, rope.position_axis, rope.position_offset, rope.style)
 
 
 def collectives(compiled):

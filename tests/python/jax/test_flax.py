@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import BF16, F16, F32, random
-from jax_support import same
+from face_support import same
 
 import isonorm
 import isonorm.jax.linen

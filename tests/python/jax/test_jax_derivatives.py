@@ -1,17 +1,18 @@
 """Derivatives of every order and mode, in float64 beside those of the plain formula, which JAX differentiates itself."""
 
+import face_support
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import F32, F64, random
+from face_support import COLS, EPS, ROWS
 
 import isonorm.jax as ij
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)  # for short times of compilation
 
-ROWS, COLS, EPS = 3, 8, 1e-3
 COS, SIN = random((5, 3), F64, 20), random((5, 3), F64, 21)
 
 
@@ -79,20 +80,8 @@ def arrays_of(case, seed=0):
     return arrays, [a.astype(np.float64) for a in arrays], np.finfo(dtype).eps
 
 
-def bound(derivatives, eps):
-    """How far two ways of computing a derivative of the norm of a row may be apart, relative to the largest value there is.
-
-    y has a sum of COLS squares and four operations more behind it, with a gate or a rotation six more. A derivative multiplies
-    what was rounded by x * rstd, of which no value is above sqrt(COLS), twice, and so by COLS at most, and adds as many
-    operations again; dweight and dbias add ROWS terms. Both ways err."""
-    return 2 * (derivatives + 1) * (ROWS + COLS + 10) * (COLS + 1) ** derivatives * eps / 2
-
-
 def close(got, expected, eps, derivatives):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        a, b = np.asarray(a, np.float64), np.asarray(b)
-        assert a.shape == b.shape and (np.abs(b) > 0).any()
-        assert np.abs(a - b).max() <= bound(derivatives, eps) * np.abs(b).max()
+    face_support.close(jax.tree.leaves(got), jax.tree.leaves(expected), eps, derivatives)
 
 
 def both(case, derivative):

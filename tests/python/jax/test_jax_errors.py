@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import random
-from jax_support import same
+from face_support import same
 
 import isonorm
 import isonorm.jax as ij

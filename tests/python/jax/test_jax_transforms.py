@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from conftest import BF16, F16, F32, random
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
-from jax_support import collectives, numpy_rope, same
+from face_support import numpy_rope, same
+from jax_support import collectives
 
 import isonorm
 import isonorm.jax as ij

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from conftest import BF16, F16, F32, F64, random
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
-from jax_support import collectives, outputs, same
+from face_support import outputs, same
+from jax_support import collectives
 
 import isonorm
 import isonorm.jax as ij

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import BF16, F16, F32, F64, random
-from tf_support import gradients, numpy_rope, outputs, same, unknown
+from face_support import numpy_rope, option_calls, outputs, same
+from tf_support import gradients, unknown
 
 import isonorm
 import isonorm.tensorflow as itf
@@ -98,17 +99,8 @@ def test_layer_norm(dtype):
 
 @pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=str)
 def test_options(dtype):
-    x, w, b = random((4, 6, 64), dtype), random(64, dtype, 1), random(64, dtype, 2)
-    check(x, w, b, groups=4, return_rstd=True)
-    check(x, w, b, groups=2, window=9, contract="paper")
-    check(x, w, b, residual=random((4, 6, 64), dtype, 3), return_rstd=True)
-    check(x, w, residual=random((4, 6, 64), F32, 3))
-    kept = dataclasses.replace(isonorm.contracts.gemma, sum_rounding="kept", weight_offset=0.25)
-    check(x, w, residual=random((4, 6, 64), BF16, 3), contract=kept)
-    check(x, w, b, dtype=F32)
-    gate = random((4, 6, 64), dtype, 5)
-    check(x, w, gate=gate, groups=2, contract="mamba2")
-    check(x, w, b, gate=gate, contract=dataclasses.replace(isonorm.contracts.qwen3_next_gated, gate_function="sigmoid"))
+    for arrays, options in option_calls(dtype):
+        check(*arrays, **options)
 
 
 @pytest.mark.parametrize("axis", [0, (0, 2), [1, 2, 3], (3, 1), -2], ids=str)

@@ -1,14 +1,15 @@
 """Derivatives of second and third order and forward mode, in float64 beside those of the plain formula, which TensorFlow
 differentiates itself; eagerly and in graphs."""
 
+import face_support
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import F32, F64, random
+from face_support import COLS, EPS, ROWS
 
 import isonorm.tensorflow as itf
 
-ROWS, COLS, EPS = 3, 8, 1e-3
 COS, SIN = random((5, 3), F64, 20), random((5, 3), F64, 21)
 
 
@@ -72,20 +73,8 @@ def tensors_of(case, seed=0):
     return [tf.constant(a) for a in arrays], [tf.constant(a, tf.float64) for a in arrays], np.finfo(dtype).eps
 
 
-def bound(derivatives, eps):
-    """How far two ways of computing a derivative of the norm of a row may be apart, relative to the largest value there is.
-
-    y has a sum of COLS squares and four operations more behind it, with a gate or a rotation six more. A derivative multiplies
-    what was rounded by x * rstd, of which no value is above sqrt(COLS), twice, and so by COLS at most, and adds as many
-    operations again; dweight and dbias add ROWS terms. Both ways err."""
-    return 2 * (derivatives + 1) * (ROWS + COLS + 10) * (COLS + 1) ** derivatives * eps / 2
-
-
 def close(got, expected, eps, derivatives):
-    for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
-        a, b = a.numpy().astype(np.float64), b.numpy()
-        assert a.shape == b.shape and (np.abs(b) > 0).any()
-        assert np.abs(a - b).max() <= bound(derivatives, eps) * np.abs(b).max()
+    face_support.close(tf.nest.flatten(got), tf.nest.flatten(expected), eps, derivatives)
 
 
 def gradients(function, tensors):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import random
-from tf_support import same
+from face_support import same
 
 import isonorm
 import isonorm.tensorflow as itf

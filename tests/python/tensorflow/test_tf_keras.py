@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import random
-from tf_support import array, same
+from face_support import same
 
 import isonorm
 import isonorm.keras
@@ -76,10 +76,10 @@ def test_the_layer_of_the_tutorials(tmp_path):
         weight = random(12, seed=3)
         for layer in (ours, theirs):
             layer.set_weights([weight])
-        y = array(ours(X))
+        y = np.asarray(ours(X))
         # The variable is converted to the compute type where it is read.
         own = X.astype(y.dtype), weight.astype(y.dtype)
-        assert same(y, isonorm.rms_norm(*own, eps=1e-6)) and array(theirs(X)).dtype == y.dtype
+        assert same(y, isonorm.rms_norm(*own, eps=1e-6)) and np.asarray(theirs(X)).dtype == y.dtype
     inputs = keras.Input((6, 12))
     layered = keras.Model(inputs, keras.layers.Dense(1)(RMSNormTF(12, ours=True)(inputs)))
     before = layered.get_weights()[0]
