@@ -52,15 +52,16 @@ struct Base {
 };
 
 std::vector<Base> Bases(const Folder& folder) {
-  return {{"apply", {{folder / "in.npy"}, {"--output", folder / "out.npy"}, {"--contract", "torch"}, {"--eps", "1e-6"}}},
-          {"stats", {{folder / "in.npy"}}},
-          {"verify", {{"--quick"}, {"--case", "p000"}}},
-          {"list", {}},
-          {"bench", {{"--list"}}},
-          {"checkpoint recenter",
-           {{folder / "in.safetensors"}, {"--output", folder / "out.npy"}, {"--rows", "x"}, {"--head", "head"}}},
-          {"checkpoint fold",
-           {{folder / "in.safetensors"}, {"--output", folder / "out.npy"}, {"--norm", "n.weight"}, {"--linear", "head"}}}};
+  return {
+      {"apply", {{folder / "in.npy"}, {"--output", folder / "out.npy"}, {"--contract", "torch"}, {"--eps", "1e-6"}}},
+      {"stats", {{folder / "in.npy"}}},
+      {"verify", {{"--quick"}, {"--case", "p000"}}},
+      {"list", {}},
+      {"bench", {{"--list"}}},
+      {"checkpoint recenter",
+       {{folder / "in.safetensors"}, {"--output", folder / "out.safetensors"}, {"--rows", "x"}, {"--head", "head"}}},
+      {"checkpoint fold",
+       {{folder / "in.safetensors"}, {"--output", folder / "out.safetensors"}, {"--norm", "n.weight"}, {"--linear", "head"}}}};
 }
 
 class Options : public testing::Test {
@@ -107,7 +108,7 @@ TEST_F(Options, AreAllSeen) {
   for (const Base& base : Bases(folder_)) {
     const Outcome run = RunCli(Line(base, {"--no-such-option", ""}, {}));
     EXPECT_EQ(run.exit_code, 0) << base.verb << run.err;
-    std::remove((folder_ / "out.npy").c_str());
+    for (const char* const name : {"out.npy", "out.safetensors"}) std::remove((folder_ / name).c_str());
   }
 }
 
