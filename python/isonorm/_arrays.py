@@ -131,11 +131,40 @@ def result(name: str, values: dict[str, Any]) -> Any:
     return _result_type(name, tuple(values))(*values.values())
 
 
+def check_real(value: Any, name: str) -> None:
+    """Raises TypeError for what is masked, or stands for a tensor that is not there yet: frameworks would take the former without
+    its mask, and say of the latter what many lines do not explain."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, and isonorm knows no masks: fill it, as {name}.filled(0)")
+    if type(value).__name__ == "KerasTensor":
+        raise TypeError(f"{name} is a symbolic tensor of Keras, which isonorm.keras.RMSNormalization and LayerNormalization take")
+
+
 def check_array(value: Any, name: str) -> np.ndarray:
     """value as it is, if it is an array of NumPy; the TypeError of the compiled part for anything else."""
     if not isinstance(value, np.ndarray):
+        check_real(value, name)
         _native.check_array(value, name)
     return value
+
+
+def check_eps(value: Any, name: str = "eps") -> None:
+    """Of a constructor, whose number the functions check once more in the type that they compute in."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is a bool, but has to be a number")
+    number = _native.real(value, name)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"{name} is {number}, but has to be 0 or more and finite")
+
+
+def size_of(value: Any, name: str) -> int:
+    """How many values an axis has that is normalised."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} is a bool, but has to be an int")
+    size = integer(value, name)
+    if size < 1:
+        raise ValueError(f"{name} is {size}, but has to be 1 or more")
+    return size
 
 
 def axes_of(axis: Axis, shape: Sequence[Any]) -> list[int]:
@@ -196,9 +225,13 @@ class Frame:
 
     def vector(self, array: Optional[np.ndarray], name: str) -> Optional[np.ndarray]:
         """A weight or bias of the normalised shape as [cols]."""
-        if array is None or len(self.axes) == 1:
+        if array is None or self.plain:
             return array
         check_array(array, name)
+        if len(self.axes) == 1:  # what else is wrong with it the compiled part says
+            if array.size != self.cols:
+                raise ValueError(f"{name} has shape {array.shape}, but x has {self.cols} values along axis {self.axes[0]}")
+            return array
         if array.shape not in (self.normalized_shape, (self.cols,)):
             raise ValueError(f"{name} has shape {array.shape}, but the normalised axes of x have {self.normalized_shape}")
         return array.reshape(self.cols)

@@ -181,7 +181,7 @@ isonorm_status CallBuilder::AddVector(const char* name, const isonorm_tensor* te
   const int64_t expected = grouped ? call_->group_cols : call_->cols;
   if (view->size(last) != expected) {
     return Fail(ISONORM_ERROR_SHAPE, "%s.shape[%d] is %" PRId64 ", but must be %" PRId64 ", the %s; nothing is broadcast.",
-                name, last, view->size(last), expected, grouped ? "columns of a group" : "last size");
+                name, last, view->size(last), expected, grouped ? "columns of a group" : "columns of a row");
   }
   return ISONORM_OK;
 }

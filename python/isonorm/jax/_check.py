@@ -19,10 +19,23 @@ if TYPE_CHECKING:
     from isonorm.jax.functional import Static
 
 
+_FLOATS = frozenset(map(np.dtype, (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64)))
+_INTEGERS = frozenset(map(np.dtype, (np.int32, np.int64)))
+
+
 def array(value: Any, name: str) -> Any:
-    """An argument that jax.jit takes for an array."""
-    if isinstance(value, (jax.Array, np.ndarray)):
-        return value
+    """An argument that jax.jit takes for an array, of a type that isonorm takes: some of NumPy's are unknown to JAX."""
+    if not isinstance(value, (jax.Array, np.ndarray)) or isinstance(value, np.ma.MaskedArray):
+        value = _converted(value, name)
+    counts = name == "rope.positions"
+    if value.dtype not in (_INTEGERS if counts else _FLOATS):
+        allowed = "int32 or int64" if counts else "float32, bfloat16, float16 or float64"
+        raise TypeError(f"{name} is {value.dtype}, but has to be {allowed}")
+    return value
+
+
+def _converted(value: Any, name: str) -> Any:
+    _arrays.check_real(value, name)
     if hasattr(value, "__jax_array__"):
         return jnp.asarray(value)
     convertible = isinstance(value, (int, float, list, tuple)) or hasattr(value, "__dlpack__")
@@ -75,9 +88,7 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
     arrays: dict[str, Any] = {}
     for name in ("weight", "bias"):
         if name in given:
-            arrays[name] = np.empty(given[name].shape, given[name].dtype)
-            if len(frame.axes) > 1:
-                arrays[name] = frame.vector(arrays[name], name)
+            arrays[name] = frame.vector(np.empty(given[name].shape, given[name].dtype), name)
     options = Options(call.contract, call.eps, call.groups, call.window, rows_axis=call.rows_axis)
     if call.quantize is not None:
         options = options._replace(quantized=_quantized(call.quantize))

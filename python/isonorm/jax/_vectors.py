@@ -127,8 +127,6 @@ def _rows(x: Any, axis: tuple[int, ...]) -> Any:
     """What is normalised as one last axis."""
     if x.ndim == 0:
         raise ValueError("x has 0 dimensions, but needs an axis")
-    if x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64):
-        raise TypeError(f"x is {x.dtype}, but has to be float32, bfloat16, float16 or float64")
     frame = Frame(np.broadcast_to(np.zeros((), np.int8), x.shape), axis)
     if frame.cols == 0:
         raise ValueError(f"x has shape {x.shape}, but a row needs at least 1 value")

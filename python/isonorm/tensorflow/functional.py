@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from isonorm._arrays import Axis, axes_of, check_is, flag, integer, result
+from isonorm._arrays import Axis, axes_of, check_is, check_real, flag, integer, result
 from isonorm._native import real
 from isonorm.contracts import ContractLike, resolve
 from isonorm.norm import _STYLES
@@ -50,18 +50,33 @@ class Rope:
     style: str = "half"
 
 
-def _tensor(value: Any, name: str) -> Any:
-    if isinstance(value, tf.Tensor):
-        return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, and isonorm knows no masks: fill it, as {name}.filled(0)")
+FLOATS = frozenset((tf.float32, tf.bfloat16, tf.float16, tf.float64))
+_INTEGERS = frozenset((tf.int32, tf.int64))
+
+
+def _tensor(value: Any, name: str, types: frozenset[Any] = FLOATS) -> Any:
+    found = value if isinstance(value, tf.Tensor) else _converted(value, name, types)
+    if found.dtype not in types:
+        raise _other_type(found.dtype.name, name, types)
+    return found
+
+
+def _converted(value: Any, name: str, types: frozenset[Any]) -> Any:
+    check_real(value, name)
     if isinstance(value, (tf.Variable, np.ndarray)) or hasattr(value, "__tf_tensor__"):
         try:
             return tf.convert_to_tensor(value)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} cannot be made a tensor: {error}") from None
+            if isinstance(value, np.ndarray):  # of a type that TensorFlow does not have
+                raise _other_type(value.dtype, name, types) from None
+            raise TypeError(f"{name} cannot be made a tensor: {str(error).splitlines()[0]}") from None
     hint = ": tf.convert_to_tensor() makes one" if isinstance(value, (int, float, list, tuple)) else ""
     raise TypeError(f"{name} is a {type(value).__name__}, but has to be a tensor, a variable or an array of NumPy{hint}")
+
+
+def _other_type(dtype: Any, name: str, types: frozenset[Any]) -> TypeError:
+    allowed = "float32, bfloat16, float16 or float64" if types is FLOATS else "int32 or int64"
+    return TypeError(f"{name} is {dtype}, but has to be {allowed}")
 
 
 def number(value: Any, name: str) -> float:
@@ -85,7 +100,7 @@ class _Axes:
         self.order = lead + self.axes
         self.back = [self.order.index(i) for i in range(ndim)]
         self.moved, self.ndim, self.leading = self.order != list(range(ndim)), ndim, len(lead)
-        self.sizes = [x.shape[a] for a in self.axes]
+        self.sizes = tf.TensorShape([x.shape[a] for a in self.axes])
 
     def rows(self, array: Any, name: str) -> Any:
         if array.shape.rank not in (None, self.ndim):
@@ -98,10 +113,13 @@ class _Axes:
         return tf.reshape(array, tf.concat([sizes[: self.leading], [tf.reduce_prod(sizes[self.leading :])]], 0))
 
     def vector(self, array: Any, name: str) -> Any:
+        count, cols = array.shape.num_elements(), self.sizes.num_elements()  # None where TensorFlow does not know it
         if len(self.axes) == 1:
+            if None not in (count, cols) and count != cols:
+                raise ValueError(f"{name} has shape {array.shape}, but x has {cols} values along axis {self.axes[0]}")
             return array
-        if array.shape.rank != 1 and not array.shape.is_compatible_with(self.sizes):
-            raise ValueError(f"{name} has shape {array.shape}, but the normalised axes of x have {tf.TensorShape(self.sizes)}")
+        if not any(array.shape.is_compatible_with(shape) for shape in (self.sizes, [cols])):
+            raise ValueError(f"{name} has shape {array.shape}, but the normalised axes of x have {self.sizes}")
         return tf.reshape(array, [-1])
 
     def restore(self, rows: Any, x: Any) -> Any:
@@ -158,13 +176,21 @@ def rms_norm(
         flow through them.
 
     Returns y, or a named tuple of y, residual_out, mean, rstd: those there are.
-    Raises ValueError for unknown contracts and axes, TypeError for arguments of other types, and InvalidArgumentError, with a
-    sentence that names the argument, for all else, when the operation is run.
+    Raises ValueError for unknown contracts and axes, TypeError for arguments and tensors of other types, and InvalidArgumentError,
+    with a sentence that names the argument, for all else, when the operation is run.
     """
-    values = {"x": _tensor(x, "x")}
-    for name, value in (("weight", weight), ("bias", bias), ("residual", residual), ("gate", gate)):
-        if value is not None:
-            values[name] = _tensor(value, name)
+    return _norm(
+        {"x": x, "weight": weight, "bias": bias, "residual": residual, "gate": gate},
+        "", eps, contract, groups, window, rope, axis, dtype, return_rstd, return_mean,
+    )  # fmt: skip
+
+
+def _norm(
+    given: dict[str, Any], subject: str, eps: float, contract: ContractLike, groups: int = 1, window: Optional[int] = None,
+    rope: Optional[Rope] = None, axis: Axis = -1, dtype: Any = None, return_rstd: bool = False, return_mean: bool = False,
+) -> Any:  # fmt: skip
+    """subject: which of several norms an error of the operation is of."""
+    values = {name: _tensor(value, name) for name, value in given.items() if value is not None or name == "x"}
     settle_threads()
     x = values["x"]
     to = wide(x.dtype)
@@ -189,8 +215,9 @@ def rms_norm(
         results,
     )
     others = [values[name] for name in FORWARD_OPERANDS if name in values]
-    more: Any = {"options": text, "Ty": x.dtype if dtype is None else type_of(dtype), "Tstatistics": [to] * len(results)}
-    if residual is None:
+    y_type = x.dtype if dtype is None else type_of(dtype, "results are")
+    more: Any = {"options": text, "Ty": y_type, "Tstatistics": [to] * len(results), "subject": subject}
+    if "residual" not in values:
         found = ops.isonorm_norm(values["x"], others, **more)
         outputs = {"y": found[0]}
     else:
@@ -219,11 +246,15 @@ def _text(
     return forward_text(Options(resolve(contract).text, eps, groups, window, *(turn or (0, 0, 0)), operands, results))
 
 
-def type_of(dtype: Any) -> Any:
+def type_of(dtype: Any, what: str) -> Any:
+    """A `dtype=` argument; what: of whom it is the type, in the sentence that refuses another."""
     try:
-        return tf.as_dtype(dtype)
+        found = tf.as_dtype(dtype)
     except Exception:
         raise TypeError(f"dtype is {dtype!r}, but has to be a type of TensorFlow or of NumPy") from None
+    if found not in FLOATS:
+        raise TypeError(f"dtype is {found.name}, but {what} float32, bfloat16, float16 or float64")
+    return found
 
 
 def _per_row(shape: Any, groups: int) -> Any:
@@ -240,7 +271,7 @@ def _turned(rope: Rope, values: dict[str, Any]) -> tuple[int, int, int]:
     values["cos"], values["sin"] = _tensor(rope.cos, "rope.cos"), _tensor(rope.sin, "rope.sin")
     axis, ndim = integer(rope.position_axis, "position_axis"), values["x"].shape.rank
     if rope.positions is not None:
-        values["positions"], axis = _tensor(rope.positions, "rope.positions"), 0
+        values["positions"], axis = _tensor(rope.positions, "rope.positions", _INTEGERS), 0
     elif ndim is None and axis >= 0:
         pass  # which the operation checks
     elif ndim is None or not -ndim <= axis < ndim - 1 or axis == -1:
@@ -292,10 +323,16 @@ def qk_norm(
         (TensorShape([5, 4, 8]), TensorShape([5, 2, 8]))
 
     q: [..., tokens, heads, head_dim], k: the same with heads of its own. q_weight, k_weight: [head_dim]. eps, contract, rope:
-    as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does.
+    as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does, but
+    that ValueError and InvalidArgumentError say which of them they speak of.
     """
     for name, value in {"q": q, "k": k, "q_weight": q_weight, "k_weight": k_weight}.items():
         if value is not None or name in ("q", "k"):
             _tensor(value, name)
-    options: dict[str, Any] = {"eps": eps, "contract": contract, "rope": rope}
-    return rms_norm(q, q_weight, **options), rms_norm(k, k_weight, **options)
+    results = []
+    for name, x, weight in (("q", q, q_weight), ("k", k, k_weight)):
+        try:
+            results.append(_norm({"x": x, "weight": weight}, name, eps, contract, rope=rope))
+        except ValueError as error:
+            raise ValueError(f"In {name}: {error}") from None
+    return results[0], results[1]

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from isonorm._arrays import integer
+from isonorm._arrays import check_eps, size_of
 from isonorm.contracts import ContractLike, resolve
 from isonorm.tensorflow.functional import TensorLike, number, rms_norm, type_of
 
@@ -33,12 +33,9 @@ class RMSNorm(tf.Module):  # type: ignore[misc]
         found = resolve(contract)
         if found.statistic != "rms" or found.gate_place != "none":
             raise ValueError(f"contract {contract!r} does not belong to RMSNorm: it has a mean or a gate")
-        count, kind = integer(cols, "cols"), type_of(dtype)
-        if count < 1:
-            raise ValueError(f"cols is {count}, but has to be 1 or more")
-        if not kind.is_floating:
-            raise TypeError(f"dtype is {kind.name}, but a weight is of float32, bfloat16, float16 or float64")
+        count, kind = size_of(cols, "cols"), type_of(dtype, "a weight is of")
         self.eps, self.contract = number(eps, "eps"), found
+        check_eps(eps)
         self.weight = tf.Variable(tf.fill([count], tf.cast(1.0 - found.weight_offset, kind)), name="weight")
 
     def __call__(self, x: TensorLike) -> tf.Tensor:

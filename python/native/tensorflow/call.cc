@@ -30,6 +30,17 @@ isonorm_dtype DtypeOf(TF_DataType type) {
   }
 }
 
+std::string Attribute(TF_OpKernelConstruction* construction, const char* name) {
+  const Status status;
+  std::int32_t entries = 0, size = 0;
+  TF_OpKernelConstruction_GetAttrSize(construction, name, &entries, &size, status.get());
+  status.Check();
+  std::string text(static_cast<std::size_t>(size), '\0');
+  TF_OpKernelConstruction_GetAttrString(construction, name, text.data(), text.size(), status.get());
+  status.Check();
+  return text;
+}
+
 std::string Text(const std::int64_t* dims, int ndim) {
   std::string text = "(";
   for (int i = 0; i < ndim; ++i) text += std::to_string(dims[i]) + (i + 1 < ndim ? ", " : ndim == 1 ? "," : "");
@@ -46,14 +57,8 @@ void Status::Check() const {
   if (TF_GetCode(status_) != TF_OK) throw std::runtime_error(TF_Message(status_));
 }
 
-Options::Options(TF_OpKernelConstruction* construction) {
-  const Status status;
-  std::int32_t entries = 0, size = 0;
-  TF_OpKernelConstruction_GetAttrSize(construction, "options", &entries, &size, status.get());
-  status.Check();
-  std::string text(static_cast<std::size_t>(size), '\0');
-  TF_OpKernelConstruction_GetAttrString(construction, "options", text.data(), text.size(), status.get());
-  status.Check();
+Options::Options(TF_OpKernelConstruction* construction) : subject(Attribute(construction, "subject")) {
+  const std::string text = Attribute(construction, "options");
   const char* at = text.data();
   const char* const end = at + text.size();
   const auto unknown = [&] {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "../base/fields.h"
 #include "tf_c_api.h"
@@ -34,6 +35,7 @@ class Status {
 struct Options {
   explicit Options(TF_OpKernelConstruction* construction);
 
+  std::string subject;  // which of several norms errors are said of, or nothing
   isonorm_contract contract = Sized<isonorm_contract>();
   double eps = 0;
   std::int64_t groups = 1, window = 0;

@@ -2,6 +2,7 @@
 // results; those after the first are lists, as an operation has no inputs that may be absent.
 #include <exception>
 #include <stdexcept>
+#include <string>
 
 #include "call.h"
 
@@ -93,11 +94,13 @@ void* Create(TF_OpKernelConstruction* construction) {
 
 template <void (*kRun)(const Options&, TF_OpKernelContext*)>
 void Compute(void* kernel, TF_OpKernelContext* context) {
+  const Options& options = *static_cast<const Options*>(kernel);
   try {
-    kRun(*static_cast<const Options*>(kernel), context);
+    kRun(options, context);
   } catch (const std::exception& error) {
+    const std::string text = options.subject.empty() ? error.what() : "In " + options.subject + ": " + error.what();
     const Status status;
-    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, error.what());
+    TF_SetStatus(status.get(), TF_INVALID_ARGUMENT, text.c_str());
     TF_OpKernelContext_Failure(context, status.get());
   }
 }
@@ -146,6 +149,7 @@ class Registration {
       for (const char* type : operation.types) TF_OpDefinitionBuilderAddAttr(definition, type);
       TF_OpDefinitionBuilderAddAttr(definition, "Tothers: list(type) >= 0");
       TF_OpDefinitionBuilderAddAttr(definition, "options: string");
+      TF_OpDefinitionBuilderAddAttr(definition, "subject: string = ''");
       TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, operation.infer);
       TF_RegisterOpDefinition(definition, status.get());
       status.Check();

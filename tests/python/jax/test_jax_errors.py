@@ -6,8 +6,10 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
+import torch
 from conftest import random
 from face_support import same
 
@@ -16,6 +18,13 @@ import isonorm.jax as ij
 
 X, W = random((4, 6, 8)), random(8, seed=1)
 COS, SIN = random((9, 4), seed=2), random((9, 4), seed=3)
+FLOATS = ", but has to be float32, bfloat16, float16 or float64"
+
+
+class KerasTensor:
+    """What Keras' functional models are made of, which a process without Keras can only look like."""
+
+    __jax_array__ = None
 
 
 def rope(**changes):
@@ -25,13 +34,26 @@ def rope(**changes):
 WRONG = {
     "list": ({"x": [1.0]}, TypeError, "x is a list, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
     "text": ({"weight": "ones"}, TypeError, "weight is a str, but has to be an array of JAX or of NumPy"),
-    "integers": ({"x": X.astype(np.int32)}, TypeError, "x is i32, but must be f32, bf16, f16 or f64."),
+    "integers": ({"x": X.astype(np.int32)}, TypeError, f"x is int32{FLOATS}"),
+    "8 bits": ({"x": X.astype(ml_dtypes.float8_e4m3fn)}, TypeError, f"x is float8_e4m3fn{FLOATS}"),
+    "complex": ({"residual": jnp.zeros((4, 6, 8), "complex64")}, TypeError, f"residual is complex64{FLOATS}"),
+    "words": ({"x": np.array(["a"])}, TypeError, f"x is <U1{FLOATS}"),
+    "objects": ({"weight": W.astype(object)}, TypeError, f"weight is object{FLOATS}"),
+    "a type of NumPy alone": ({"bias": W.astype(np.longdouble)}, TypeError, f"bias is float128{FLOATS}"),
+    "keys": ({"x": jax.random.key(0)[None]}, TypeError, f"x is key<fry>{FLOATS}"),
+    "masked": ({"gate": np.ma.masked_array(X)}, TypeError, "gate is a masked array, and isonorm knows no masks: fill it, as gate."),
+    "symbolic": ({"x": KerasTensor()}, TypeError,
+                 "x is a symbolic tensor of Keras, which isonorm.keras.RMSNormalization and LayerNormalization take"),
+    "of torch": ({"x": torch.ones(4, 8)}, TypeError,
+                 "x is a Tensor, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
     "scalar": ({"x": 1.0}, TypeError, "x is a float, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
     "no axis": ({"x": jnp.ones(())}, ValueError, "x has 0 dimensions, but needs an axis to normalise"),
     "no columns": ({"x": X[..., :0]}, ValueError, "x.shape[1] is 0, but a row must have at least 1 value."),
     "axis": ({"axis": 3}, ValueError, "axis 3 does not exist: x has shape (4, 6, 8)"),
     "axis text": ({"axis": "last"}, TypeError, "axis is a str, but has to be an int"),
-    "weight": ({"weight": W[:3]}, ValueError, "weight.shape[0] is 3, but must be 8, the last size; nothing is broadcast."),
+    "weight": ({"weight": W[:3]}, ValueError, "weight.shape[0] is 3, but must be 8, the columns of a row; nothing is broadcast."),
+    "weight of an axis": ({"weight": W, "axis": 0}, ValueError, "weight has shape (8,), but x has 4 values along axis 0"),
+    "weight of axes": ({"weight": W, "axis": (1, 2)}, ValueError, "weight has shape (8,), but the normalised axes of x have (6, 8)"),
     "bias": ({"bias": X}, ValueError, "bias"),
     "residual": ({"residual": X[:1]}, ValueError, "residual has shape (1, 6, 8), but x has (4, 6, 8)"),
     "no gate": ({"contract": "mamba2"}, ValueError, "gate is null, but contract.gate_place asks for one."),
@@ -55,7 +77,8 @@ WRONG = {
                       "position_axis is 2, but has to be a leading axis of x, which has 3 dimensions"),
     "positions": ({"rope": rope(positions=np.zeros((4, 5), np.int32))}, ValueError,
                   "rope.positions has shape (4, 5), but the leading axes of x have (4, 6)"),
-    "positions of floats": ({"rope": rope(positions=np.zeros((4, 6), np.float32))}, TypeError, "rope.positions"),
+    "positions of floats": ({"rope": rope(positions=np.zeros((4, 6), np.float32))}, TypeError,
+                            "rope.positions is float32, but has to be int32 or int64"),
 }  # fmt: skip
 
 
@@ -67,7 +90,9 @@ def test_sentences(wrong):
         ij.rms_norm(**arguments)
     text = str(caught.value)
     assert text.startswith(sentence) and "\n" not in text, text
-    names = [name for name in arguments if isinstance(arguments[name], (np.ndarray, jax.Array)) and name != "rope"]
+    arrays = {n: a for n, a in arguments.items() if n != "rope" and (isinstance(a, jax.Array) or type(a) is np.ndarray)}
+    # JAX itself refuses to trace what it has no type for.
+    names = [n for n, a in arrays.items() if isinstance(a.dtype, np.dtype) and a.dtype.kind in "fiV" and a.dtype != np.longdouble]
     with pytest.raises(kind) as caught:  # and where an outer function is traced, before anything is compiled
         jax.eval_shape(lambda arrays: ij.rms_norm(**{**arguments, **arrays}), {n: arguments[n] for n in names})
     assert str(caught.value) == text

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +16,7 @@ import isonorm.tensorflow as itf
 X, W = random((4, 6, 8)), random(8, seed=1)
 COS, SIN = random((9, 4), seed=2), random((9, 4), seed=3)
 Invalid = tf.errors.InvalidArgumentError
+FLOATS = ", but has to be float32, bfloat16, float16 or float64"
 
 
 def rope(**changes):
@@ -26,17 +28,24 @@ WRONG = {
     "text": ({"weight": "ones"}, TypeError, "weight is a str, but has to be a tensor, a variable or an array of NumPy"),
     "sparse": ({"x": tf.sparse.from_dense(X)}, TypeError, "x is a SparseTensor, but has to be a tensor, a variable or an array"),
     "masked": ({"gate": np.ma.masked_array(X)}, TypeError, "gate is a masked array, and isonorm knows no masks: fill it, as gate.filled(0)"),
-    "integers": ({"x": X.astype(np.int32)}, Invalid, "x is i32, but must be f32, bf16, f16 or f64."),
-    "words": ({"x": np.array(["a"])}, Invalid, "x.dtype is {code 255, bits 8, lanes 1}, but must be f32, bf16, f16 or f64."),
-    "weight of another type": ({"weight": W.astype(np.int64)}, Invalid, "weight is i64, but where x is f32 it must be f32, bf16 or f16."),
+    "integers": ({"x": X.astype(np.int32)}, TypeError, f"x is int32{FLOATS}"),
+    "words": ({"x": np.array(["a"])}, TypeError, f"x is string{FLOATS}"),
+    "complex": ({"residual": tf.complex(X, X)}, TypeError, f"residual is complex64{FLOATS}"),
+    "8 bits": ({"gate": X.astype(ml_dtypes.float8_e4m3fn)}, TypeError, f"gate is float8_e4m3fn{FLOATS}"),
+    "a type of NumPy alone": ({"bias": W.astype(np.longdouble)}, TypeError, f"bias is float128{FLOATS}"),
+    "objects": ({"x": X.astype(object)}, TypeError, f"x is object{FLOATS}"),
+    "weight of another type": ({"weight": W.astype(np.int64)}, TypeError, f"weight is int64{FLOATS}"),
+    "symbolic": ({"x": tf.keras.Input((8,))}, TypeError,
+                 "x is a symbolic tensor of Keras, which isonorm.keras.RMSNormalization and LayerNormalization take"),
     "no axis": ({"x": tf.ones(())}, Invalid, "x.ndim is 0, but must be from 1 to 7 (up to 6 leading dimensions)."),
     "no columns": ({"x": X[..., :0]}, Invalid, "x.shape[2] is 0, but a row must have at least 1 value."),
     "axis": ({"axis": 3}, ValueError, "axis 3 does not exist: x has shape (4, 6, 8)"),
     "axis twice": ({"axis": (1, -2)}, ValueError, "axis (1, -2) names an axis twice: x has shape (4, 6, 8)"),
     "axis text": ({"axis": "last"}, TypeError, "axis is a str, but has to be an int"),
     "no axes": ({"axis": ()}, ValueError, "axis is empty, but has to name one axis or more"),
-    "weight": ({"weight": W[:3]}, Invalid, "weight.shape[0] is 3, but must be 8, the last size; nothing is broadcast."),
-    "weight of axes": ({"weight": W, "axis": (1, 2)}, Invalid, "weight.shape[0] is 8, but must be 48, the last size"),
+    "weight": ({"weight": W[:3]}, Invalid, "weight.shape[0] is 3, but must be 8, the columns of a row; nothing is broadcast."),
+    "weight of an axis": ({"weight": W, "axis": 0}, ValueError, "weight has shape (8,), but x has 4 values along axis 0"),
+    "weight of axes": ({"weight": W, "axis": (1, 2)}, ValueError, "weight has shape (8,), but the normalised axes of x have (6, 8)"),
     "bias of axes": ({"bias": X, "axis": (1, 2)}, ValueError, "bias has shape (4, 6, 8), but the normalised axes of x have (6, 8)"),
     "bias": ({"bias": X}, Invalid, "bias.shape[0] is 4, but must be 1 before the columns; where each head has a weight of its own"),
     "residual": ({"residual": X[:1]}, Invalid, "residual.shape[0] is 1, but must be 4 as that of x."),
@@ -56,7 +65,7 @@ WRONG = {
     "window text": ({"window": "9"}, TypeError, "window is a str, but has to be an int"),
     "mean": ({"return_mean": True}, Invalid, "mean is given, but contract.statistic is ISONORM_STATISTIC_RMS, which has no mean."),
     "dtype": ({"dtype": "text"}, TypeError, "dtype is 'text', but has to be a type of TensorFlow or of NumPy"),
-    "dtype of words": ({"dtype": tf.string}, Invalid, "y.dtype is {code 255, bits 8, lanes 1}, but must be"),
+    "dtype of words": ({"dtype": tf.string}, TypeError, "dtype is string, but results are float32, bfloat16, float16 or float64"),
     "rope": ({"rope": COS}, TypeError, "rope is a ndarray, but has to be isonorm.Rope"),
     "style": ({"rope": rope(style="full")}, ValueError, "style is 'full', but has to be 'half' or 'interleaved'"),
     "cos": ({"rope": rope(cos=None)}, TypeError, "rope.cos is a NoneType, but has to be a tensor, a variable or an array"),
@@ -66,7 +75,8 @@ WRONG = {
     "position_axis": ({"rope": rope(position_axis=2)}, ValueError,
                       "position_axis is 2, but has to be a leading axis of x, which has 3 dimensions"),
     "positions": ({"rope": rope(positions=np.zeros((4, 5), np.int32))}, Invalid, "rope.positions.shape[1] is 5, but must be 6"),
-    "positions of floats": ({"rope": rope(positions=np.zeros((4, 6), np.float32))}, Invalid, "rope.positions"),
+    "positions of floats": ({"rope": rope(positions=np.zeros((4, 6), np.float32))}, TypeError,
+                            "rope.positions is float32, but has to be int32 or int64"),
     "a position": ({"rope": rope(positions=np.full((4, 6), 9, np.int32))}, Invalid, "rope.positions holds 9 as number 0, but must"),
     "a rotation of many dimensions": ({"x": X.reshape(4, 1, 1, 1, 1, 1, 6, 8), "rope": rope()}, Invalid, "x.ndim is 8, but must be from 1 "),
 }  # fmt: skip
@@ -77,8 +87,9 @@ def test_sentences(wrong):
     """Eagerly and in a graph, and nothing is wrong with the next call."""
     changes, kind, sentence = WRONG[wrong]
     arguments = {"x": X, "eps": 1e-6, **changes}
-    # What a graph is given as an array, but for masked ones, of which it would keep the data alone.
+    # What a graph is given as an array, but for masked ones, of which it would keep the data alone, and those it does not know.
     arrays = {n: a for n, a in arguments.items() if (type(a) is np.ndarray or isinstance(a, tf.Tensor)) and n != "rope"}
+    arrays = {n: a for n, a in arrays.items() if a.dtype not in (np.longdouble, object)}
     graph = tf.function(lambda **arrays: itf.rms_norm(**{**arguments, **arrays}), autograph=False)
     for call in (lambda: itf.rms_norm(**arguments), lambda: graph(**arrays)):
         with pytest.raises(kind) as caught:
@@ -123,7 +134,12 @@ def test_layer_norm_needs_a_mean():
     ({"cols": -3}, ValueError, "cols is -3, but has to be 1 or more"),
     ({"cols": "8"}, TypeError, "cols is a str, but has to be an int"),
     ({"cols": 8.0}, TypeError, "cols is a float, but has to be an int"),
+    ({"cols": True}, TypeError, "cols is a bool, but has to be an int"),
     ({"eps": "1e-6"}, TypeError, "eps is a str, but has to be a number"),
+    ({"eps": True}, TypeError, "eps is a bool, but has to be a number"),
+    ({"eps": -1}, ValueError, "eps is -1.0, but has to be 0 or more and finite"),
+    ({"eps": float("nan")}, ValueError, "eps is nan, but has to be 0 or more and finite"),
+    ({"dtype": tf.dtypes.as_dtype(ml_dtypes.float8_e5m2)}, TypeError, "dtype is float8_e5m2, but a weight is of float32, bfloat16, float16 or float64"),
     ({"dtype": "flot"}, TypeError, "dtype is 'flot', but has to be a type of TensorFlow or of NumPy"),
     ({"dtype": np.int32}, TypeError, "dtype is int32, but a weight is of float32, bfloat16, float16 or float64"),
     ({"contract": "layer_norm"}, ValueError, "contract 'layer_norm' does not belong to RMSNorm: it has a mean or a gate"),
@@ -139,6 +155,17 @@ def test_qk_norm_names_q_and_k():
         itf.qk_norm(X, [1.0], eps=1e-6)
     with pytest.raises(TypeError, match="^q_weight is a int"):
         itf.qk_norm(X, X, 3, eps=1e-6)
+    with pytest.raises(TypeError, match="^k_weight is int32, but"):
+        itf.qk_norm(X, X, W, np.ones(8, np.int32), eps=1e-6)
+    with pytest.raises(ValueError, match="^In k: position_axis is 2, but"):
+        itf.qk_norm(tf.ones((4, 1, 6, 8)), X, eps=1e-6, rope=rope(position_axis=2))
+    graph = tf.function(lambda *arrays: itf.qk_norm(*arrays, eps=1e-6), autograph=False)
+    whole = graph(X, X, W, W)
+    for name, weights in {"q": (W[:5], W), "k": (W, W[:5])}.items():
+        for call in (graph, lambda *arrays: itf.qk_norm(*arrays, eps=1e-6)):
+            with pytest.raises(Invalid, match=rf"In {name}: weight.shape\[0\] is 5, but must be 8"):
+                call(X, X, *weights)
+    assert same(whole[0], isonorm.rms_norm(X, W, eps=1e-6))
 
 
 def test_options_of_another_version():
