@@ -6,7 +6,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from isonorm._arrays import check_real
 from isonorm.contracts import Contract, ContractLike, resolve
+
+
+def array_of(x: Any) -> Any:
+    """What Flax's own norms take: whatever JAX makes an array of."""
+    check_real(x, "x")
+    return jnp.asarray(x)
 
 
 def contract_of(contract: ContractLike) -> Contract:

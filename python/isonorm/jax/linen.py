@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array
 
+from isonorm._arrays import check_eps
 from isonorm.contracts import ContractLike
 from isonorm.jax import _flax
 from isonorm.jax.functional import rms_norm
@@ -30,14 +31,19 @@ class RMSNorm(linen.RMSNorm):
     zeros. Checkpoints of either load into the other.
 
     apply(variables, x): x of [..., features] → the same shape. Raises ValueError for what this norm does not have: axis_name, a
-    mask, feature_axes that are not reduction_axes; the rest as isonorm.jax.rms_norm does.
+    mask, feature_axes that are not reduction_axes; the rest as isonorm.jax.rms_norm does. The constructor raises for an epsilon that is
+    none.
     """
 
     contract: ContractLike = "torch"
 
+    def __post_init__(self) -> None:
+        check_eps(self.epsilon, "epsilon")
+        super().__post_init__()
+
     @linen.compact
     def __call__(self, x: Any, *, mask: Optional[Array] = None) -> Array:
-        x = jnp.asarray(x)
+        x = _flax.array_of(x)
         contract = _flax.contract_of(self.contract)
         axes = _flax.axes_of(self, x.ndim, mask)
         scale = None

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from isonorm._arrays import check_eps, size_of
 from isonorm.contracts import ContractLike
 from isonorm.jax import _flax
 from isonorm.jax.functional import rms_norm
@@ -29,17 +30,20 @@ class RMSNorm(nnx.RMSNorm):
     zeros. Checkpoints of either load into the other.
 
     norm(x): [..., num_features] → the same shape. Raises ValueError for what this norm does not have: axis_name, a mask,
-    feature_axes that are not reduction_axes; the rest as isonorm.jax.rms_norm does.
+    feature_axes that are not reduction_axes; the rest as isonorm.jax.rms_norm does. The constructor raises for a num_features or an
+    epsilon that is none.
     """
 
     def __init__(self, num_features: int, *, contract: ContractLike = "torch", **options: Any) -> None:
+        size_of(num_features, "num_features")
+        check_eps(options.get("epsilon", 1e-6), "epsilon")
         ones = nnx.initializers.ones
         options["scale_init"] = _flax.initializer(options.get("scale_init", ones), _flax.contract_of(contract), ones)
         self.contract = contract
         super().__init__(num_features, **options)
 
     def __call__(self, x: Any, mask: Optional[Array] = None) -> Array:
-        x = jnp.asarray(x)
+        x = _flax.array_of(x)
         axes = _flax.axes_of(self, x.ndim, mask)
         scale = None if self.scale is None else self.scale[...]
         if hasattr(self, "promote_dtype"):  # of flax 0.12

@@ -144,3 +144,27 @@ def test_what_flax_alone_has(kind):
         assert str(caught.value).startswith(sentence)
     with pytest.raises(ValueError, match="^mask is given, but a row is normalised as a whole: use flax's own RMSNorm"):
         Norm(kind, OURS[kind])(X, SCALE, mask=np.ones_like(X))
+    with pytest.raises(TypeError, match="^x is a masked array, and isonorm knows no masks"):
+        Norm(kind, OURS[kind])(np.ma.masked_array(X), SCALE)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_what_is_no_eps_and_no_size(kind):
+    """The constructor says so, not the first call."""
+    wrong = [
+        (TypeError, "epsilon is a str, but has to be a number", {"epsilon": "1e-6"}),
+        (TypeError, "epsilon is a bool, but has to be a number", {"epsilon": True}),
+        (TypeError, "epsilon is a NoneType, but has to be a number", {"epsilon": None}),
+        (ValueError, "epsilon is -1.0, but has to be 0 or more and finite", {"epsilon": -1}),
+        (ValueError, "epsilon is inf, but has to be 0 or more and finite", {"epsilon": float("inf")}),
+    ]
+    if kind == "nnx":
+        wrong += [
+            (TypeError, "num_features is a str, but has to be an int", {"cols": "12"}),
+            (TypeError, "num_features is a bool, but has to be an int", {"cols": True}),
+            (ValueError, "num_features is 0, but has to be 1 or more", {"cols": 0}),
+        ]
+    for exception, sentence, options in wrong:
+        with pytest.raises(exception) as caught:
+            Norm(kind, OURS[kind], **options)
+        assert str(caught.value) == sentence
