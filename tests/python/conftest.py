@@ -90,6 +90,23 @@ def read_safetensors(path):
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def jax_config(request):
+    """What a file of tests says in JAX_CONFIG is set while they run, and no longer: files may run in any order, in one process."""
+    changes = getattr(request.module, "JAX_CONFIG", {})
+    if not changes:
+        yield
+        return
+    import jax
+
+    before = {name: jax.config.values[name] for name in changes}
+    for name, value in changes.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 @pytest.fixture(scope="session")
 def command():
     """The command `isonorm` that was installed with the package, or the one that ISONORM_COMMAND names."""

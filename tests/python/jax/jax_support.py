@@ -1,12 +1,20 @@
-"""Calls and programs of JAX."""
+"""Calls and programs of JAX, and eight devices, which every file of tests here has that imports this."""
 
 import functools
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import jax
 import numpy as np
 from face_support import outputs
+from jax.sharding import AxisType, Mesh
 
 import isonorm.jax as ij
+
+
+def mesh_of(devices, name="model", kind=AxisType.Auto):
+    return Mesh(np.array(jax.devices()[:devices]), (name,), axis_types=(kind,))
 
 
 def collectives(compiled):
@@ -40,3 +48,17 @@ def gradients(arrays, fixed, cotangents, norm="rms_norm"):
 
     results, found = pull(tuple(arrays.values()), tuple(cotangents))
     return outputs(results), dict(zip(arrays, found))
+
+
+class KerasTensor:
+    """Looks like what Keras' functional models are made of, which raises where JAX makes an array of it."""
+
+    def __jax_array__(self):
+        raise ValueError("many\nlines")
+
+
+class Foreign:
+    """Looks like a tensor of another framework."""
+
+    def __dlpack__(self, **options):
+        raise NotImplementedError

@@ -12,7 +12,7 @@ from jax_support import gradients
 import isonorm
 import isonorm.jax as ij
 
-jax.config.update("jax_enable_x64", True)
+JAX_CONFIG = {"jax_enable_x64": True}
 
 RMS = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).statistic == "rms"]
 GATED = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).gate_place != "none"]

@@ -10,8 +10,7 @@ from face_support import COLS, EPS, ROWS
 
 import isonorm.jax as ij
 
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_disable_most_optimizations", True)  # for short times of compilation
+JAX_CONFIG = {"jax_enable_x64": True, "jax_disable_most_optimizations": True}  # the latter for short times of compilation
 
 COS, SIN = random((5, 3), F64, 20), random((5, 3), F64, 21)
 

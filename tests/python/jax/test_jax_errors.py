@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from conftest import random
 from face_support import same
+from jax_support import Foreign, KerasTensor
 
 import isonorm
 import isonorm.jax as ij
@@ -19,12 +19,6 @@ import isonorm.jax as ij
 X, W = random((4, 6, 8)), random(8, seed=1)
 COS, SIN = random((9, 4), seed=2), random((9, 4), seed=3)
 FLOATS = ", but has to be float32, bfloat16, float16 or float64"
-
-
-class KerasTensor:
-    """What Keras' functional models are made of, which a process without Keras can only look like."""
-
-    __jax_array__ = None
 
 
 def rope(**changes):
@@ -44,8 +38,8 @@ WRONG = {
     "masked": ({"gate": np.ma.masked_array(X)}, TypeError, "gate is a masked array, and isonorm knows no masks: fill it, as gate."),
     "symbolic": ({"x": KerasTensor()}, TypeError,
                  "x is a symbolic tensor of Keras, which isonorm.keras.RMSNormalization and LayerNormalization take"),
-    "of torch": ({"x": torch.ones(4, 8)}, TypeError,
-                 "x is a Tensor, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
+    "of another framework": ({"x": Foreign()}, TypeError,
+                             "x is a Foreign, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
     "scalar": ({"x": 1.0}, TypeError, "x is a float, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
     "no axis": ({"x": jnp.ones(())}, ValueError, "x has 0 dimensions, but needs an axis to normalise"),
     "no columns": ({"x": X[..., :0]}, ValueError, "x.shape[1] is 0, but a row must have at least 1 value."),

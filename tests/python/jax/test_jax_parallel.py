@@ -1,9 +1,6 @@
 """Norms that the devices of a mesh compute together have the bits of one device, and send what docs/parallel.md says."""
 
 import functools
-import os
-
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +9,19 @@ import pytest
 from conftest import BF16, F16, F32, F64, random
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 from face_support import outputs, same
-from jax_support import collectives
+from jax_support import collectives, mesh_of
 
 import isonorm
 import isonorm.jax as ij
 from isonorm.jax import parallel
 
-jax.config.update("jax_enable_x64", True)
+JAX_CONFIG = {"jax_enable_x64": True}
 
 EPS = 1e-6
 ROWS, COLS = 6, 1024
 COLUMNS = P(None, "model")
 RMS = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).statistic == "rms"]
 GATED = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).gate_place != "none"]
-
-
-def mesh_of(devices, name="model", kind=AxisType.Auto):
-    return Mesh(np.array(jax.devices()[:devices]), (name,), axis_types=(kind,))
 
 
 def spread(function, mesh, arrays, check_vma=True):

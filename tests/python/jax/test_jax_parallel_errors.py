@@ -1,25 +1,19 @@
 """What norms that the devices of a mesh compute together refuse: in one sentence, when the call is traced."""
 
 import functools
-import os
-
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import jax
 import numpy as np
 import pytest
 from conftest import F32
-from jax.sharding import AxisType, Mesh, PartitionSpec as P
+from jax.sharding import PartitionSpec as P
+from jax_support import mesh_of
 
 import isonorm.jax as ij
 from isonorm.jax import parallel
 
 EPS = 1e-6
 COLUMNS = P(None, "model")
-
-
-def mesh_of(devices):
-    return Mesh(np.array(jax.devices()[:devices]), ("model",), axis_types=(AxisType.Auto,))
 
 
 def mapped_of(devices, cols, **options):

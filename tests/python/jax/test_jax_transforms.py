@@ -1,10 +1,9 @@
 """jit, grad, vmap, scan, remat, forward mode; programs that run on several devices; threads."""
 
 import functools
+import math
 import os
 import pathlib
-
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
 import jax
 import jax.export
@@ -177,7 +176,7 @@ KINDS = [AxisType.Auto, AxisType.Explicit]
 
 
 def mesh_of(kind, shape=(4,), names=("data",)):
-    return Mesh(np.array(jax.devices()).reshape(shape), names, axis_types=(kind,) * len(names))
+    return Mesh(np.array(jax.devices()[: math.prod(shape)]).reshape(shape), names, axis_types=(kind,) * len(names))
 
 
 def put(mesh, array, *spec):
@@ -340,7 +339,7 @@ def test_many_at_once(dtype):
     """Calls on all devices at once, which share the threads of XLA: nobody waits for what waits itself."""
     x, weight = random((512, 1024), dtype), random(1024, dtype, 1)
     expected = isonorm.rms_norm(x, weight, eps=EPS)
-    arrays = [jax.device_put(x, device) for device in jax.devices()]
+    arrays = [jax.device_put(x, device) for device in jax.devices()[:4]]
     function = jax.jit(lambda x: [norm(x, weight) for _ in range(8)])
     for results in [function(x) for x in arrays * 2]:
         assert all(same(y, expected) for y in results)

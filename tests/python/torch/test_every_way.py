@@ -20,7 +20,7 @@ import isonorm.tensorflow as itf
 import isonorm.torch as it
 
 tf = itf.functional.tf  # imported here it would stand before torch
-jax.config.update("jax_enable_x64", True)
+JAX_CONFIG = {"jax_enable_x64": True}
 
 PLAIN = [name for name in isonorm.contracts.names() if getattr(isonorm.contracts, name).gate_place == "none"]
 TORCH = {dtype: own for own, dtype in DTYPES.items()}
