@@ -15,7 +15,7 @@ import functools
 import importlib
 from typing import Any, Optional
 
-from isonorm._arrays import axes_of
+from isonorm._arrays import axes_of, check_eps
 
 try:
     import keras
@@ -65,6 +65,15 @@ _SUPPORTS_JIT = property(
 )
 
 
+def _set_epsilon(layer: Any, value: Any) -> None:
+    if value is not None:
+        check_eps(value, "epsilon")
+    layer.__dict__["epsilon"] = value
+
+
+_EPSILON = property(lambda layer: layer.__dict__.get("epsilon"), _set_epsilon)  # which the constructor sets
+
+
 def _norm(layer: Any, x: Any, weight: Any, bias: Any, rms: bool) -> Any:
     """The rows of x along the layer's axes, which come to the end in their order first: there, and with a weight of as many
     dimensions, Keras' own norms are right on every backend too."""
@@ -109,9 +118,11 @@ class RMSNormalization(keras.layers.RMSNormalization):  # type: ignore[misc]
     epsilon: 1e-6 unless given; None is `keras.config.epsilon()`.
 
     layer(x): [..., cols] → the same shape. Raises what Keras raises, ValueError for axes that x does not have, or that are
-    named twice, and what rms_norm of isonorm.tensorflow, isonorm.torch or isonorm.jax does.
+    named twice, TypeError and ValueError for an epsilon that is none, and what rms_norm of isonorm.tensorflow, isonorm.torch or
+    isonorm.jax does.
     """
 
+    epsilon = _EPSILON
     if _BACKEND == "tensorflow":
         supports_jit = _SUPPORTS_JIT
 
@@ -140,6 +151,7 @@ class LayerNormalization(keras.layers.LayerNormalization):  # type: ignore[misc]
     layer(x): [..., cols] → the same shape. Raises as RMSNormalization does.
     """
 
+    epsilon = _EPSILON
     if _BACKEND == "tensorflow":
         supports_jit = _SUPPORTS_JIT
 

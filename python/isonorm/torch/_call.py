@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from isonorm import contracts
+from isonorm._arrays import check_real
 from isonorm.contracts import ContractLike
 from isonorm.torch import _autograd, _ops  # noqa: F401  registers what torch has to know
 from isonorm.torch._autograd import eager
@@ -97,6 +98,7 @@ def explain(
         if value is None and name in optional:
             continue
         if not isinstance(value, Tensor):
+            check_real(value, name)
             raise TypeError(f"{name} is a {type(value).__name__}, but has to be a torch.Tensor{_advice(name, value)}") from None
         if value.is_nested:
             raise RuntimeError(f"{name} is a nested tensor, but has to be a dense one") from None
@@ -115,6 +117,8 @@ def explain(
         if value is not None and not isinstance(value, kind):
             wanted = kind.__name__ if kind is bool else f"{kind.__module__.removesuffix('.functional')}.{kind.__name__}"
             raise TypeError(f"{name} is a {type(value).__name__}, but has to be a {wanted}") from None
+        if kind is torch.dtype and value is not None and value not in _KNOWN:
+            raise RuntimeError(f"{name} is {value}, but results are float32, bfloat16, float16 or float64") from None
     raise error
 
 

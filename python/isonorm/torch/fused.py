@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from isonorm._arrays import integer
+from isonorm._arrays import integer, size_of
 from isonorm._native import real
 from isonorm.contracts import ContractLike
 from isonorm.norm import Quantization
 from isonorm.torch.functional import Rope, qk_norm, rms_norm
-from isonorm.torch.modules import Norm, Shape, normalised, reset, shape_of
+from isonorm.torch.modules import Norm, Shape, check_optional_eps, normalised, reset, shape_of
 
 
 class _Affine(Norm):
@@ -39,6 +39,7 @@ class _Affine(Norm):
     ) -> None:
         super().__init__()
         self.normalized_shape = shape_of(normalized_shape)
+        check_optional_eps(eps)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         self._set_contract(contract)
@@ -284,9 +285,8 @@ class QKNormRope(Norm):
         self._set_contract(contract)
         if style not in ("half", "interleaved"):
             raise ValueError(f"style is {style!r}, but has to be 'half' or 'interleaved'")
-        self.head_dim = head_dim = integer(head_dim, "head_dim")
-        if head_dim < 0:
-            raise ValueError(f"head_dim is {head_dim}, but has to be a size")
+        self.head_dim = head_dim = size_of(head_dim, "head_dim")
+        check_optional_eps(eps)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         self.position_axis = position_axis

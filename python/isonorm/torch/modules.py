@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor
 
-from isonorm._arrays import integer
+from isonorm._arrays import check_eps, size_of
 from isonorm.contracts import ContractLike, resolve
 from isonorm.torch.functional import layer_norm, rms_norm
 
@@ -79,12 +79,23 @@ def machine_eps(x: Tensor) -> float:
     return _F64_EPS if getattr(x, "dtype", None) == torch.float64 else _F32_EPS  # what is no tensor is refused by the function
 
 
-def shape_of(normalized_shape: Shape) -> tuple[int, ...]:
+def shape_of(normalized_shape: Any, name: str = "normalized_shape") -> tuple[int, ...]:
+    """One size or several, as a constructor is given them."""
+    if isinstance(normalized_shape, str):
+        raise TypeError(f"{name} is a str, but has to be an int or several")
     try:
-        sizes: tuple[Any, ...] = tuple(normalized_shape)  # type: ignore[arg-type]
+        sizes: tuple[Any, ...] = tuple(normalized_shape)
     except TypeError:
-        sizes = (normalized_shape,)  # type: ignore[assignment]
-    return tuple(integer(size, "normalized_shape") for size in sizes)
+        sizes = (normalized_shape,)
+    if not sizes:
+        raise ValueError(f"{name} is empty, but has to have one size or more")
+    return tuple(size_of(size, name) for size in sizes)
+
+
+def check_optional_eps(eps: Optional[float]) -> None:
+    """Of a constructor for which None is the machine epsilon."""
+    if eps is not None:
+        check_eps(eps)
 
 
 def reset(module: Norm, weight: Optional[Tensor], bias: Optional[Tensor] = None) -> None:
@@ -107,7 +118,8 @@ class RMSNorm(Norm, torch.nn.RMSNorm):
     contract: which roundings: a name or an isonorm.Contract. Contracts that add 1 to the weight begin with zeros.
     forward(x): [..., normalized_shape] → the same shape and type, whatever the weight's type is; where only one of them is
     float64, the weight is converted, to float64 or to float32.
-    Raises what `isonorm.torch.rms_norm` raises. torch.jit.script is refused with a RuntimeError.
+    Raises what `isonorm.torch.rms_norm` raises; the constructor TypeError and ValueError for a size, an eps or a contract that is
+    none. torch.jit.script is refused with a RuntimeError.
     """
 
     def __init__(
@@ -121,6 +133,8 @@ class RMSNorm(Norm, torch.nn.RMSNorm):
         contract: ContractLike = "torch",
     ) -> None:
         self._set_contract(contract)
+        shape_of(normalized_shape)
+        check_optional_eps(eps)
         torch.nn.RMSNorm.__init__(self, normalized_shape, eps, elementwise_affine, device, dtype)
 
     def reset_parameters(self) -> None:
@@ -170,6 +184,8 @@ class LayerNorm(Norm, torch.nn.LayerNorm):
         contract: ContractLike = "layer_norm",
     ) -> None:
         self._set_contract(contract)
+        shape_of(normalized_shape)
+        check_eps(eps)
         torch.nn.LayerNorm.__init__(self, normalized_shape, eps, elementwise_affine, bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:

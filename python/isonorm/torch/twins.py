@@ -7,23 +7,27 @@ float32, and rounded once, to the type that the class returns.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from isonorm._arrays import check_eps
 from isonorm.torch.functional import rms_norm
-from isonorm.torch.modules import Norm, reset
+from isonorm.torch.modules import Norm, reset, shape_of
+
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 class _Twin(Norm):
     weight: Parameter
 
-    def __init__(self, size: Any, contract: str) -> None:
+    def __init__(self, size: Any, name: str, eps: float, contract: str) -> None:
         super().__init__()
+        check_eps(eps)
         self.contract = contract
-        self.weight = Parameter(torch.empty(size))
+        self.weight = Parameter(torch.empty(shape_of(size, name)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -33,13 +37,18 @@ class _Twin(Norm):
     def _normalise(self, x: Tensor, eps: float) -> Tensor:
         own = self._parameters
         weight: Tensor = own["weight"] if "weight" in own else self.weight  # type: ignore[assignment]
-        if getattr(x, "dtype", weight.dtype) is weight.dtype:  # what is no tensor is refused by the function
+        dtype = None if getattr(x, "dtype", None) is weight.dtype else self._type_of_result(x, weight)
+        if dtype is None:
             y: Tensor = rms_norm(x, weight, eps=eps, contract=self.contract)
             return y
-        dtype = self._result_type(x, weight)
         if x.dtype != torch.float64 and weight.dtype != torch.float64:
             return rms_norm(x, weight, eps=eps, contract=self.contract, dtype=dtype)  # type: ignore[no-any-return]
         return rms_norm(x.double(), weight.double(), eps=eps, contract=self.contract).to(dtype)  # type: ignore[no-any-return]
+
+    def _type_of_result(self, x: Any, weight: Tensor) -> Optional[torch.dtype]:
+        """None for what the function refuses, of which torch may know no such type."""
+        known = isinstance(x, Tensor) and x.dtype in _FLOATS and weight.dtype in _FLOATS
+        return self._result_type(x, weight) if known else None
 
     def _result_type(self, x: Tensor, weight: Tensor) -> torch.dtype:
         return torch.promote_types(x.dtype, weight.dtype)
@@ -59,7 +68,7 @@ class LlamaRMSNorm(_Twin):
     """
 
     def __init__(self, hidden_size: int, eps: float = 1e-6) -> None:
-        super().__init__(hidden_size, "llama")
+        super().__init__(hidden_size, "hidden_size", eps, "llama")
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -82,7 +91,7 @@ class T5RMSNorm(_Twin):
     """
 
     def __init__(self, hidden_size: int, eps: float = 1e-6) -> None:
-        super().__init__(hidden_size, "t5")
+        super().__init__(hidden_size, "hidden_size", eps, "t5")
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -106,7 +115,7 @@ class GemmaRMSNorm(_Twin):
     """
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
-        super().__init__(dim, "gemma")
+        super().__init__(dim, "dim", eps, "gemma")
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

@@ -305,10 +305,15 @@ def test_what_keras_computes(kind, monkeypatch):
 
 
 def test_errors():
-    _, ours = pair(KINDS[0], epsilon=-1.0)
-    kinds = (ValueError, RuntimeError) if BACKEND != "tensorflow" else tf.errors.InvalidArgumentError
-    with pytest.raises(kinds, match="eps is -1"):
-        ours(tensor(X))
+    for kind in KINDS:
+        for epsilon, error, sentence in (
+            ("1e-6", TypeError, "epsilon is a str, but has to be a number"),
+            (True, TypeError, "epsilon is a bool, but has to be a number"),
+            (-1.0, ValueError, "epsilon is -1.0, but has to be 0 or more and finite"),
+            (np.nan, ValueError, "epsilon is nan, but has to be 0 or more and finite"),
+        ):
+            with pytest.raises(error, match=f"^{sentence}$"):
+                getattr(isonorm.keras, kind)(epsilon=epsilon)
     for kind in KINDS:
         for axis, shape, sentence in (
             ([], (2, 3), "axis is empty, but has to name one axis or more"),

@@ -195,6 +195,7 @@ def test_bad_constructors_name_the_value():
         (lambda: it.PartialRMSNorm(8, float("nan")), "p is nan"),
         (lambda: it.QuantizedRMSNorm(8, "int4"), "dtype is 'int4'"),
         (lambda: it.QKNormRope(8, style="full"), "style is 'full'"),
+        (lambda: it.QKNormRope(0), "^head_dim is 0, but has to be 1 or more$"),
         (lambda: it.QKNormRope(8)(randn(1, 2, 1, 8), randn(1, 2, 1, 8), cos=randn(2, 4)), "sin is None"),
     ):
         with pytest.raises(ValueError, match=text):

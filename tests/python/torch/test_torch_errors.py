@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import functools
 import gc
 import pathlib
 import re
@@ -71,6 +72,8 @@ def test_what_is_no_tensor_and_no_number():
     raises(RuntimeError, "window is too large", lambda: it.rms_norm(X, W, eps=1e-6, window=2**70))
     raises(TypeError, "rope is a int, but has to be a isonorm.torch.Rope", lambda: it.rms_norm(X, W, eps=1e-6, rope=3))
     raises(TypeError, "dtype is a int, but has to be a torch.dtype", lambda: it.rms_norm(X, W, eps=1e-6, dtype=6))
+    for dtype in (torch.int16, torch.bool, torch.complex64, torch.float8_e8m0fnu):
+        raises(RuntimeError, f"dtype is {dtype}, but results are float32, bfloat16", lambda d=dtype: it.rms_norm(X, eps=1e-6, dtype=d))
     raises(RuntimeError, "x has dtype torch.complex64", lambda: it.rms_norm(X + 0j, W, eps=1e-6))
     raises(RuntimeError, "x is a nested tensor", lambda: it.rms_norm(torch.nested.nested_tensor([X]), W, eps=1e-6))
     raises(ValueError, r"contract 'torch\x00' is none of", lambda: it.rms_norm(X, W, eps=1e-6, contract="torch\0"))
@@ -80,6 +83,48 @@ def test_what_is_no_tensor_and_no_number():
     )
     with pytest.raises(RuntimeError, match="rounded_to is -1"):
         torch.ops.isonorm.quantized(X, W, None, 1e-6, "torch", False, dtype=torch.int8, scale_kind=2, rounded_to=-1)
+
+
+@pytest.mark.parametrize("norm, size", [
+    (it.RMSNorm, "normalized_shape"), (it.LayerNorm, "normalized_shape"), (it.FusedAddRMSNorm, "normalized_shape"),
+    (it.GatedRMSNorm, "normalized_shape"), (functools.partial(it.GroupedRMSNorm, groups=2), "normalized_shape"),
+    (it.PartialRMSNorm, "normalized_shape"), (functools.partial(it.QuantizedRMSNorm, quantize="int8"), "normalized_shape"),
+    (it.QKNormRope, "head_dim"), (it.LlamaRMSNorm, "hidden_size"), (it.T5RMSNorm, "hidden_size"), (it.GemmaRMSNorm, "dim"),
+])  # fmt: skip
+def test_what_is_no_eps_and_no_size(norm, size):
+    """The constructor says so, not the first call."""
+    wrong = [
+        (TypeError, "eps is a str, but has to be a number", (32,), {"eps": "1e-6"}),
+        (TypeError, "eps is a bool, but has to be a number", (32,), {"eps": True}),
+        (ValueError, "eps is -1.0, but has to be 0 or more and finite", (32,), {"eps": -1}),
+        (ValueError, "eps is inf, but has to be 0 or more and finite", (32,), {"eps": float("inf")}),
+        (ValueError, "eps is nan, but has to be 0 or more and finite", (32,), {"eps": float("nan")}),
+        (TypeError, f"{size} is a str, but has to be an int", ("32",), {}),
+        (TypeError, f"{size} is a float, but has to be an int", (32.0,), {}),
+        (TypeError, f"{size} is a bool, but has to be an int", (True,), {}),
+        (ValueError, f"{size} is 0, but has to be 1 or more", (0,), {}),
+        (ValueError, f"{size} is -3, but has to be 1 or more", (-3,), {}),
+    ]
+    if size != "head_dim":
+        wrong.append((ValueError, f"{size} is empty, but has to have one size or more", ((),), {}))
+    if norm in (it.LayerNorm, it.LlamaRMSNorm, it.T5RMSNorm, it.GemmaRMSNorm):
+        wrong.append((TypeError, "eps is a NoneType, but has to be a number", (32,), {"eps": None}))
+    for kind, sentence, sizes, options in wrong:
+        with pytest.raises(kind) as caught:
+            norm(*sizes, **options)
+        assert str(caught.value).startswith(sentence) and "\n" not in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("norm", [it.RMSNorm, it.LayerNorm, it.LlamaRMSNorm, it.T5RMSNorm, it.GemmaRMSNorm])
+def test_modules_refuse_what_functions_do(norm):
+    module = norm(8)
+    for dtype in (torch.int16, torch.bool, torch.complex64, torch.float8_e5m2fnuz):
+        raises(RuntimeError, f"x has dtype {dtype}, but has to be float32", lambda d=dtype: module(torch.zeros(2, 8, dtype=d)))
+    raises(RuntimeError, "x is e4m3, but must be f32", lambda: module(torch.zeros(2, 8, dtype=torch.float8_e4m3fn)))
+    raises(TypeError, "x is a ndarray, but has to be a torch.Tensor: torch.from_numpy() makes one", lambda: module(X.numpy()))
+    raises(TypeError, "x is a masked array, and isonorm knows no masks: fill it, as x.filled(0)",
+           lambda: module(np.ma.masked_array(X.numpy())))  # fmt: skip
+    raises(TypeError, "x is a symbolic tensor of Keras, which isonorm.keras.RMS", lambda: module(type("KerasTensor", (), {})()))
 
 
 def test_memory_that_was_given_back():

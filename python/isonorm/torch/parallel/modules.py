@@ -30,9 +30,9 @@ class Distributed(modules.Norm):
         weight = _local(self._parameter("weight"))
         bias = _local(getattr(self, "bias", None))
         eps = self.variance_epsilon if isinstance(self, (twins.LlamaRMSNorm, twins.T5RMSNorm)) else self._eps(x)
-        dtype = self._result_type(x, weight) if isinstance(self, twins._Twin) and weight is not None else None
+        dtype = self._type_of_result(x, weight) if isinstance(self, twins._Twin) and weight is not None else None
         shape = getattr(self, "normalized_shape", ())
-        frame = Frame(x, shape) if len(shape) > 1 else None
+        frame = Frame(x, shape) if len(shape) > 1 and isinstance(x, Tensor) else None
         if frame is not None:
             x, weight, bias = frame.rows(x), frame.vector(weight, "weight"), frame.vector(bias, "bias")
         group, data_group, reduction = self.ranks
