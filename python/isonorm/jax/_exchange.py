@@ -13,6 +13,7 @@ from isonorm.jax._handler import Handler, handler_p
 from isonorm.jax._options import COMBINE, VECTORS, Options, numbers
 
 Axes = tuple[str, ...]
+_WHERE = "an axis of the mesh of a jax.shard_map around the call"
 
 
 def axes_of(axis: Any, name: str) -> Axes:
@@ -27,9 +28,11 @@ def axes_of(axis: Any, name: str) -> Axes:
     try:
         devices(tuple(names))
     except NameError:
-        raise ValueError(
-            f"{name} is {axis!r}, but has to be an axis of the mesh of a jax.shard_map around the call"
-        ) from None
+        raise ValueError(f"{name} is {axis!r}, but has to be {_WHERE}") from None
+    manual = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", names)
+    for each in names:
+        if each not in manual:  # derivatives, which are taken outside of it, do not know such a name
+            raise ValueError(f"{name} is {axis!r}, of which {each!r} is an axis of a jax.vmap, but has to be {_WHERE}")
     return tuple(names)
 
 

@@ -76,9 +76,10 @@ class Message {
       if (mark != first) others += (others.empty() ? "" : ", ") + std::to_string(rank);
     }
     if (others.empty()) return;
-    throw std::runtime_error("ranks [" + others +
-                             "] of the group call with other shapes, types, options, eps or contract than rank 0, but all "
-                             "have to make the same call of shards of the same size");
+    throw std::runtime_error(
+        "ranks [" + others +
+        "] of the group call with other shapes, types, options, eps, contract or frozen parameters than rank 0, but all "
+        "have to make the same call of shards of the same size");
   }
 
   isonorm_shard ShardWith(const isonorm_tensor* statistic) const {

@@ -6,8 +6,9 @@ import torch
 import torch.distributed as dist
 from ranks import Messages
 from torch.distributed.tensor import DTensor, Shard
-from torch_support import randn
+from torch_support import randn, same
 
+import isonorm.torch
 from isonorm.torch import parallel
 
 
@@ -108,6 +109,32 @@ def test_rows_that_cannot_be_combined():
     assert "[32, 64] rows, but all before the last" in longer[1]
     assert "[16, 16] rows, but that has to be" in short[1]
     assert right is None
+
+
+def frozen(rank, world):
+    """A bias or a weight that needs its gradient on some ranks only, with and without columns that are spread."""
+    found = []
+    own = [dist.new_group([other]) for other in range(world)][rank]
+    for group in (None, own):
+        for name in ("weight", "bias"):
+            values = {n: torch.ones(8, requires_grad=n != name or rank == 0) for n in ("weight", "bias")}
+            y = parallel.layer_norm(randn(32, 8), **values, eps=1e-6, group=group, data_group=dist.group.WORLD)
+            found.append(sentence(y.sum().backward))
+    values = {"weight": torch.ones(8, requires_grad=True), "bias": torch.ones(8)}  # on all of them
+    x = randn(32 * world, 8)
+    parallel.layer_norm(x.chunk(world)[rank], **values, eps=1e-6, group=None, data_group=dist.group.WORLD).sum().backward()
+    whole = torch.ones(8, requires_grad=True)
+    isonorm.torch.layer_norm(x, whole, torch.ones(8), eps=1e-6).sum().backward()
+    return found, same(values["weight"].grad, whole.grad)
+
+
+def test_parameters_that_are_frozen_on_some_ranks():
+    everywhere = ranks.run(frozen, 2)
+    assert everywhere[0] == everywhere[1]
+    found, right = everywhere[0]
+    assert right
+    for kind, text, sent in found:
+        assert kind == "RuntimeError" and text.startswith("ranks [1] of the group call with other") and len(sent) == 1, text
 
 
 def arguments(rank, world):

@@ -144,14 +144,17 @@ def apart(
 
 def _combined(own: Iterable[Any], like: Iterable[Any], rows: int, ranks: Ranks) -> list[Any]:
     """dweight and dbias of the rows of all processes, in the types of weight and bias."""
-    gradients = [g for g in own if g is not None]
-    cols, compute, mean = gradients[0].numel(), gradients[0].dtype, ranks.reduction == "mean"
+    # One for each parameter, also where it is frozen: else a process where it is not would send a message of another length.
+    gradients = [gradient for gradient, parameter in zip(own, like) if parameter is not None]
+    wanted = [gradient for gradient in gradients if gradient is not None]
+    cols, compute, mean = wanted[0].numel(), wanted[0].dtype, ranks.reduction == "mean"
     # The gradients, the number of rows, and what tells whether all processes combine the same.
-    sent = torch.empty(len(gradients) + 2, cols, dtype=compute)
+    sent = torch.zeros(len(gradients) + 2, cols, dtype=compute)
     for row, gradient in zip(sent, gradients):
-        row.copy_(gradient.flatten())
+        if gradient is not None:
+            row.copy_(gradient.flatten())
     as_integers(sent[-2])[:] = rows
-    _mark(sent, repr(("gradients", len(gradients), cols, str(compute), ranks.reduction)))
+    _mark(sent, repr(("gradients", [g is not None for g in gradients], cols, str(compute), ranks.reduction)))
     count = size(ranks.data_group)
     received = gather(sent.new_empty(count * len(sent), cols), sent, ranks.data_group)
     _check(received, count)
@@ -169,14 +172,15 @@ def _combined(own: Iterable[Any], like: Iterable[Any], rows: int, ranks: Ranks) 
             f"the processes of data_group have {counts} rows, but that has to be 32 times a power of two: runs of other "
             "lengths are no subtrees of the sum over rows"
         )
-    parts = iter(range(len(gradients)))
+    places = iter(range(len(gradients)))
     results: list[Any] = []
     for gradient, parameter in zip(own, like):
+        place = None if parameter is None else next(places)
         if gradient is None:
             results.append(None)
             continue
         whole = torch.empty(cols, dtype=compute if mean else parameter.dtype)
-        of = gathered[:filled or 1, next(parts)].contiguous()
+        of = gathered[:filled or 1, place].contiguous()
         if filled > 1:
             _combine(of, whole, sum(counts), part)
         else:
