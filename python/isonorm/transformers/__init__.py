@@ -22,7 +22,7 @@ from typing import Union
 from torch import nn
 
 from isonorm.transformers.bodies import Body, body_of
-from isonorm.transformers.patched import original_class, patched_class
+from isonorm.transformers.patched import original_class, patched_class, shares
 from isonorm.transformers.report import Report, Row
 
 __all__ = ["Report", "Row", "patch", "unpatch"]
@@ -82,13 +82,22 @@ def patch(model: nn.Module, *, layer_norm: bool = True, dry_run: bool = False) -
 
 
 def unpatch(model: nn.Module) -> int:
-    """Gives every patched module its class back; returns their number. Raises TypeError if model is no torch.nn.Module.
+    """Gives every patched module its class back; returns their number.
 
-    >>> import torch, isonorm.transformers
-    >>> isonorm.transformers.unpatch(torch.nn.RMSNorm(8))
-    0
+        >>> import torch, isonorm.transformers
+        >>> isonorm.transformers.unpatch(torch.nn.RMSNorm(8))
+        0
+
+    Raises TypeError if model is no torch.nn.Module, and RuntimeError, before anything is changed, for one whose gradients
+    `isonorm.torch.parallel.share_gradients` has made those of all replicas: DistributedDataParallel leaves them alone.
     """
     _check(model)
+    for name, module in model.named_modules():
+        if shares(type(module)):
+            raise RuntimeError(
+                f"{name or type(module).__name__} shares its gradients by isonorm.torch.parallel.share_gradients, and would have "
+                "those of this process alone: unpatch the model before, or build it again"
+            )
     patched = list(_patched(model))
     for module, cls in patched:
         module.__class__ = cls

@@ -44,6 +44,11 @@ def original_class(cls: type) -> Optional[type]:
     return cls.__dict__.get("_isonorm_patches")
 
 
+def shares(cls: type) -> bool:
+    """Whether `cls` is a `shared_class`."""
+    return "_isonorm_shares" in cls.__dict__
+
+
 def shared_class(cls: type, norm: Callable[..., Any]) -> type:
     """A subclass of a patched class whose norm is another function, which takes what `rms_norm` and `layer_norm` take. A call that
     is left to the module's own forward is refused where autograd would see it."""
@@ -61,6 +66,7 @@ def shared_class(cls: type, norm: Callable[..., Any]) -> type:
         "__module__": __name__,
         "__doc__": cls.__doc__,
         "__reduce_ex__": object.__reduce_ex__,  # a copy shares too
+        "_isonorm_shares": True,
         "forward": _forward(original, cls._isonorm_body, norm, norm, leave, _permuted_in_items),  # type: ignore[attr-defined]
     }
     return type(cls.__name__, (cls,), members)

@@ -69,7 +69,12 @@ def replicas(rank, world):
     alone, model = norms(), norms()
     names = parallel.share_gradients(model, dist.group.WORLD, reduction="sum")
     assert names == [f"{n}.{p}" for n in alone for p, _ in alone[n].named_parameters() if n not in ("scaled", "weightless")]
-    assert isonorm.transformers.unpatch(copy.deepcopy(model)) == 2  # those that share nothing
+    classes = [type(module) for module in model.modules()]
+    with pytest.raises(RuntimeError, match="^llama shares its gradients by isonorm.torch.parallel.share_gradients, and would have"):
+        isonorm.transformers.unpatch(model)
+    assert classes == [type(module) for module in model.modules()]  # those that share nothing, too
+    assert isonorm.transformers.unpatch(model["scaled"]) == 1
+    isonorm.transformers.patch(model)
     own = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
     whole = run(alone, slice(None))
     for found in (model, copy.deepcopy(model)):
