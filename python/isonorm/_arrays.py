@@ -131,6 +131,12 @@ def result(name: str, values: dict[str, Any]) -> Any:
     return _result_type(name, tuple(values))(*values.values())
 
 
+def class_of(value: Any) -> str:
+    """The name of its class, and of the package that has it: several frameworks have a Tensor."""
+    cls = type(value)
+    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
+
+
 def check_real(value: Any, name: str) -> None:
     """Raises TypeError for what is masked, or stands for a tensor that is not there yet: frameworks would take the former without
     its mask, and say of the latter what many lines do not explain."""
@@ -142,9 +148,10 @@ def check_real(value: Any, name: str) -> None:
 
 def check_array(value: Any, name: str) -> np.ndarray:
     """value as it is, if it is an array of NumPy; the TypeError of the compiled part for anything else."""
-    if not isinstance(value, np.ndarray):
+    if type(value) is not np.ndarray:
         check_real(value, name)
-        _native.check_array(value, name)
+        if not isinstance(value, np.ndarray):
+            _native.check_array(value, name)
     return value
 
 

@@ -90,6 +90,11 @@ std::string TypeOf(nb::handle object) {
 
 void RefuseType(nb::handle object, const char* name) {
   const std::string type = TypeOf(object);
+  if (type.ends_with("KerasTensor")) {  // in the words of isonorm._arrays.check_real
+    throw nb::type_error((std::string(name) + " is a symbolic tensor of Keras, which isonorm.keras.RMSNormalization and " +
+                          "LayerNormalization take")
+                             .c_str());
+  }
   std::string advice = "numpy.asarray() makes one";
   if (std::string_view(name) == "weight" && (PyTuple_Check(object.ptr()) || PyLong_Check(object.ptr()))) {
     advice = "it comes second, where torch.nn.functional has normalized_shape";

@@ -40,7 +40,7 @@ def _converted(value: Any, name: str) -> Any:
         return jnp.asarray(value)
     convertible = isinstance(value, (int, float, list, tuple)) or hasattr(value, "__dlpack__")
     hint = ": jax.numpy.asarray() makes one" if convertible else ""
-    raise TypeError(f"{name} is a {type(value).__name__}, but has to be an array of JAX or of NumPy{hint}")
+    raise TypeError(f"{name} is a {_arrays.class_of(value)}, but has to be an array of JAX or of NumPy{hint}")
 
 
 def known_number(value: Any, name: str) -> float:

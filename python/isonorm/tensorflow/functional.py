@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from isonorm._arrays import Axis, axes_of, check_is, check_real, flag, integer, result
+from isonorm._arrays import Axis, axes_of, check_is, check_real, class_of, flag, integer, result
 from isonorm._native import real
 from isonorm.contracts import ContractLike, resolve
 from isonorm.norm import _STYLES
@@ -70,8 +70,9 @@ def _converted(value: Any, name: str, types: frozenset[Any]) -> Any:
             if isinstance(value, np.ndarray):  # of a type that TensorFlow does not have
                 raise _other_type(value.dtype, name, types) from None
             raise TypeError(f"{name} cannot be made a tensor: {str(error).splitlines()[0]}") from None
-    hint = ": tf.convert_to_tensor() makes one" if isinstance(value, (int, float, list, tuple)) else ""
-    raise TypeError(f"{name} is a {type(value).__name__}, but has to be a tensor, a variable or an array of NumPy{hint}")
+    convertible = isinstance(value, (int, float, list, tuple)) or hasattr(value, "__dlpack__")
+    hint = ": tf.convert_to_tensor() makes one" if convertible else ""
+    raise TypeError(f"{name} is a {class_of(value)}, but has to be a tensor, a variable or an array of NumPy{hint}")
 
 
 def _other_type(dtype: Any, name: str, types: frozenset[Any]) -> TypeError:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from isonorm import contracts
-from isonorm._arrays import check_real
+from isonorm._arrays import check_real, class_of
 from isonorm.contracts import ContractLike
 from isonorm.torch import _autograd, _ops  # noqa: F401  registers what torch has to know
 from isonorm.torch._autograd import eager
@@ -99,7 +99,7 @@ def explain(
             continue
         if not isinstance(value, Tensor):
             check_real(value, name)
-            raise TypeError(f"{name} is a {type(value).__name__}, but has to be a torch.Tensor{_advice(name, value)}") from None
+            raise TypeError(f"{name} is a {class_of(value)}, but has to be a torch.Tensor{_advice(name, value)}") from None
         if value.is_nested:
             raise RuntimeError(f"{name} is a nested tensor, but has to be a dense one") from None
         if value.layout != torch.strided:

@@ -39,7 +39,7 @@ WRONG = {
     "symbolic": ({"x": KerasTensor()}, TypeError,
                  "x is a symbolic tensor of Keras, which isonorm.keras.RMSNormalization and LayerNormalization take"),
     "of another framework": ({"x": Foreign()}, TypeError,
-                             "x is a Foreign, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
+                             "x is a jax_support.Foreign, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
     "scalar": ({"x": 1.0}, TypeError, "x is a float, but has to be an array of JAX or of NumPy: jax.numpy.asarray() makes one"),
     "no axis": ({"x": jnp.ones(())}, ValueError, "x has 0 dimensions, but needs an axis to normalise"),
     "no columns": ({"x": X[..., :0]}, ValueError, "x.shape[1] is 0, but a row must have at least 1 value."),

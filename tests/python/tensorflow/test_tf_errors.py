@@ -26,7 +26,7 @@ def rope(**changes):
 WRONG = {
     "list": ({"x": [1.0]}, TypeError, "x is a list, but has to be a tensor, a variable or an array of NumPy: tf.convert_to_"),
     "text": ({"weight": "ones"}, TypeError, "weight is a str, but has to be a tensor, a variable or an array of NumPy"),
-    "sparse": ({"x": tf.sparse.from_dense(X)}, TypeError, "x is a SparseTensor, but has to be a tensor, a variable or an array"),
+    "sparse": ({"x": tf.sparse.from_dense(X)}, TypeError, "x is a tensorflow.SparseTensor, but has to be a tensor, a variable or an array"),
     "masked": ({"gate": np.ma.masked_array(X)}, TypeError, "gate is a masked array, and isonorm knows no masks: fill it, as gate.filled(0)"),
     "integers": ({"x": X.astype(np.int32)}, TypeError, f"x is int32{FLOATS}"),
     "words": ({"x": np.array(["a"])}, TypeError, f"x is string{FLOATS}"),

@@ -109,3 +109,44 @@ def test_the_same_bits(apply, cpp, contract, dtype):
         ways["Keras"] = by_keras(layers[contract](), x, weight, dy)
     differ = [(way, i) for way, results in ways.items() for i, result in enumerate(results) if not same(result, expected[i])]
     assert differ == [] and all(len(results) == 3 for way, results in ways.items() if way != "the command")
+
+
+FACES = {"NumPy": isonorm, "torch": it, "JAX": ij, "TensorFlow": itf}
+FOREIGN = {
+    "NumPy": np.ones((2, 8), np.float32),
+    "torch": torch.ones(2, 8),
+    "JAX": jax.numpy.ones((2, 8), "float32"),
+    "TensorFlow": tf.ones((2, 8)),
+    "variable": tf.Variable(np.ones((2, 8), np.float32)),
+    "sparse": tf.sparse.from_dense([[1.0, 0.0]]),
+    "ragged": tf.ragged.constant([[1.0], [2.0, 3.0]]),
+    "masked": np.ma.masked_array(np.ones((2, 8), np.float32)),
+    "symbolic": tf.keras.Input((8,)),
+}
+TAKEN = {("NumPy", own) for own in ("NumPy", "JAX", "TensorFlow")}
+TAKEN |= {(name, name) for name in FACES} | {("variable", "TensorFlow")}
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_of_another_framework(name, face):
+    """It is taken, or refused in one sentence that says which argument it is: no face takes a mask for data."""
+    own, other = FOREIGN[face], FOREIGN[name]
+    calls = {
+        "x": lambda norm: norm.rms_norm(other, eps=1e-6),
+        "weight": lambda norm: norm.rms_norm(own, other[0] if name not in ("sparse", "ragged", "symbolic") else other, eps=1e-6),
+        "residual": lambda norm: norm.rms_norm(own, residual=other, eps=1e-6),
+        "k": lambda norm: norm.qk_norm(own[None], other, eps=1e-6),
+    }
+    for argument, call in calls.items():
+        if (name, face) in TAKEN:
+            call(FACES[face]) if argument != "k" else None  # which has another dimension
+            continue
+        with pytest.raises(TypeError) as caught:
+            call(FACES[face])
+        text = str(caught.value)
+        assert text.startswith(f"{argument} is a ") and "\n" not in text, text
+        if name == "symbolic":
+            assert "isonorm.keras.RMSNormalization" in text
+        if name == "masked":
+            assert text.endswith(f"fill it, as {argument}.filled(0)")

@@ -168,7 +168,7 @@ def test_arguments():
         ("ValueError", "reduction is 'max', but has to be 'sum' or 'mean'"),
         ("ValueError", "contract 'torch' has no mean: use rms_norm"),
         ("RuntimeError", "return_mean is True, but the contract 'torch' has no mean"),
-        ("TypeError", "x is a ndarray, but has to be a torch.Tensor"),
+        ("TypeError", "x is a numpy.ndarray, but has to be a torch.Tensor"),
         ("ValueError", "group is a group that this process is no member of"),
         ("TypeError", "x is a DTensor, but has to be what this rank has of it: x.to_local()"),
         ("TypeError", "weight is a DTensor, but has to be what this rank has of it: weight.to_local()"),

@@ -36,7 +36,7 @@ def test_sentences():
     raises(TypeError, "eps", lambda: norm(X, W))
     raises(ValueError, "contract 'lama' is none of", lambda: norm(X, W, eps=1e-5, contract="lama"))
     raises(TypeError, "contract is a int", lambda: norm(X, W, eps=1e-5, contract=3))
-    raises(TypeError, "x is a ndarray, but has to be a torch.Tensor", lambda: norm(X.numpy(), W, eps=1e-5))
+    raises(TypeError, "x is a numpy.ndarray, but has to be a torch.Tensor", lambda: norm(X.numpy(), W, eps=1e-5))
     raises(TypeError, "weight is a list, but has to be a torch.Tensor", lambda: norm(X, [1.0] * 8, eps=1e-5))
     raises(RuntimeError, "x has the layout torch.sparse_coo", lambda: norm(X.to_sparse(), W, eps=1e-5))
     raises(RuntimeError, "residual.shape[0] is 2, but must be 3", lambda: norm(X, W, eps=1e-5, residual=X[:2]))
@@ -121,7 +121,7 @@ def test_modules_refuse_what_functions_do(norm):
     for dtype in (torch.int16, torch.bool, torch.complex64, torch.float8_e5m2fnuz):
         raises(RuntimeError, f"x has dtype {dtype}, but has to be float32", lambda d=dtype: module(torch.zeros(2, 8, dtype=d)))
     raises(RuntimeError, "x is e4m3, but must be f32", lambda: module(torch.zeros(2, 8, dtype=torch.float8_e4m3fn)))
-    raises(TypeError, "x is a ndarray, but has to be a torch.Tensor: torch.from_numpy() makes one", lambda: module(X.numpy()))
+    raises(TypeError, "x is a numpy.ndarray, but has to be a torch.Tensor: torch.from_numpy() makes one", lambda: module(X.numpy()))
     raises(TypeError, "x is a masked array, and isonorm knows no masks: fill it, as x.filled(0)",
            lambda: module(np.ma.masked_array(X.numpy())))  # fmt: skip
     raises(TypeError, "x is a symbolic tensor of Keras, which isonorm.keras.RMS", lambda: module(type("KerasTensor", (), {})()))
