@@ -78,7 +78,7 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
             arrays[name] = np.empty(given[name].shape, given[name].dtype)
             if len(frame.axes) > 1:
                 arrays[name] = frame.vector(arrays[name], name)
-    options = Options(call.contract, call.eps, call.groups, call.window, rows_axis=call.rows_axis)
+    options = Options(call.contract, call.eps, call.groups, call.window, rows_axis=call.rows_axis, overwrite=call.overwrite)
     if call.quantize is not None:
         options = options._replace(quantized=_quantized(call.quantize))
     rope, rows = None, (0,)

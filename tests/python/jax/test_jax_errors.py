@@ -45,6 +45,7 @@ WRONG = {
     "mean": ({"return_mean": True}, ValueError, "mean"),
     "dtype": ({"dtype": "text"}, TypeError, "dtype is 'text', but has to be a type of NumPy or of ml_dtypes"),
     "dtype of 64 bits": ({"dtype": np.float64}, ValueError, "dtype is float64, which JAX has only where jax_enable_x64 is set"),
+    "overwrite": ({"overwrite": np.ones(2)}, TypeError, "overwrite is a ndarray, but has to be a bool"),
     "rope": ({"rope": COS}, TypeError, "rope is a ndarray, but has to be isonorm.Rope"),
     "style": ({"rope": rope(style="full")}, ValueError, "style is 'full', but has to be 'half' or 'interleaved'"),
     "cos": ({"rope": rope(cos=None)}, TypeError, "rope.cos is a NoneType, but has to be an array of JAX or of NumPy"),
@@ -67,7 +68,7 @@ def test_sentences(wrong):
         ij.rms_norm(**arguments)
     text = str(caught.value)
     assert text.startswith(sentence) and "\n" not in text, text
-    names = [name for name in arguments if isinstance(arguments[name], (np.ndarray, jax.Array)) and name != "rope"]
+    names = [name for name in arguments if isinstance(arguments[name], (np.ndarray, jax.Array)) and name not in ("rope", "overwrite")]
     with pytest.raises(kind) as caught:  # and where an outer function is traced, before anything is compiled
         jax.eval_shape(lambda arrays: ij.rms_norm(**{**arguments, **arrays}), {n: arguments[n] for n in names})
     assert str(caught.value) == text
