@@ -89,7 +89,7 @@ def checked(given: dict[str, Any], call: Static) -> tuple[Options, Frame]:
     for name in ("weight", "bias"):
         if name in given:
             arrays[name] = frame.vector(np.empty(given[name].shape, given[name].dtype), name)
-    options = Options(call.contract, call.eps, call.groups, call.window, rows_axis=call.rows_axis)
+    options = Options(call.contract, call.eps, call.groups, call.window, rows_axis=call.rows_axis, overwrite=call.overwrite)
     if call.quantize is not None:
         options = options._replace(quantized=_quantized(call.quantize))
     rope, rows = None, (0,)

@@ -76,6 +76,7 @@ class Options(NamedTuple):
     quantized: Quantized = Quantized()
     lambda_: float = 0.0
     rows_axis: tuple[str, ...] = ()  # of a mesh, over which sums over rows are those of all devices
+    overwrite: bool = False  # whether results lie over operands, as `_partition.OVER` has it
 
     @property
     def resolved(self) -> Contract:

@@ -15,6 +15,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from isonorm.jax._formula import wide
 from isonorm.jax._options import PER_ROW, VECTORS, Kind, Options, attributes, names, numbers
 
+# With `overwrite`: the result that lies over an operand, if both are there and of one shape and type.
+OVER = {"x": "y", "residual": "residual_out", "dy": "dx"}
+
 
 class Operation(NamedTuple):
     """A call of a handler but for its arrays. Operands and results that are there are bits; an operand in per_item, and then
@@ -71,8 +74,15 @@ def call(operation: Operation, *args: Any) -> list[Any]:
         jax.ShapeDtypeStruct(operation.of_result(name, shape), dtype)
         for name, dtype in zip(operation.result_names, operation.dtypes)
     ]
+    # XLA copies an operand first that is read elsewhere or belongs to the caller.
+    over: dict[int, int] = {}
+    for name, result in OVER.items() if operation.options.overwrite else ():
+        if name in operation.operand_names and result in operation.result_names:
+            i, j = operation.operand_names.index(name), operation.result_names.index(result)
+            if (args[i].shape, args[i].dtype) == (results[j].shape, results[j].dtype):
+                over[i] = j
     told = attributes(*numbers(operation.options, operation.operands, operation.results, operation.per_item))
-    found = jax.ffi.ffi_call(operation.kind.target, results)(*args, **told)
+    found = jax.ffi.ffi_call(operation.kind.target, results, input_output_aliases=over)(*args, **told)
     return list(found)
 
 

@@ -125,6 +125,9 @@ def _forward_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, operation: 
     dtypes = dict(zip(operation.result_names, operation.dtypes))
     full = operation._replace(results=results)
     full = full._replace(dtypes=tuple(dtypes.get(name, jnp.dtype(wide(x.dtype))) for name in full.result_names))
+    sum_is_all = "residual" in operation.operand_names and o.resolved.sum_rounding == "stored"  # that gradients need
+    if not sum_is_all:  # they need x, which would have to be copied
+        full = full._replace(options=o._replace(overwrite=False))
     found = dict(zip(full.result_names, forward_p.bind(*primals, operation=full)))
     values = dict(zip(operation.operand_names, primals))
     moved = {n: t for n, t in zip(operation.operand_names, tangents) if n in MOVABLE and not isinstance(t, ad.Zero)}
@@ -132,8 +135,8 @@ def _forward_jvp(primals: Sequence[Any], tangents: Sequence[Any], *, operation: 
     changes: list[Any] = [ad.Zero(jax.typeof(output).to_tangent_aval()) for output in outputs]
     if moved:
         known = {**values, "mean": found.get("mean"), "rstd": found["rstd"]}
-        if "residual" in values and o.resolved.sum_rounding == "stored":
-            del known["x"], known["residual"]  # the sum is all that gradients need
+        if sum_is_all:
+            del known["x"], known["residual"]
             known["residual_out"] = found["residual_out"]
         if o.resolved.gate_place != "after":
             known.pop("bias", None)

@@ -76,6 +76,7 @@ class Static(NamedTuple):
     position_offset: int = 0
     rows_axis: Axes = ()
     quantize: Optional[Quantization] = None
+    overwrite: bool = False
 
 
 def _traced(arrays: tuple[Optional[Array], ...], call: Static) -> list[Any]:
@@ -135,6 +136,7 @@ def rms_norm(
     axis: Axis = -1,
     dtype: Any = None,
     rows_axis: MeshAxis = None,
+    overwrite: bool = False,
     return_rstd: bool = False,
     return_mean: bool = False,
 ) -> Any:
@@ -166,6 +168,10 @@ def rms_norm(
     dtype: of y; None: x's.
     rows_axis: inside of jax.shard_map the axes of its mesh that rows are divided along: the gradients of weight and bias are then
         those of the rows of all devices along them, with the bits that one device would find: see `isonorm.jax.parallel`.
+    overwrite: y takes x's memory, residual_out residual's, and in backward x's gradient that of y's gradient, where types are
+        equal. Inside of jax.jit, for arrays that are computed there and read by nothing else, or donated to it. Arrays of
+        others stay as they are: XLA copies them first, which takes longer than a result of its own. Where gradients need x, y has
+        memory of its own.
     return_rstd, return_mean (LayerNorm): add them to the results, [...], in float32 (float64 for float64). Gradients do not
         flow through them.
 
@@ -193,6 +199,7 @@ def rms_norm(
         tuple(results),
         rows_axis=axes_of(rows_axis, "rows_axis"),
         quantize=quantize,
+        overwrite=flag(overwrite, "overwrite"),
     )
     arrays: tuple[Any, ...] = (
         array(x, "x"),
@@ -258,6 +265,7 @@ def qk_norm(
     contract: ContractLike = "torch",
     rope: Optional[Rope] = None,
     rows_axis: MeshAxis = None,
+    overwrite: bool = False,
 ) -> tuple[Array, Array]:
     """Normalises the heads of q and k, and with `rope` rotates them, as Qwen3 has it. Differentiable in all four.
 
@@ -267,13 +275,13 @@ def qk_norm(
         ((5, 4, 8), (5, 2, 8))
 
     q: [..., tokens, heads, head_dim], k: the same with heads of its own. q_weight, k_weight: [head_dim]. eps, contract, rope,
-    rows_axis: as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as rms_norm does,
-    but that a ValueError says which of them it speaks of.
+    rows_axis, overwrite: as in rms_norm; of [batch, heads, tokens, head_dim], rope.position_axis is 2. Returns (q, k). Raises as
+    rms_norm does, but that a ValueError says which of them it speaks of.
     """
     for name, value in {"q": q, "k": k, "q_weight": q_weight, "k_weight": k_weight}.items():
         if value is not None or name in ("q", "k"):
             array(value, name)
-    options: dict[str, Any] = {"eps": eps, "contract": contract, "rope": rope, "rows_axis": rows_axis}
+    options: dict[str, Any] = {"eps": eps, "contract": contract, "rope": rope, "rows_axis": rows_axis, "overwrite": overwrite}
     results = []
     for name, x, weight in (("q", q, q_weight), ("k", k, k_weight)):
         try:

@@ -61,6 +61,7 @@ WRONG = {
     "mean": ({"return_mean": True}, ValueError, "mean"),
     "dtype": ({"dtype": "text"}, TypeError, "dtype is 'text', but has to be a type of NumPy or of ml_dtypes"),
     "dtype of 64 bits": ({"dtype": np.float64}, ValueError, "dtype is float64, which JAX has only where jax_enable_x64 is set"),
+    "overwrite": ({"overwrite": np.ones(2)}, TypeError, "overwrite is a ndarray, but has to be a bool"),
     "rope": ({"rope": COS}, TypeError, "rope is a ndarray, but has to be isonorm.Rope"),
     "style": ({"rope": rope(style="full")}, ValueError, "style is 'full', but has to be 'half' or 'interleaved'"),
     "cos": ({"rope": rope(cos=None)}, TypeError, "rope.cos is a NoneType, but has to be an array of JAX or of NumPy"),
@@ -84,7 +85,8 @@ def test_sentences(wrong):
         ij.rms_norm(**arguments)
     text = str(caught.value)
     assert text.startswith(sentence) and "\n" not in text, text
-    arrays = {n: a for n, a in arguments.items() if n != "rope" and (isinstance(a, jax.Array) or type(a) is np.ndarray)}
+    others = ("rope", "overwrite")
+    arrays = {n: a for n, a in arguments.items() if n not in others and (isinstance(a, jax.Array) or type(a) is np.ndarray)}
     # JAX itself refuses to trace what it has no type for.
     names = [n for n, a in arrays.items() if isinstance(a.dtype, np.dtype) and a.dtype.kind in "fiV" and a.dtype != np.longdouble]
     with pytest.raises(kind) as caught:  # and where an outer function is traced, before anything is compiled
